@@ -1,0 +1,2 @@
+//! fdwatch: a debugger for file descriptors on Linux.
+pub mod base;

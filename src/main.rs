@@ -1,0 +1,2 @@
+//! The `fdwatch` program.
+fn main() {}
