@@ -1,2 +1,4 @@
 //! fdwatch: a debugger for file descriptors on Linux.
 pub mod base;
+pub mod event;
+pub mod syscall;

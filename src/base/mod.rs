@@ -70,7 +70,14 @@ pub trait AddressSpace: ReadMemory {
     /// It must give the very file that is mapped, also when it was deleted, replaced or lies in another mount
     /// namespace (`/proc/PID/map_files/START-END` where permitted, else `/proc/PID/root/PATH` checked by device and
     /// inode).
-    fn open_mapped(&self, start: u64, end: u64, path: &[u8], dev: (u32, u32), inode: u64) -> std::io::Result<std::fs::File>;
+    fn open_mapped(
+        &self,
+        start: u64,
+        end: u64,
+        path: &[u8],
+        dev: (u32, u32),
+        inode: u64,
+    ) -> std::io::Result<std::fs::File>;
 }
 
 #[cfg(test)]
@@ -80,7 +87,9 @@ mod tests {
     struct Bytes(u64, Vec<u8>);
     impl ReadMemory for Bytes {
         fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
-            let Some(off) = addr.checked_sub(self.0) else { return 0 };
+            let Some(off) = addr.checked_sub(self.0) else {
+                return 0;
+            };
             let src = self.1.get(off as usize..).unwrap_or_default();
             let n = src.len().min(buf.len());
             buf[..n].copy_from_slice(&src[..n]);

@@ -1,0 +1,132 @@
+//! What an open file description is, as far as `/proc/PID/fd` and the call that made it tell.
+
+use serde::{Deserialize, Serialize};
+
+/// A new open file description.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewFile {
+    /// What it is.
+    pub kind: FileKind,
+    /// Its path, or the text that `/proc/PID/fd/N` links to (`pipe:[123]`), or what the call named; may be any bytes.
+    pub path: Vec<u8>,
+    /// The O_* status and access flags (open(2)), as far as they are known.
+    pub flags: u32,
+}
+
+/// What an open file description is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)] // they are called what they are
+pub enum FileKind {
+    /// Anything with a path: a regular file, a directory, a device.
+    Path,
+    PipeRead,
+    PipeWrite,
+    Socket,
+    Eventfd,
+    Epoll,
+    Timerfd,
+    Signalfd,
+    Memfd,
+    Inotify,
+    /// An anonymous inode or anything else of the kernel's.
+    Other,
+}
+
+/// Which way data can go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// It can only be read.
+    Read,
+    /// It can only be written.
+    Write,
+    /// Both, or it is not known.
+    Both,
+}
+
+impl NewFile {
+    /// The object behind the link text of `/proc/PID/fd/N` (proc_pid_fd(5)), opened with `flags`.
+    pub fn from_link(link: Vec<u8>, flags: u32) -> NewFile {
+        let write = flags & libc::O_ACCMODE as u32 == libc::O_WRONLY as u32;
+        let kind = if link.starts_with(b"pipe:[") {
+            if write {
+                FileKind::PipeWrite
+            } else {
+                FileKind::PipeRead
+            }
+        } else if link.starts_with(b"socket:[") {
+            FileKind::Socket
+        } else if let Some(rest) = link.strip_prefix(b"anon_inode:") {
+            match rest {
+                b"[eventfd]" => FileKind::Eventfd,
+                b"[eventpoll]" => FileKind::Epoll,
+                b"[timerfd]" => FileKind::Timerfd,
+                b"[signalfd]" => FileKind::Signalfd,
+                b"inotify" => FileKind::Inotify,
+                _ => FileKind::Other,
+            }
+        } else if link.starts_with(b"/memfd:") {
+            FileKind::Memfd
+        } else if link.starts_with(b"/") {
+            FileKind::Path
+        } else {
+            FileKind::Other
+        };
+        NewFile {
+            kind,
+            path: link,
+            flags,
+        }
+    }
+
+    /// Which way data can go through it.
+    pub fn direction(&self) -> Direction {
+        match self.kind {
+            FileKind::PipeRead => Direction::Read,
+            FileKind::PipeWrite => Direction::Write,
+            FileKind::Path => match self.flags & libc::O_ACCMODE as u32 {
+                f if f == libc::O_RDONLY as u32 => Direction::Read,
+                f if f == libc::O_WRONLY as u32 => Direction::Write,
+                _ => Direction::Both,
+            },
+            _ => Direction::Both,
+        }
+    }
+
+    /// A word for what it is, for people.
+    pub fn noun(&self) -> &'static str {
+        match self.kind {
+            FileKind::Path => "file",
+            FileKind::PipeRead => "pipe (read end)",
+            FileKind::PipeWrite => "pipe (write end)",
+            FileKind::Socket => "socket",
+            FileKind::Eventfd => "eventfd",
+            FileKind::Epoll => "epoll",
+            FileKind::Timerfd => "timerfd",
+            FileKind::Signalfd => "signalfd",
+            FileKind::Memfd => "memfd",
+            FileKind::Inotify => "inotify",
+            FileKind::Other => "other",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_tell_what_an_object_is() {
+        let kind = |s: &str, f: i32| NewFile::from_link(s.as_bytes().to_vec(), f as u32).kind;
+        assert_eq!(kind("pipe:[12]", libc::O_WRONLY), FileKind::PipeWrite);
+        assert_eq!(kind("pipe:[12]", libc::O_RDONLY), FileKind::PipeRead);
+        assert_eq!(kind("socket:[1]", libc::O_RDWR), FileKind::Socket);
+        assert_eq!(
+            kind("anon_inode:[eventfd]", libc::O_RDWR),
+            FileKind::Eventfd
+        );
+        assert_eq!(kind("anon_inode:inotify", 0), FileKind::Inotify);
+        assert_eq!(kind("/memfd:x (deleted)", libc::O_RDWR), FileKind::Memfd);
+        assert_eq!(kind("/tmp/pipe:[12]", 0), FileKind::Path);
+        assert_eq!(kind("net:[4026531840]", 0), FileKind::Other);
+    }
+}

@@ -1,0 +1,234 @@
+//! What happened, in the model's terms: a closed and small set, whatever the kernel may have been asked.
+//!
+//! A system call becomes at most a few [`Effect`]s; a new system call therefore never reaches the model, the rules or
+//! the reports. Events are plain values: a test can write them down, a file can hold them.
+
+mod file;
+
+pub use file::{Direction, FileKind, NewFile};
+
+use crate::base::{Fd, Pid, PyStackId, StackId, Tid};
+use std::sync::Arc;
+
+/// One thing that a task did, or that happened to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Nanoseconds since fdwatch started watching; never decreasing from one event to the next.
+    pub at: u64,
+    /// The task.
+    pub tid: Tid,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// The kinds of event.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EventKind {
+    /// The first program of the target runs; nothing of it was seen before.
+    Start {
+        /// Program and arguments.
+        program: Program,
+        /// The descriptors it found when it started.
+        present: Vec<Present>,
+    },
+    /// A system call, about to be made or made.
+    Call(Call),
+    /// `tid` created a task. Comes before every event of the child.
+    Fork(Fork),
+    /// A process executed a program. If another thread than the leader called execve, that thread's tid is `former`
+    /// and it is the leader (the event's task) from now on; all other threads are gone.
+    Exec {
+        /// The tid of the task that called execve, before it took over the leader's.
+        former: Tid,
+        /// What it runs now.
+        program: Program,
+    },
+    /// The task is gone.
+    Exit {
+        /// How.
+        status: ExitStatus,
+    },
+}
+
+/// A program that was executed.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Program {
+    /// The executable as `/proc/PID/exe` names it; empty where it could not be read.
+    pub exe: Vec<u8>,
+    /// The arguments, the zeroth included.
+    pub argv: Vec<Vec<u8>>,
+}
+
+/// A descriptor that was open before anything was seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Present {
+    /// The number.
+    pub fd: Fd,
+    /// Whether execve closes it.
+    pub cloexec: bool,
+    /// The object.
+    pub file: NewFile,
+    /// The index in the same list of an earlier descriptor of the very same open file description.
+    pub same_as: Option<usize>,
+}
+
+/// How a task ended (waitpid(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It called exit with this status, 0..=255.
+    Code(i32),
+    /// A signal ended it.
+    Signal(i32),
+}
+
+/// A new task (clone(2)).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fork {
+    /// The new task.
+    pub child: Tid,
+    /// Its process: the caller's own for a thread.
+    pub child_pid: Pid,
+    /// CLONE_FILES: the two share one table. Otherwise the child gets a copy.
+    pub shares_files: bool,
+    /// CLONE_VM without CLONE_THREAD: a vfork or posix_spawn.
+    pub shares_memory: bool,
+    /// Where.
+    pub site: Site,
+    /// What the spawning code holds for numbers that look suspicious; empty where nobody asked.
+    pub held: Vec<(Fd, Held)>,
+}
+
+/// What a frame that starts a child holds in place of a descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// A bare number, in the variable of this name.
+    Number(Arc<str>),
+    /// An object that owns the descriptor, in the variable of this name.
+    Object(Arc<str>),
+}
+
+/// A system call in the model's terms.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// Name, arguments, result.
+    pub info: CallInfo,
+    /// What it does to the table, or did.
+    pub effects: Vec<Effect>,
+    /// Where.
+    pub site: Site,
+}
+
+/// A system call as a person reads it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CallInfo {
+    /// Its name in the table that it was made through.
+    pub name: &'static str,
+    /// The arguments, as passed.
+    pub args: [u64; 6],
+    /// The result: negative numbers above -4096 are errors (-errno). `None` while it is only about to be made.
+    pub ret: Option<i64>,
+}
+
+/// The stack behind an event and what it says.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Site {
+    /// The native stack; `None` where none was taken.
+    pub stack: Option<StackId>,
+    /// The Python stack.
+    pub py: Option<PyStackId>,
+    /// What the stack says about why.
+    pub cause: Cause,
+    /// Evidence that the number has left the object that owns it.
+    pub escape: Option<Escape>,
+}
+
+/// What the stack of an end says about why it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
+pub enum Cause {
+    /// Nothing is known.
+    #[default]
+    Unknown,
+    /// Code asked for it.
+    Explicit,
+    /// A finalizer ran because the last reference went away.
+    Finalizer,
+    /// A finalizer ran because a collector found the object.
+    Collector,
+    /// A finalizer ran because the interpreter shuts down.
+    Shutdown,
+    /// `fclose`, `closedir`, `pclose`: the stream owned the descriptor.
+    Stream,
+}
+
+impl Cause {
+    /// Whether no code asked for this close at this place.
+    pub fn is_implicit(self) -> bool {
+        matches!(self, Cause::Finalizer | Cause::Collector)
+    }
+}
+
+/// Evidence that a number has left the object that owns the descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Escape {
+    /// The frame is at a call of `fileno()`: the object was a temporary and dies with the call.
+    FilenoCall,
+    /// The frame returns what `fileno()` gave and takes the object with it.
+    ReturnsFileno,
+    /// The frame holds the number in the variable of this name.
+    Holds(Arc<str>),
+}
+
+/// What a call does to a descriptor table.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// A new open file description at `fd`.
+    Open {
+        /// The number.
+        fd: Fd,
+        /// FD_CLOEXEC.
+        cloexec: bool,
+        /// The object.
+        file: NewFile,
+    },
+    /// `to` becomes another descriptor of `from`'s open file description; what `to` was before ends.
+    Alias {
+        /// The number that is copied.
+        from: Fd,
+        /// The number that is filled.
+        to: Fd,
+        /// FD_CLOEXEC of `to`.
+        cloexec: bool,
+    },
+    /// FD_CLOEXEC is set or cleared.
+    Cloexec {
+        /// The number.
+        fd: Fd,
+        /// Set?
+        on: bool,
+    },
+    /// The slot is emptied.
+    Close {
+        /// The number.
+        fd: Fd,
+    },
+    /// All slots of a range are emptied, or marked FD_CLOEXEC (close_range(2)).
+    CloseRange {
+        /// The first number.
+        first: u32,
+        /// The last, included.
+        last: u32,
+        /// CLOSE_RANGE_CLOEXEC: mark, do not close.
+        mark: bool,
+    },
+    /// The task gets a table of its own, a copy of the one it shared.
+    Unshare,
+    /// The kernel refused a call because `fd` is not open (EBADF).
+    Refused {
+        /// The number.
+        fd: Fd,
+        /// The number that should have become a copy of it.
+        to: Option<Fd>,
+        /// Whether the call was a close.
+        close: bool,
+    },
+}

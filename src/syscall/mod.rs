@@ -1,0 +1,363 @@
+//! The table of system calls: which ones stop, when, and what they do to a descriptor table.
+//!
+//! One [`Row`] a call, in one file per family. The seccomp filter, the names in reports and the documentation follow
+//! from the rows; nothing else in the crate lists system calls. Numbers come from the kernel's
+//! `arch/x86/entry/syscalls/syscall_64.tbl` and `syscall_32.tbl`.
+
+mod anon;
+mod channel;
+mod close;
+mod dup;
+mod open;
+
+use crate::base::{Arch, Fd, RawCall, ReadMemory};
+use crate::event::{Effect, FileKind, NewFile};
+
+/// When a call must be looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// The entry tells all: the slot is emptied whatever the result (close(2), "Dealing with error returns").
+    Entry,
+    /// The result is needed.
+    Exit,
+}
+
+/// One system call.
+pub struct Row {
+    /// The name in both tables.
+    pub name: &'static str,
+    /// The number for [`Arch::X86_64`].
+    pub nr64: Option<u32>,
+    /// The number for [`Arch::I386`].
+    pub nr32: Option<u32>,
+    /// If set, the call matters only when this argument (index, low 32 bits) has one of these values.
+    pub only: Option<(usize, &'static [u32])>,
+    /// When it must be looked at.
+    pub when: When,
+    /// How arguments read, for reports.
+    pub args: &'static [Arg],
+    /// What the call does to the table: with `ret` `None` what it is about to do as far as the arguments say, with a
+    /// result what it did.
+    pub decode: fn(&Made<'_>) -> Vec<Effect>,
+}
+
+/// How an argument is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arg {
+    /// A descriptor.
+    Fd,
+    /// A directory descriptor, or AT_FDCWD.
+    DirFd,
+    /// The path of the object that the call opened.
+    Path,
+    /// A signed number.
+    Int,
+    /// Flags, in hexadecimal.
+    Flags,
+    /// O_* flags.
+    OpenFlags,
+    /// A command of fcntl(2).
+    Fcntl,
+    /// An address.
+    Pointer,
+}
+
+/// A call to be decoded.
+pub struct Made<'a> {
+    /// As entered.
+    pub call: RawCall,
+    /// The result, if it is over.
+    pub ret: Option<i64>,
+    /// The task's memory and descriptors.
+    pub task: &'a dyn ReadTask,
+}
+
+/// A stopped task as the decoder needs it.
+pub trait ReadTask: ReadMemory {
+    /// What `/proc/PID/fd/FD` links to; `None` when it is not open (any more) or cannot be read.
+    fn link(&self, fd: Fd) -> Option<Vec<u8>>;
+}
+
+impl Made<'_> {
+    /// Argument `i` as the kernel's `int`; an index past the end is 0.
+    pub(crate) fn int(&self, i: usize) -> i32 {
+        self.call.args.get(i).copied().unwrap_or(0) as i32
+    }
+
+    /// Argument `i` as an address.
+    pub(crate) fn addr(&self, i: usize) -> u64 {
+        self.call.args.get(i).copied().unwrap_or(0)
+    }
+
+    /// Argument `i` as a descriptor.
+    pub(crate) fn fd(&self, i: usize) -> Fd {
+        Fd(self.int(i))
+    }
+
+    /// The descriptor that the call returned; `None` before the result, and when it failed.
+    pub(crate) fn new_fd(&self) -> Option<Fd> {
+        let ret = self.ret?;
+        (0..=i64::from(i32::MAX))
+            .contains(&ret)
+            .then_some(Fd(ret as i32))
+    }
+
+    /// Whether the call failed with `errno`.
+    pub(crate) fn failed_with(&self, errno: i32) -> bool {
+        self.ret == Some(-i64::from(errno))
+    }
+
+    /// The object at `fd`: what `/proc` says, else `kind` and `path`.
+    pub(crate) fn object(
+        &self,
+        fd: Fd,
+        flags: u32,
+        kind: FileKind,
+        path: impl FnOnce() -> Vec<u8>,
+    ) -> NewFile {
+        match self.task.link(fd) {
+            Some(link) => {
+                let mut file = NewFile::from_link(link, flags);
+                // What the call makes is known better from the call than from the text of a link.
+                if kind != FileKind::Path {
+                    file.kind = kind;
+                }
+                file
+            }
+            None => NewFile {
+                kind,
+                path: path(),
+                flags,
+            },
+        }
+    }
+
+    /// The usual result of a call that makes one descriptor.
+    pub(crate) fn opens(&self, flags: u32, cloexec: bool, kind: FileKind) -> Vec<Effect> {
+        let Some(fd) = self.new_fd() else {
+            return Vec::new();
+        };
+        vec![Effect::Open {
+            fd,
+            cloexec,
+            file: self.object(fd, flags, kind, Vec::new),
+        }]
+    }
+}
+
+/// All rows, by family.
+pub static FAMILIES: &[&[Row]] = &[
+    open::ROWS,
+    close::ROWS,
+    dup::ROWS,
+    channel::ROWS,
+    anon::ROWS,
+];
+
+/// All rows.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    FAMILIES.iter().flat_map(|f| f.iter())
+}
+
+/// The rows, found by number in constant time.
+pub struct Table {
+    by64: Vec<Option<&'static Row>>,
+    by32: Vec<Option<&'static Row>>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Table {
+    /// Indexes all rows.
+    pub fn new() -> Table {
+        let index = |number: fn(&Row) -> Option<u32>| {
+            let mut by = Vec::new();
+            for row in rows() {
+                if let Some(nr) = number(row) {
+                    let nr = nr as usize;
+                    if by.len() <= nr {
+                        by.resize(nr + 1, None);
+                    }
+                    if let Some(slot) = by.get_mut(nr) {
+                        *slot = Some(row);
+                    }
+                }
+            }
+            by
+        };
+        Table {
+            by64: index(|r| r.nr64),
+            by32: index(|r| r.nr32),
+        }
+    }
+
+    /// The row of a call that matters; `None` for all others, and for x32.
+    pub fn row(&self, call: &RawCall) -> Option<&'static Row> {
+        let by = match call.arch {
+            Arch::X86_64 => &self.by64,
+            Arch::I386 => &self.by32,
+            Arch::X32 => return None,
+        };
+        let row = (*by.get(call.nr as usize)?)?;
+        match row.only {
+            Some((i, values)) => values
+                .contains(&(call.args.get(i).copied().unwrap_or(0) as u32))
+                .then_some(row),
+            None => Some(row),
+        }
+    }
+}
+
+/// The row of this name.
+pub fn by_name(name: &str) -> Option<&'static Row> {
+    rows().find(|r| r.name == name)
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// A task whose memory and descriptors a test writes down.
+    #[derive(Default)]
+    pub(crate) struct Paper {
+        pub(crate) at: u64,
+        pub(crate) bytes: Vec<u8>,
+        pub(crate) links: Vec<(i32, &'static str)>,
+    }
+
+    impl ReadMemory for Paper {
+        fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
+            let Some(off) = addr.checked_sub(self.at) else {
+                return 0;
+            };
+            let src = self.bytes.get(off as usize..).unwrap_or_default();
+            let n = src.len().min(buf.len());
+            buf[..n].copy_from_slice(&src[..n]);
+            n
+        }
+    }
+
+    impl ReadTask for Paper {
+        fn link(&self, fd: Fd) -> Option<Vec<u8>> {
+            self.links
+                .iter()
+                .find(|l| l.0 == fd.0)
+                .map(|l| l.1.as_bytes().to_vec())
+        }
+    }
+
+    pub(crate) fn decode(
+        name: &str,
+        args: [u64; 6],
+        ret: Option<i64>,
+        task: &Paper,
+    ) -> Vec<Effect> {
+        let row = by_name(name).expect("a row of this name");
+        let nr = row.nr64.or(row.nr32).expect("a number");
+        let arch = if row.nr64.is_some() {
+            Arch::X86_64
+        } else {
+            Arch::I386
+        };
+        (row.decode)(&Made {
+            call: RawCall { arch, nr, args },
+            ret,
+            task,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_is_taken_twice() {
+        for number in [|r: &Row| r.nr64, |r: &Row| r.nr32] {
+            let mut seen = std::collections::HashMap::new();
+            for row in rows() {
+                if let Some(nr) = number(row) {
+                    assert_eq!(
+                        seen.insert(nr, row.name),
+                        None,
+                        "{} has the number of another row",
+                        row.name
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_finds_by_number_and_argument() {
+        let t = Table::new();
+        let call = |arch, nr, arg1| RawCall {
+            arch,
+            nr,
+            args: [0, arg1, 0, 0, 0, 0],
+        };
+        assert_eq!(
+            t.row(&call(Arch::X86_64, 3, 0)).map(|r| r.name),
+            Some("close")
+        );
+        assert_eq!(
+            t.row(&call(Arch::I386, 6, 0)).map(|r| r.name),
+            Some("close")
+        );
+        assert!(t.row(&call(Arch::X32, 3, 0)).is_none());
+        assert!(t.row(&call(Arch::X86_64, u32::MAX, 0)).is_none());
+        assert_eq!(
+            t.row(&call(Arch::X86_64, 72, libc::F_DUPFD as u64))
+                .map(|r| r.name),
+            Some("fcntl")
+        );
+        assert!(
+            t.row(&call(Arch::X86_64, 72, libc::F_GETFD as u64))
+                .is_none()
+        );
+        // The kernel looks at an int: garbage in the upper half does not hide a command.
+        assert!(
+            t.row(&call(
+                Arch::X86_64,
+                72,
+                0xdead_0000_0000_0000 | libc::F_SETFD as u64
+            ))
+            .is_some()
+        );
+    }
+
+    #[test]
+    fn no_decoder_fails_on_any_arguments() {
+        let task = testing::Paper::default();
+        for row in rows() {
+            for arg in [0, 1, u64::MAX, 0x7fff_ffff, 0x8000_0000, i64::MAX as u64] {
+                for ret in [
+                    None,
+                    Some(0),
+                    Some(-1),
+                    Some(-9),
+                    Some(i64::MIN),
+                    Some(i64::MAX),
+                    Some(3),
+                ] {
+                    for (arch, nr) in [(Arch::X86_64, row.nr64), (Arch::I386, row.nr32)] {
+                        let Some(nr) = nr else { continue };
+                        (row.decode)(&Made {
+                            call: RawCall {
+                                arch,
+                                nr,
+                                args: [arg; 6],
+                            },
+                            ret,
+                            task: &task,
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
