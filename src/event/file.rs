@@ -48,11 +48,7 @@ impl NewFile {
     pub fn from_link(link: Vec<u8>, flags: u32) -> NewFile {
         let write = flags & libc::O_ACCMODE as u32 == libc::O_WRONLY as u32;
         let kind = if link.starts_with(b"pipe:[") {
-            if write {
-                FileKind::PipeWrite
-            } else {
-                FileKind::PipeRead
-            }
+            if write { FileKind::PipeWrite } else { FileKind::PipeRead }
         } else if link.starts_with(b"socket:[") {
             FileKind::Socket
         } else if let Some(rest) = link.strip_prefix(b"anon_inode:") {
@@ -71,11 +67,7 @@ impl NewFile {
         } else {
             FileKind::Other
         };
-        NewFile {
-            kind,
-            path: link,
-            flags,
-        }
+        NewFile { kind, path: link, flags }
     }
 
     /// Which way data can go through it.
@@ -120,10 +112,7 @@ mod tests {
         assert_eq!(kind("pipe:[12]", libc::O_WRONLY), FileKind::PipeWrite);
         assert_eq!(kind("pipe:[12]", libc::O_RDONLY), FileKind::PipeRead);
         assert_eq!(kind("socket:[1]", libc::O_RDWR), FileKind::Socket);
-        assert_eq!(
-            kind("anon_inode:[eventfd]", libc::O_RDWR),
-            FileKind::Eventfd
-        );
+        assert_eq!(kind("anon_inode:[eventfd]", libc::O_RDWR), FileKind::Eventfd);
         assert_eq!(kind("anon_inode:inotify", 0), FileKind::Inotify);
         assert_eq!(kind("/memfd:x (deleted)", libc::O_RDWR), FileKind::Memfd);
         assert_eq!(kind("/tmp/pipe:[12]", 0), FileKind::Path);

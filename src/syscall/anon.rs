@@ -20,11 +20,7 @@ fn signalfd(m: &Made<'_>, flags: i32) -> Vec<Effect> {
         return opens(m, flags, FileKind::Signalfd);
     }
     if m.failed_with(libc::EBADF) {
-        return vec![Effect::Refused {
-            fd,
-            to: None,
-            close: false,
-        }];
+        return vec![Effect::Refused { fd, to: None, close: false }];
     }
     Vec::new()
 }
@@ -44,57 +40,17 @@ macro_rules! row {
 }
 
 pub(super) static ROWS: &[Row] = &[
-    row!("eventfd", Some(284), Some(323), [Int], |m| opens(
-        m,
-        0,
-        FileKind::Eventfd
-    )),
-    row!("eventfd2", Some(290), Some(328), [Int, Flags], |m| opens(
-        m,
-        m.int(1),
-        FileKind::Eventfd
-    )),
-    row!("epoll_create", Some(213), Some(254), [Int], |m| opens(
-        m,
-        0,
-        FileKind::Epoll
-    )),
-    row!("epoll_create1", Some(291), Some(329), [Flags], |m| opens(
-        m,
-        m.int(0),
-        FileKind::Epoll
-    )),
-    row!("timerfd_create", Some(283), Some(322), [Int, Flags], |m| {
-        opens(m, m.int(1), FileKind::Timerfd)
-    }),
-    row!("signalfd", Some(282), Some(321), [Int, Pointer], |m| {
-        signalfd(m, 0)
-    }),
-    row!(
-        "signalfd4",
-        Some(289),
-        Some(327),
-        [Int, Pointer, Int, Flags],
-        |m| signalfd(m, m.int(3))
-    ),
+    row!("eventfd", Some(284), Some(323), [Int], |m| opens(m, 0, FileKind::Eventfd)),
+    row!("eventfd2", Some(290), Some(328), [Int, Flags], |m| opens(m, m.int(1), FileKind::Eventfd)),
+    row!("epoll_create", Some(213), Some(254), [Int], |m| opens(m, 0, FileKind::Epoll)),
+    row!("epoll_create1", Some(291), Some(329), [Flags], |m| opens(m, m.int(0), FileKind::Epoll)),
+    row!("timerfd_create", Some(283), Some(322), [Int, Flags], |m| { opens(m, m.int(1), FileKind::Timerfd) }),
+    row!("signalfd", Some(282), Some(321), [Int, Pointer], |m| { signalfd(m, 0) }),
+    row!("signalfd4", Some(289), Some(327), [Int, Pointer, Int, Flags], |m| signalfd(m, m.int(3))),
     // MFD_CLOEXEC is 1 (linux/memfd.h), unlike all others.
-    row!(
-        "memfd_create",
-        Some(319),
-        Some(356),
-        [Pointer, Flags],
-        |m| m.opens(RDWR, m.int(1) & 1 != 0, FileKind::Memfd)
-    ),
-    row!("inotify_init", Some(253), Some(291), [], |m| opens(
-        m,
-        0,
-        FileKind::Inotify
-    )),
-    row!("inotify_init1", Some(294), Some(332), [Flags], |m| opens(
-        m,
-        m.int(0),
-        FileKind::Inotify
-    )),
+    row!("memfd_create", Some(319), Some(356), [Pointer, Flags], |m| m.opens(RDWR, m.int(1) & 1 != 0, FileKind::Memfd)),
+    row!("inotify_init", Some(253), Some(291), [], |m| opens(m, 0, FileKind::Inotify)),
+    row!("inotify_init1", Some(294), Some(332), [Flags], |m| opens(m, m.int(0), FileKind::Inotify)),
 ];
 
 #[cfg(test)]
@@ -105,52 +61,17 @@ mod tests {
     #[test]
     fn signalfd_on_an_old_descriptor_makes_none() {
         let t = Paper::default();
-        let fresh = decode(
-            "signalfd4",
-            [u64::from(u32::MAX), 0, 8, CLOEXEC as u64, 0, 0],
-            Some(6),
-            &t,
-        );
-        assert!(
-            matches!(
-                fresh.as_slice(),
-                [Effect::Open {
-                    fd: Fd(6),
-                    cloexec: true,
-                    ..
-                }]
-            ),
-            "{fresh:?}"
-        );
+        let fresh = decode("signalfd4", [u64::from(u32::MAX), 0, 8, CLOEXEC as u64, 0, 0], Some(6), &t);
+        assert!(matches!(fresh.as_slice(), [Effect::Open { fd: Fd(6), cloexec: true, .. }]), "{fresh:?}");
         assert_eq!(decode("signalfd4", [6, 0, 8, 0, 0, 0], Some(6), &t), vec![]);
-        let refused = vec![Effect::Refused {
-            fd: Fd(6),
-            to: None,
-            close: false,
-        }];
-        assert_eq!(
-            decode("signalfd4", [6, 0, 8, 0, 0, 0], Some(-9), &t),
-            refused
-        );
+        let refused = vec![Effect::Refused { fd: Fd(6), to: None, close: false }];
+        assert_eq!(decode("signalfd4", [6, 0, 8, 0, 0, 0], Some(-9), &t), refused);
     }
 
     #[test]
     fn memfd_has_a_cloexec_of_its_own() {
-        let made = |flags| {
-            decode(
-                "memfd_create",
-                [0, flags, 0, 0, 0, 0],
-                Some(5),
-                &Paper::default(),
-            )
-        };
-        assert!(matches!(
-            made(1).as_slice(),
-            [Effect::Open { cloexec: true, .. }]
-        ));
-        assert!(matches!(
-            made(CLOEXEC as u64).as_slice(),
-            [Effect::Open { cloexec: false, .. }]
-        ));
+        let made = |flags| decode("memfd_create", [0, flags, 0, 0, 0, 0], Some(5), &Paper::default());
+        assert!(matches!(made(1).as_slice(), [Effect::Open { cloexec: true, .. }]));
+        assert!(matches!(made(CLOEXEC as u64).as_slice(), [Effect::Open { cloexec: false, .. }]));
     }
 }

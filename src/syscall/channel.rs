@@ -13,10 +13,7 @@ fn pair(m: &Made<'_>, addr: u64) -> Option<(Fd, Fd)> {
     if m.ret != Some(0) {
         return None;
     }
-    let (a, b) = (
-        m.task.half(addr)? as i32,
-        m.task.half(addr.checked_add(4)?)? as i32,
-    );
+    let (a, b) = (m.task.half(addr)? as i32, m.task.half(addr.checked_add(4)?)? as i32);
     (a >= 0 && b >= 0).then_some((Fd(a), Fd(b)))
 }
 
@@ -27,16 +24,9 @@ fn pipe(m: &Made<'_>, flags: u32) -> Vec<Effect> {
     let status = flags & !O_CLOEXEC;
     let open = |fd, access: i32, kind| {
         let file = m.object(fd, status | access as u32, kind, || b"pipe".to_vec());
-        Effect::Open {
-            fd,
-            cloexec: flags & O_CLOEXEC != 0,
-            file,
-        }
+        Effect::Open { fd, cloexec: flags & O_CLOEXEC != 0, file }
     };
-    vec![
-        open(r, libc::O_RDONLY, FileKind::PipeRead),
-        open(w, libc::O_WRONLY, FileKind::PipeWrite),
-    ]
+    vec![open(r, libc::O_RDONLY, FileKind::PipeRead), open(w, libc::O_WRONLY, FileKind::PipeWrite)]
 }
 
 fn socket(m: &Made<'_>, kind: u32) -> Vec<Effect> {
@@ -57,23 +47,14 @@ fn socketpair(m: &Made<'_>, kind: u32, addr: u64) -> Vec<Effect> {
 
 fn accept(m: &Made<'_>, fd: Fd, flags: u32) -> Vec<Effect> {
     if m.failed_with(libc::EBADF) {
-        return vec![Effect::Refused {
-            fd,
-            to: None,
-            close: false,
-        }];
+        return vec![Effect::Refused { fd, to: None, close: false }];
     }
     socket(m, flags)
 }
 
 /// socketcall(2): the calls that make descriptors, by the numbers of linux/net.h, with arguments in memory.
 fn socketcall(m: &Made<'_>) -> Vec<Effect> {
-    let arg = |i: u64| {
-        m.addr(1)
-            .checked_add(4 * i)
-            .and_then(|a| m.task.half(a))
-            .unwrap_or(0)
-    };
+    let arg = |i: u64| m.addr(1).checked_add(4 * i).and_then(|a| m.task.half(a)).unwrap_or(0);
     match m.int(0) {
         1 => socket(m, arg(1)),
         5 => accept(m, Fd(arg(0) as i32), 0),
@@ -157,79 +138,31 @@ mod tests {
     #[test]
     fn a_pipe_has_two_ends() {
         let bytes = [3i32.to_le_bytes(), 4i32.to_le_bytes()].concat();
-        let task = Paper {
-            at: 0x100,
-            bytes,
-            links: vec![(3, "pipe:[9]"), (4, "pipe:[9]")],
-        };
-        let e = decode(
-            "pipe2",
-            [0x100, u64::from(O_CLOEXEC), 0, 0, 0, 0],
-            Some(0),
-            &task,
-        );
+        let task = Paper { at: 0x100, bytes, links: vec![(3, "pipe:[9]"), (4, "pipe:[9]")] };
+        let e = decode("pipe2", [0x100, u64::from(O_CLOEXEC), 0, 0, 0, 0], Some(0), &task);
         match e.as_slice() {
             [
-                Effect::Open {
-                    fd: Fd(3),
-                    cloexec: true,
-                    file: r,
-                },
-                Effect::Open {
-                    fd: Fd(4),
-                    cloexec: true,
-                    file: w,
-                },
+                Effect::Open { fd: Fd(3), cloexec: true, file: r },
+                Effect::Open { fd: Fd(4), cloexec: true, file: w },
             ] => {
                 assert_eq!((r.kind, w.kind), (FileKind::PipeRead, FileKind::PipeWrite));
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(
-            decode("pipe2", [0x100, 0, 0, 0, 0, 0], Some(-24), &task),
-            vec![]
-        );
+        assert_eq!(decode("pipe2", [0x100, 0, 0, 0, 0, 0], Some(-24), &task), vec![]);
     }
 
     #[test]
     fn an_unreadable_pair_is_left_out() {
-        assert_eq!(
-            decode("pipe", [0x900, 0, 0, 0, 0, 0], Some(0), &Paper::default()),
-            vec![]
-        );
-        assert_eq!(
-            decode(
-                "pipe",
-                [u64::MAX - 2, 0, 0, 0, 0, 0],
-                Some(0),
-                &Paper::default()
-            ),
-            vec![]
-        );
+        assert_eq!(decode("pipe", [0x900, 0, 0, 0, 0, 0], Some(0), &Paper::default()), vec![]);
+        assert_eq!(decode("pipe", [u64::MAX - 2, 0, 0, 0, 0, 0], Some(0), &Paper::default()), vec![]);
     }
 
     #[test]
     fn socketcall_is_decoded_from_memory() {
-        let args: Vec<u8> = [1u32, SOCK_CLOEXEC | 1, 0]
-            .iter()
-            .flat_map(|w| w.to_le_bytes())
-            .collect();
-        let task = Paper {
-            at: 0x40,
-            bytes: args,
-            links: vec![],
-        };
+        let args: Vec<u8> = [1u32, SOCK_CLOEXEC | 1, 0].iter().flat_map(|w| w.to_le_bytes()).collect();
+        let task = Paper { at: 0x40, bytes: args, links: vec![] };
         let e = decode("socketcall", [1, 0x40, 0, 0, 0, 0], Some(5), &task);
-        assert!(
-            matches!(
-                e.as_slice(),
-                [Effect::Open {
-                    fd: Fd(5),
-                    cloexec: true,
-                    ..
-                }]
-            ),
-            "{e:?}"
-        );
+        assert!(matches!(e.as_slice(), [Effect::Open { fd: Fd(5), cloexec: true, .. }]), "{e:?}");
     }
 }

@@ -10,11 +10,7 @@ const CLOSE_RANGE_CLOEXEC: u32 = 1 << 2;
 fn close(m: &Made<'_>) -> Vec<Effect> {
     let fd = m.fd(0);
     if m.failed_with(libc::EBADF) {
-        return vec![Effect::Refused {
-            fd,
-            to: None,
-            close: true,
-        }];
+        return vec![Effect::Refused { fd, to: None, close: true }];
     }
     // close(2): the slot is emptied early, also when EINTR or EIO is returned.
     vec![Effect::Close { fd }]
@@ -30,24 +26,12 @@ fn close_range(m: &Made<'_>) -> Vec<Effect> {
         effects.push(Effect::Unshare);
     }
     let (first, last) = (m.int(0) as u32, m.int(1) as u32);
-    effects.push(Effect::CloseRange {
-        first,
-        last,
-        mark: flags & CLOSE_RANGE_CLOEXEC != 0,
-    });
+    effects.push(Effect::CloseRange { first, last, mark: flags & CLOSE_RANGE_CLOEXEC != 0 });
     effects
 }
 
 pub(super) static ROWS: &[Row] = &[
-    Row {
-        name: "close",
-        nr64: Some(3),
-        nr32: Some(6),
-        only: None,
-        when: When::Entry,
-        args: &[Arg::Fd],
-        decode: close,
-    },
+    Row { name: "close", nr64: Some(3), nr32: Some(6), only: None, when: When::Entry, args: &[Arg::Fd], decode: close },
     Row {
         name: "close_range",
         nr64: Some(436),
@@ -70,17 +54,9 @@ mod tests {
         let t = Paper::default();
         let closed = vec![Effect::Close { fd: Fd(5) }];
         for ret in [None, Some(0), Some(-4), Some(-5)] {
-            assert_eq!(
-                decode("close", [5, 0, 0, 0, 0, 0], ret, &t),
-                closed,
-                "ret {ret:?}"
-            );
+            assert_eq!(decode("close", [5, 0, 0, 0, 0, 0], ret, &t), closed, "ret {ret:?}");
         }
-        let refused = vec![Effect::Refused {
-            fd: Fd(5),
-            to: None,
-            close: true,
-        }];
+        let refused = vec![Effect::Refused { fd: Fd(5), to: None, close: true }];
         assert_eq!(decode("close", [5, 0, 0, 0, 0, 0], Some(-9), &t), refused);
     }
 
@@ -88,27 +64,10 @@ mod tests {
     fn close_range_takes_unsigned_numbers_and_its_flags() {
         let t = Paper::default();
         let all = [3, u64::from(u32::MAX), 0, 0, 0, 0];
-        let expected = vec![Effect::CloseRange {
-            first: 3,
-            last: u32::MAX,
-            mark: false,
-        }];
+        let expected = vec![Effect::CloseRange { first: 3, last: u32::MAX, mark: false }];
         assert_eq!(decode("close_range", all, Some(0), &t), expected);
         let e = decode("close_range", [3, 9, 6, 0, 0, 0], Some(0), &t);
-        assert_eq!(
-            e,
-            vec![
-                Effect::Unshare,
-                Effect::CloseRange {
-                    first: 3,
-                    last: 9,
-                    mark: true
-                }
-            ]
-        );
-        assert_eq!(
-            decode("close_range", [9, 3, 0, 0, 0, 0], Some(-22), &t),
-            vec![]
-        );
+        assert_eq!(e, vec![Effect::Unshare, Effect::CloseRange { first: 3, last: 9, mark: true }]);
+        assert_eq!(decode("close_range", [9, 3, 0, 0, 0, 0], Some(-22), &t), vec![]);
     }
 }

@@ -11,11 +11,7 @@ fn aliased(m: &Made<'_>, to: Option<Fd>, cloexec: bool) -> Vec<Effect> {
         if to.is_some_and(|t| t.0 < 0) {
             return Vec::new();
         }
-        return vec![Effect::Refused {
-            fd: from,
-            to,
-            close: false,
-        }];
+        return vec![Effect::Refused { fd: from, to, close: false }];
     }
     let to = match m.ret {
         Some(_) => m.new_fd(),
@@ -35,29 +31,16 @@ fn fcntl(m: &Made<'_>) -> Vec<Effect> {
         libc::F_SETFD => {
             let fd = m.fd(0);
             if m.failed_with(libc::EBADF) {
-                return vec![Effect::Refused {
-                    fd,
-                    to: None,
-                    close: false,
-                }];
+                return vec![Effect::Refused { fd, to: None, close: false }];
             }
-            vec![Effect::Cloexec {
-                fd,
-                on: m.int(2) & libc::FD_CLOEXEC != 0,
-            }]
+            vec![Effect::Cloexec { fd, on: m.int(2) & libc::FD_CLOEXEC != 0 }]
         }
         _ => Vec::new(),
     }
 }
 
-const COMMANDS: Option<(usize, &[u32])> = Some((
-    1,
-    &[
-        libc::F_DUPFD as u32,
-        libc::F_DUPFD_CLOEXEC as u32,
-        libc::F_SETFD as u32,
-    ],
-));
+const COMMANDS: Option<(usize, &[u32])> =
+    Some((1, &[libc::F_DUPFD as u32, libc::F_DUPFD_CLOEXEC as u32, libc::F_SETFD as u32]));
 
 pub(super) static ROWS: &[Row] = &[
     Row {
@@ -114,40 +97,21 @@ mod tests {
 
     #[test]
     fn dup2_onto_itself_changes_nothing() {
-        assert_eq!(
-            decode("dup2", [3, 3, 0, 0, 0, 0], Some(3), &Paper::default()),
-            vec![]
-        );
+        assert_eq!(decode("dup2", [3, 3, 0, 0, 0, 0], Some(3), &Paper::default()), vec![]);
     }
 
     #[test]
     fn a_refused_dup2_names_the_number_it_wanted() {
         let e = decode("dup2", [3, 1, 0, 0, 0, 0], Some(-9), &Paper::default());
-        assert_eq!(
-            e,
-            vec![Effect::Refused {
-                fd: Fd(3),
-                to: Some(Fd(1)),
-                close: false
-            }]
-        );
-        let out_of_range = decode(
-            "dup2",
-            [3, u64::from(u32::MAX), 0, 0, 0, 0],
-            Some(-9),
-            &Paper::default(),
-        );
+        assert_eq!(e, vec![Effect::Refused { fd: Fd(3), to: Some(Fd(1)), close: false }]);
+        let out_of_range = decode("dup2", [3, u64::from(u32::MAX), 0, 0, 0, 0], Some(-9), &Paper::default());
         assert_eq!(out_of_range, vec![]);
     }
 
     #[test]
     fn at_entry_dup2_says_what_it_will_do_and_dup_cannot() {
         let t = Paper::default();
-        let alias = vec![Effect::Alias {
-            from: Fd(3),
-            to: Fd(1),
-            cloexec: false,
-        }];
+        let alias = vec![Effect::Alias { from: Fd(3), to: Fd(1), cloexec: false }];
         assert_eq!(decode("dup2", [3, 1, 0, 0, 0, 0], None, &t), alias);
         assert_eq!(decode("dup", [3, 0, 0, 0, 0, 0], None, &t), vec![]);
     }
@@ -155,41 +119,10 @@ mod tests {
     #[test]
     fn fcntl_sets_and_clears_cloexec() {
         let t = Paper::default();
-        let set = |arg| {
-            decode(
-                "fcntl",
-                [4, libc::F_SETFD as u64, arg, 0, 0, 0],
-                Some(0),
-                &t,
-            )
-        };
-        assert_eq!(
-            set(1),
-            vec![Effect::Cloexec {
-                fd: Fd(4),
-                on: true
-            }]
-        );
-        assert_eq!(
-            set(0),
-            vec![Effect::Cloexec {
-                fd: Fd(4),
-                on: false
-            }]
-        );
-        let e = decode(
-            "fcntl",
-            [4, libc::F_DUPFD_CLOEXEC as u64, 10, 0, 0, 0],
-            Some(11),
-            &t,
-        );
-        assert_eq!(
-            e,
-            vec![Effect::Alias {
-                from: Fd(4),
-                to: Fd(11),
-                cloexec: true
-            }]
-        );
+        let set = |arg| decode("fcntl", [4, libc::F_SETFD as u64, arg, 0, 0, 0], Some(0), &t);
+        assert_eq!(set(1), vec![Effect::Cloexec { fd: Fd(4), on: true }]);
+        assert_eq!(set(0), vec![Effect::Cloexec { fd: Fd(4), on: false }]);
+        let e = decode("fcntl", [4, libc::F_DUPFD_CLOEXEC as u64, 10, 0, 0, 0], Some(11), &t);
+        assert_eq!(e, vec![Effect::Alias { from: Fd(4), to: Fd(11), cloexec: true }]);
     }
 }

@@ -97,9 +97,7 @@ impl Made<'_> {
     /// The descriptor that the call returned; `None` before the result, and when it failed.
     pub(crate) fn new_fd(&self) -> Option<Fd> {
         let ret = self.ret?;
-        (0..=i64::from(i32::MAX))
-            .contains(&ret)
-            .then_some(Fd(ret as i32))
+        (0..=i64::from(i32::MAX)).contains(&ret).then_some(Fd(ret as i32))
     }
 
     /// Whether the call failed with `errno`.
@@ -108,13 +106,7 @@ impl Made<'_> {
     }
 
     /// The object at `fd`: what `/proc` says, else `kind` and `path`.
-    pub(crate) fn object(
-        &self,
-        fd: Fd,
-        flags: u32,
-        kind: FileKind,
-        path: impl FnOnce() -> Vec<u8>,
-    ) -> NewFile {
+    pub(crate) fn object(&self, fd: Fd, flags: u32, kind: FileKind, path: impl FnOnce() -> Vec<u8>) -> NewFile {
         match self.task.link(fd) {
             Some(link) => {
                 let mut file = NewFile::from_link(link, flags);
@@ -124,11 +116,7 @@ impl Made<'_> {
                 }
                 file
             }
-            None => NewFile {
-                kind,
-                path: path(),
-                flags,
-            },
+            None => NewFile { kind, path: path(), flags },
         }
     }
 
@@ -137,22 +125,12 @@ impl Made<'_> {
         let Some(fd) = self.new_fd() else {
             return Vec::new();
         };
-        vec![Effect::Open {
-            fd,
-            cloexec,
-            file: self.object(fd, flags, kind, Vec::new),
-        }]
+        vec![Effect::Open { fd, cloexec, file: self.object(fd, flags, kind, Vec::new) }]
     }
 }
 
 /// All rows, by family.
-pub static FAMILIES: &[&[Row]] = &[
-    open::ROWS,
-    close::ROWS,
-    dup::ROWS,
-    channel::ROWS,
-    anon::ROWS,
-];
+pub static FAMILIES: &[&[Row]] = &[open::ROWS, close::ROWS, dup::ROWS, channel::ROWS, anon::ROWS];
 
 /// All rows.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
@@ -189,10 +167,7 @@ impl Table {
             }
             by
         };
-        Table {
-            by64: index(|r| r.nr64),
-            by32: index(|r| r.nr32),
-        }
+        Table { by64: index(|r| r.nr64), by32: index(|r| r.nr32) }
     }
 
     /// The row of a call that matters; `None` for all others, and for x32.
@@ -204,9 +179,7 @@ impl Table {
         };
         let row = (*by.get(call.nr as usize)?)?;
         match row.only {
-            Some((i, values)) => values
-                .contains(&(call.args.get(i).copied().unwrap_or(0) as u32))
-                .then_some(row),
+            Some((i, values)) => values.contains(&(call.args.get(i).copied().unwrap_or(0) as u32)).then_some(row),
             None => Some(row),
         }
     }
@@ -243,31 +216,15 @@ pub(crate) mod testing {
 
     impl ReadTask for Paper {
         fn link(&self, fd: Fd) -> Option<Vec<u8>> {
-            self.links
-                .iter()
-                .find(|l| l.0 == fd.0)
-                .map(|l| l.1.as_bytes().to_vec())
+            self.links.iter().find(|l| l.0 == fd.0).map(|l| l.1.as_bytes().to_vec())
         }
     }
 
-    pub(crate) fn decode(
-        name: &str,
-        args: [u64; 6],
-        ret: Option<i64>,
-        task: &Paper,
-    ) -> Vec<Effect> {
+    pub(crate) fn decode(name: &str, args: [u64; 6], ret: Option<i64>, task: &Paper) -> Vec<Effect> {
         let row = by_name(name).expect("a row of this name");
         let nr = row.nr64.or(row.nr32).expect("a number");
-        let arch = if row.nr64.is_some() {
-            Arch::X86_64
-        } else {
-            Arch::I386
-        };
-        (row.decode)(&Made {
-            call: RawCall { arch, nr, args },
-            ret,
-            task,
-        })
+        let arch = if row.nr64.is_some() { Arch::X86_64 } else { Arch::I386 };
+        (row.decode)(&Made { call: RawCall { arch, nr, args }, ret, task })
     }
 }
 
@@ -281,12 +238,7 @@ mod tests {
             let mut seen = std::collections::HashMap::new();
             for row in rows() {
                 if let Some(nr) = number(row) {
-                    assert_eq!(
-                        seen.insert(nr, row.name),
-                        None,
-                        "{} has the number of another row",
-                        row.name
-                    );
+                    assert_eq!(seen.insert(nr, row.name), None, "{} has the number of another row", row.name);
                 }
             }
         }
@@ -295,39 +247,15 @@ mod tests {
     #[test]
     fn the_table_finds_by_number_and_argument() {
         let t = Table::new();
-        let call = |arch, nr, arg1| RawCall {
-            arch,
-            nr,
-            args: [0, arg1, 0, 0, 0, 0],
-        };
-        assert_eq!(
-            t.row(&call(Arch::X86_64, 3, 0)).map(|r| r.name),
-            Some("close")
-        );
-        assert_eq!(
-            t.row(&call(Arch::I386, 6, 0)).map(|r| r.name),
-            Some("close")
-        );
+        let call = |arch, nr, arg1| RawCall { arch, nr, args: [0, arg1, 0, 0, 0, 0] };
+        assert_eq!(t.row(&call(Arch::X86_64, 3, 0)).map(|r| r.name), Some("close"));
+        assert_eq!(t.row(&call(Arch::I386, 6, 0)).map(|r| r.name), Some("close"));
         assert!(t.row(&call(Arch::X32, 3, 0)).is_none());
         assert!(t.row(&call(Arch::X86_64, u32::MAX, 0)).is_none());
-        assert_eq!(
-            t.row(&call(Arch::X86_64, 72, libc::F_DUPFD as u64))
-                .map(|r| r.name),
-            Some("fcntl")
-        );
-        assert!(
-            t.row(&call(Arch::X86_64, 72, libc::F_GETFD as u64))
-                .is_none()
-        );
+        assert_eq!(t.row(&call(Arch::X86_64, 72, libc::F_DUPFD as u64)).map(|r| r.name), Some("fcntl"));
+        assert!(t.row(&call(Arch::X86_64, 72, libc::F_GETFD as u64)).is_none());
         // The kernel looks at an int: garbage in the upper half does not hide a command.
-        assert!(
-            t.row(&call(
-                Arch::X86_64,
-                72,
-                0xdead_0000_0000_0000 | libc::F_SETFD as u64
-            ))
-            .is_some()
-        );
+        assert!(t.row(&call(Arch::X86_64, 72, 0xdead_0000_0000_0000 | libc::F_SETFD as u64)).is_some());
     }
 
     #[test]
@@ -335,26 +263,10 @@ mod tests {
         let task = testing::Paper::default();
         for row in rows() {
             for arg in [0, 1, u64::MAX, 0x7fff_ffff, 0x8000_0000, i64::MAX as u64] {
-                for ret in [
-                    None,
-                    Some(0),
-                    Some(-1),
-                    Some(-9),
-                    Some(i64::MIN),
-                    Some(i64::MAX),
-                    Some(3),
-                ] {
+                for ret in [None, Some(0), Some(-1), Some(-9), Some(i64::MIN), Some(i64::MAX), Some(3)] {
                     for (arch, nr) in [(Arch::X86_64, row.nr64), (Arch::I386, row.nr32)] {
                         let Some(nr) = nr else { continue };
-                        (row.decode)(&Made {
-                            call: RawCall {
-                                arch,
-                                nr,
-                                args: [arg; 6],
-                            },
-                            ret,
-                            task: &task,
-                        });
+                        (row.decode)(&Made { call: RawCall { arch, nr, args: [arg; 6] }, ret, task: &task });
                     }
                 }
             }

@@ -12,14 +12,8 @@ fn opened(m: &Made<'_>, flags: u32, path: usize) -> Vec<Effect> {
     let Some(fd) = m.new_fd() else {
         return Vec::new();
     };
-    let file = m.object(fd, flags, FileKind::Path, || {
-        m.task.c_string(m.addr(path), PATH_MAX).unwrap_or_default()
-    });
-    vec![Effect::Open {
-        fd,
-        cloexec: flags & O_CLOEXEC != 0,
-        file,
-    }]
+    let file = m.object(fd, flags, FileKind::Path, || m.task.c_string(m.addr(path), PATH_MAX).unwrap_or_default());
+    vec![Effect::Open { fd, cloexec: flags & O_CLOEXEC != 0, file }]
 }
 
 fn openat2(m: &Made<'_>) -> Vec<Effect> {
@@ -46,13 +40,7 @@ pub(super) static ROWS: &[Row] = &[
         when: When::Exit,
         args: &[Arg::Path],
         // creat(2): the same as open with these flags.
-        decode: |m| {
-            opened(
-                m,
-                (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u32,
-                0,
-            )
-        },
+        decode: |m| opened(m, (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u32, 0),
     },
     Row {
         name: "openat",
@@ -82,19 +70,9 @@ mod tests {
 
     #[test]
     fn the_link_is_preferred_to_the_argument() {
-        let mut task = Paper {
-            at: 0x1000,
-            bytes: b"../a\0".to_vec(),
-            links: vec![(3, "/tmp/a")],
-        };
+        let mut task = Paper { at: 0x1000, bytes: b"../a\0".to_vec(), links: vec![(3, "/tmp/a")] };
         let path = |e: Vec<Effect>| match e.as_slice() {
-            [
-                Effect::Open {
-                    fd: Fd(3),
-                    cloexec: true,
-                    file,
-                },
-            ] => file.path.clone(),
+            [Effect::Open { fd: Fd(3), cloexec: true, file }] => file.path.clone(),
             other => panic!("{other:?}"),
         };
         let args = [libc::AT_FDCWD as u64, 0x1000, u64::from(O_CLOEXEC), 0, 0, 0];
@@ -112,22 +90,8 @@ mod tests {
     #[test]
     fn openat2_reads_its_flags_from_memory() {
         let how = u64::from(O_CLOEXEC).to_le_bytes().to_vec();
-        let task = Paper {
-            at: 0x2000,
-            bytes: how,
-            links: vec![(7, "/x")],
-        };
+        let task = Paper { at: 0x2000, bytes: how, links: vec![(7, "/x")] };
         let e = decode("openat2", [0, 0, 0x2000, 24, 0, 0], Some(7), &task);
-        assert!(
-            matches!(
-                e.as_slice(),
-                [Effect::Open {
-                    fd: Fd(7),
-                    cloexec: true,
-                    ..
-                }]
-            ),
-            "{e:?}"
-        );
+        assert!(matches!(e.as_slice(), [Effect::Open { fd: Fd(7), cloexec: true, .. }]), "{e:?}");
     }
 }
