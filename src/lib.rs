@@ -1,5 +1,8 @@
 //! fdwatch: a debugger for file descriptors on Linux.
 pub mod base;
 pub mod event;
+pub mod finding;
 pub mod model;
+pub mod policy;
+pub mod render;
 pub mod syscall;

@@ -4,6 +4,7 @@
 
 mod ids;
 mod regs;
+pub mod text;
 
 pub use ids::{Fd, FileId, LifeId, Pid, PyStackId, StackId, TableId, Tid};
 pub use regs::{Arch, RawCall, Regs};

@@ -1,0 +1,163 @@
+//! `double-close`: a close of a number already closed.
+
+use super::culprit::{blame, story};
+use super::{Confidence, Finding, Role, Rule, Seen, Severity, Step, called, object};
+use crate::base::{Fd, FileId, StackId, Tid};
+use crate::event::{Effect, EventKind};
+use std::collections::{HashMap, HashSet};
+
+/// The rule.
+///
+/// A loop over all numbers (daemons, shells, spawners) closes what is closed already, and its first step looks like a
+/// mistake. So a finding waits for the task's next event: a close of the next number from the same place makes it a
+/// loop.
+#[derive(Default)]
+pub(super) struct DoubleClose {
+    waiting: HashMap<Tid, Finding>,
+    last: HashMap<Tid, (Fd, Option<StackId>)>,
+    told: HashSet<FileId>,
+}
+
+impl Rule for DoubleClose {
+    fn name(&self) -> &'static str {
+        "double-close"
+    }
+
+    fn severity(&self) -> Severity {
+        Severity::Error
+    }
+
+    fn summary(&self) -> &'static str {
+        "a close of a number already closed"
+    }
+
+    fn page(&self) -> &'static str {
+        include_str!("pages/double-close.md")
+    }
+
+    fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding> {
+        let tid = seen.event.tid;
+        let mut out = Vec::new();
+        let closing = match &seen.event.kind {
+            EventKind::Call(call) => call.effects.iter().find_map(|e| match e {
+                Effect::Close { fd } => Some((*fd, call.site.stack, false)),
+                Effect::Refused { fd, close: true, .. } => Some((*fd, call.site.stack, true)),
+                _ => None,
+            }),
+            _ => None,
+        };
+        let former = self.last.remove(&tid);
+        let in_loop = match (former, closing) {
+            (Some((before, from)), Some((fd, stack, _))) => from == stack && before.0.abs_diff(fd.0) == 1,
+            _ => false,
+        };
+        match self.waiting.remove(&tid) {
+            Some(f) if !in_loop => out.extend(self.tell(f)),
+            _ => {}
+        }
+        if let Some((fd, stack, refused)) = closing {
+            self.last.insert(tid, (fd, stack));
+            if refused && !in_loop {
+                if let Some(f) = self.finding(seen, fd) {
+                    self.waiting.insert(tid, f);
+                }
+            }
+        }
+        if let EventKind::Exit { .. } = seen.event.kind {
+            self.last.remove(&tid);
+        }
+        out
+    }
+}
+
+impl DoubleClose {
+    fn tell(&mut self, f: Finding) -> Option<Finding> {
+        // A second double close of the same object is the same mistake.
+        self.told.insert(f.object.id).then_some(f)
+    }
+
+    fn finding(&self, seen: &Seen<'_>, fd: Fd) -> Option<Finding> {
+        let EventKind::Call(call) = &seen.event.kind else { return None };
+        // Between fork and exec a program tidies up without knowing what is open.
+        if seen.world.window(seen.event.tid).is_some() {
+            return None;
+        }
+        let task = seen.world.task(seen.event.tid)?;
+        let since = seen.world.process(task.pid)?.since;
+        let blame = blame(seen.world, task.table, fd, task.pid, since)?;
+        let cause = blame.life.end.as_ref()?.moment.site.cause;
+        let mut steps = story(seen.world, &blame);
+        steps.push(seen.used(call, None, Some("closed again".to_string())));
+        Some(Finding {
+            name: self.name(),
+            severity: self.severity(),
+            confidence: Confidence::Certain,
+            fd,
+            tid: seen.event.tid,
+            pid: task.pid,
+            title: format!("process {} ({}) closed fd {fd} twice", task.pid, called(seen.world, task.pid)),
+            object: object(seen.world, blame.life)?,
+            steps,
+            evidence: blame.evidence,
+            help: match cause.is_implicit() {
+                true => "the object closes its descriptor itself: take the number out with detach(), or do not close it".into(),
+                false => "give the descriptor one owner; set the variable to -1 when it is closed. In a program with threads the second close can hit another thread's new file".into(),
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    #[test]
+    fn the_second_close_is_told_at_the_next_event() {
+        let mut s = Script::new();
+        s.open(MAIN, 3, "/tmp/a");
+        s.close(MAIN, 3);
+        assert!(s.refused_close(MAIN.0, 3).is_empty(), "it may be the start of a loop");
+        let found = s.open(MAIN, 3, "/tmp/b");
+        let [f] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((f.name, f.object.file.path.as_slice()), ("double-close", b"/tmp/a".as_slice()));
+        assert!(f.steps.iter().any(|s| s.role == Role::Used));
+    }
+
+    #[test]
+    fn it_is_told_at_exit_at_the_latest() {
+        let mut s = Script::new();
+        s.open(MAIN, 3, "/tmp/a");
+        s.close(MAIN, 3);
+        s.refused_close(MAIN.0, 3);
+        assert_eq!(s.exit(MAIN.0).len(), 1);
+    }
+
+    #[test]
+    fn loops_up_and_down_are_no_mistake() {
+        for numbers in [(3..40).collect::<Vec<_>>(), (3..40).rev().collect()] {
+            let mut s = Script::new();
+            for fd in [3, 20, 39] {
+                s.open(MAIN, fd, "/tmp/a");
+                s.close(MAIN, fd);
+            }
+            for fd in numbers {
+                assert!(s.refused_close(MAIN.0, fd).is_empty(), "fd {fd}");
+            }
+            assert!(s.exit(MAIN.0).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_child_before_exec_and_numbers_never_open_are_left_alone() {
+        let mut s = Script::new();
+        s.open(MAIN, 3, "/tmp/a");
+        s.close(MAIN, 3);
+        s.fork(MAIN, 200);
+        s.refused_close(200, 3);
+        assert!(s.exit(200).is_empty());
+        s.refused_close(MAIN.0, -1);
+        s.refused_close(MAIN.0, 77);
+        assert!(s.exit(MAIN.0).is_empty());
+    }
+}

@@ -1,0 +1,231 @@
+//! Diagnosed problems, and the rules that find them.
+//!
+//! A rule sees the world after an event, the event and what it changed, and says what is wrong. Rules are pure; one
+//! rule a file, each with its explanation and its tests. Adding one is a file and a line in [`rules`].
+
+mod culprit;
+mod double_close;
+mod recycled_fd_to_child;
+mod stale_fd_to_child;
+mod use_after_close;
+
+#[cfg(test)]
+mod testing;
+
+pub use culprit::{Blame, blame};
+
+use crate::base::text::escape;
+use crate::base::{Fd, FileId, Pid, Tid};
+use crate::event::{Call, Event, NewFile};
+use crate::model::{Change, Life, Moment, What, World};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// How bad it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Something to know, not to act on.
+    Note,
+    /// Probably wrong, or wrong elsewhere.
+    Warning,
+    /// Wrong.
+    Error,
+}
+
+/// How sure it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    /// It may be.
+    Possible,
+    /// Nothing speaks against it.
+    Likely,
+    /// The evidence leaves no other reading.
+    Certain,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Severity::Note => "note",
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        })
+    }
+}
+
+impl fmt::Display for Confidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Confidence::Possible => "possible",
+            Confidence::Likely => "likely",
+            Confidence::Certain => "certain",
+        })
+    }
+}
+
+/// An object as a finding keeps it, after the model may have forgotten it.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Its id.
+    pub id: FileId,
+    /// What it is.
+    pub file: NewFile,
+    /// How long the life concerned lasted, in nanoseconds.
+    pub lasted: Option<u64>,
+}
+
+/// What a step of a finding's story is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// The life that was meant began.
+    Opened,
+    /// It ended: the culprit.
+    Closed,
+    /// Its number became another object.
+    Reused,
+    /// Somebody needed it.
+    Used,
+}
+
+impl Role {
+    /// The word that stands before the step.
+    pub fn word(self) -> &'static str {
+        match self {
+            Role::Opened => "opened",
+            Role::Closed => "closed",
+            Role::Reused => "reused",
+            Role::Used => "used",
+        }
+    }
+}
+
+/// A step of a finding's story.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Its part in the story.
+    pub role: Role,
+    /// When, who, where.
+    pub moment: Moment,
+    /// The object, where it is not the finding's own.
+    pub object: Option<Object>,
+    /// What else there is to say.
+    pub note: Option<String>,
+}
+
+/// One diagnosed problem.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The rule's name.
+    pub name: &'static str,
+    /// How bad.
+    pub severity: Severity,
+    /// How sure.
+    pub confidence: Confidence,
+    /// The number.
+    pub fd: Fd,
+    /// The task that was hurt.
+    pub tid: Tid,
+    /// Its process.
+    pub pid: Pid,
+    /// One sentence, safe to show.
+    pub title: String,
+    /// The object that was meant.
+    pub object: Object,
+    /// The story, in its order.
+    pub steps: Vec<Step>,
+    /// Why this is so, a clause each, safe to show.
+    pub evidence: Vec<String>,
+    /// What to do, safe to show.
+    pub help: String,
+}
+
+impl Finding {
+    /// The step of this role, if the story has one.
+    pub fn step(&self, role: Role) -> Option<&Step> {
+        self.steps.iter().find(|s| s.role == role)
+    }
+}
+
+/// What a rule sees.
+pub struct Seen<'a> {
+    /// The world after the event.
+    pub world: &'a World,
+    /// The event.
+    pub event: &'a Event,
+    /// What it changed.
+    pub changes: &'a [Change],
+}
+
+impl Seen<'_> {
+    /// The event as a step of a story: the use that failed.
+    pub(crate) fn used(&self, call: &Call, object: Option<Object>, note: Option<String>) -> Step {
+        let tid = self.event.tid;
+        let pid = self.world.task(tid).map_or(Pid(tid.0), |t| t.pid);
+        let moment = Moment { at: self.event.at, pid, tid, what: What::Call(call.info), site: call.site.clone() };
+        Step { role: Role::Used, moment, object, note }
+    }
+}
+
+/// A kind of finding.
+pub trait Rule {
+    /// Its name: the id everywhere.
+    fn name(&self) -> &'static str;
+    /// Its severity when the confidence is at least likely.
+    fn severity(&self) -> Severity;
+    /// One line for lists.
+    fn summary(&self) -> &'static str;
+    /// The page for `fdwatch explain`.
+    fn page(&self) -> &'static str;
+    /// What is wrong now.
+    fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding>;
+}
+
+/// Every rule, fresh.
+pub fn rules() -> Vec<Box<dyn Rule>> {
+    vec![
+        Box::<stale_fd_to_child::StaleFdToChild>::default(),
+        Box::<recycled_fd_to_child::RecycledFdToChild>::default(),
+        Box::<double_close::DoubleClose>::default(),
+        Box::<use_after_close::UseAfterClose>::default(),
+    ]
+}
+
+/// The object of `life` for a finding; `None` when it was forgotten.
+pub(crate) fn object(world: &World, life: &Life) -> Option<Object> {
+    let file = world.file(life.file)?;
+    Some(Object { id: file.id, file: file.file.clone(), lasted: life.lasted() })
+}
+
+/// The life at the root of what fork copied: the one that a call began, in the process that made it.
+pub(crate) fn root<'w>(world: &'w World, life: &'w Life) -> &'w Life {
+    let mut life = life;
+    // The chain is as long as the tree of processes is deep, and never has a loop: ids only grow.
+    while let crate::model::Origin::Inherited(from) | crate::model::Origin::Unshared(from) = life.origin {
+        match world.life(from) {
+            Some(l) if l.id < life.id => life = l,
+            _ => break,
+        }
+    }
+    life
+}
+
+/// `python3`: how a process is called in a sentence.
+pub(crate) fn called(world: &World, pid: Pid) -> String {
+    let program = world.process(pid).map(|p| &p.program);
+    let name = program.and_then(|p| p.argv.first().filter(|a| !a.is_empty()).or(Some(&p.exe)));
+    let base = name.map(|n| n.rsplit(|b| *b == b'/').next().unwrap_or(n)).unwrap_or_default();
+    escape(base)
+}
+
+/// `stdout` for 1, and so on.
+pub(crate) fn standard_name(fd: Fd) -> Option<&'static str> {
+    match fd.0 {
+        0 => Some("stdin"),
+        1 => Some("stdout"),
+        2 => Some("stderr"),
+        _ => None,
+    }
+}

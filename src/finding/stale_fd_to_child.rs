@@ -1,0 +1,160 @@
+//! `stale-fd-to-child`: a child was to be given a number whose intended life was over.
+
+use super::culprit::{DECISIVE, advice, blame, story};
+use super::{Confidence, Finding, Role, Rule, Seen, Severity, Step, called, object, standard_name};
+use crate::base::LifeId;
+use crate::event::{Cause, Effect, EventKind};
+use std::collections::HashSet;
+
+/// The rule. Remembers whom it has blamed, so that one mistake is told once.
+#[derive(Default)]
+pub(super) struct StaleFdToChild {
+    told: HashSet<LifeId>,
+}
+
+impl Rule for StaleFdToChild {
+    fn name(&self) -> &'static str {
+        "stale-fd-to-child"
+    }
+
+    fn severity(&self) -> Severity {
+        Severity::Error
+    }
+
+    fn summary(&self) -> &'static str {
+        "a child was to be given a number whose intended life was over"
+    }
+
+    fn page(&self) -> &'static str {
+        include_str!("pages/stale-fd-to-child.md")
+    }
+
+    fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding> {
+        let EventKind::Call(call) = &seen.event.kind else { return Vec::new() };
+        let Some(window) = seen.world.window(seen.event.tid) else { return Vec::new() };
+        let Some(task) = seen.world.task(seen.event.tid) else { return Vec::new() };
+        let mut out = Vec::new();
+        for effect in &call.effects {
+            let Effect::Refused { fd, to, close: false } = effect else { continue };
+            let since = seen.world.process(task.pid).map_or(0, |p| p.since);
+            let Some(blame) = blame(seen.world, task.table, *fd, task.pid, since) else { continue };
+            let Some(end) = &blame.life.end else { continue };
+            let Some(object) = object(seen.world, blame.life) else { continue };
+            if !self.told.insert(blame.life.id) {
+                continue;
+            }
+            let as_what = to.map(|t| match standard_name(t) {
+                Some(name) => format!(" as {name}"),
+                None => format!(" as fd {t}"),
+            });
+            let title = format!(
+                "child {} of {} was given fd {fd}{}, but {fd} had already been closed",
+                task.pid,
+                called(seen.world, task.pid),
+                as_what.unwrap_or_default(),
+            );
+            let mut steps = story(seen.world, &blame);
+            let how = if window.fork.shares_memory { "vfork" } else { "fork" };
+            steps.push(seen.used(call, None, Some(format!("between {how} and execve"))));
+            let cause = end.moment.site.cause;
+            out.push(Finding {
+                name: self.name(),
+                severity: self.severity(),
+                confidence: confidence(blame.weight, cause),
+                fd: *fd,
+                tid: seen.event.tid,
+                pid: task.pid,
+                title,
+                object,
+                steps,
+                evidence: blame.evidence,
+                help: advice(cause).to_string(),
+            });
+        }
+        out
+    }
+}
+
+fn confidence(weight: u32, cause: Cause) -> Confidence {
+    if weight >= DECISIVE || cause == Cause::Explicit { Confidence::Certain } else { Confidence::Likely }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::event::Escape;
+
+    /// The first acceptance case: the culprit is two lives back and in the other process.
+    #[test]
+    fn the_finalizer_is_blamed_and_not_the_childs_own_close() {
+        let mut s = Script::new();
+        s.open(MAIN, 3, "/tmp/a");
+        s.close_by(MAIN, 3, Cause::Finalizer, Some(Escape::FilenoCall));
+        s.pipe(MAIN, 3, 4);
+        s.fork(MAIN, 200);
+        s.close(200, 3);
+        let found = s.refused(200, 3, Some(1));
+        let [f] = found.as_slice() else { panic!("one finding, not {found:?}") };
+        assert_eq!(f.name, "stale-fd-to-child");
+        assert_eq!((f.severity, f.confidence), (Severity::Error, Confidence::Certain));
+        assert_eq!(f.object.file.path, b"/tmp/a");
+        assert_eq!(f.step(Role::Closed).unwrap().moment.pid.0, 100);
+        assert_eq!(f.step(Role::Closed).unwrap().moment.site.cause, Cause::Finalizer);
+        assert_eq!(f.step(Role::Reused).unwrap().object.as_ref().unwrap().file.path, b"pipe:[9]");
+        assert!(f.title.contains("fd 3 as stdout"), "{}", f.title);
+    }
+
+    #[test]
+    fn an_explicit_close_in_the_parent_is_blamed_too() {
+        let mut s = Script::new();
+        s.open(MAIN, 3, "/tmp/a");
+        s.close(MAIN, 3);
+        s.fork(MAIN, 200);
+        let found = s.refused(200, 3, Some(1));
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].step(Role::Closed).unwrap().moment.pid.0, 100);
+    }
+
+    #[test]
+    fn the_childs_own_close_is_blamed_when_there_is_no_other() {
+        let mut s = Script::new();
+        s.open(MAIN, 3, "/tmp/a");
+        s.fork(MAIN, 200);
+        s.close(200, 3);
+        let found = s.refused(200, 3, Some(1));
+        assert_eq!(found[0].step(Role::Closed).unwrap().moment.pid.0, 200);
+        assert_eq!(found[0].step(Role::Opened).unwrap().moment.pid.0, 100);
+    }
+
+    #[test]
+    fn told_once() {
+        let mut s = Script::new();
+        s.open(MAIN, 3, "/tmp/a");
+        s.close(MAIN, 3);
+        s.fork(MAIN, 200);
+        assert_eq!(s.refused(200, 3, Some(1)).len(), 1);
+        assert_eq!(s.refused(200, 3, Some(2)).len(), 0);
+    }
+
+    #[test]
+    fn silent_without_a_former_life_and_outside_the_window() {
+        let mut s = Script::new();
+        s.fork(MAIN, 200);
+        assert!(s.refused(200, 17, Some(1)).is_empty(), "17 never was open");
+        s.open(MAIN, 3, "/tmp/a");
+        s.close(MAIN, 3);
+        let found = s.refused(MAIN.0, 3, Some(1));
+        assert!(found.iter().all(|f| f.name != "stale-fd-to-child"), "nobody forked");
+    }
+
+    #[test]
+    fn what_an_earlier_program_closed_is_not_blamed() {
+        let mut s = Script::new();
+        s.open(MAIN, 3, "/tmp/a");
+        s.close(MAIN, 3);
+        s.exec(MAIN.0);
+        s.fork(MAIN, 200);
+        assert!(s.refused(200, 3, Some(1)).is_empty());
+    }
+}

@@ -1,0 +1,46 @@
+//! Values to text: what the prompt and the reports show.
+
+use crate::base::{PyStackId, StackId};
+use std::sync::Arc;
+
+/// Turns interned stacks into names; the session implements it, and tests do.
+pub trait Names {
+    /// The frames of a native stack with their names, innermost first.
+    fn native(&mut self, id: StackId) -> Arc<[NativeFrame]>;
+    /// Why the native stack is incomplete; `None` where it is whole.
+    fn truncated(&self, id: StackId) -> Option<String>;
+    /// The frames of a Python stack, innermost first.
+    fn python(&self, id: PyStackId) -> Arc<[PythonFrame]>;
+}
+
+/// A native frame with its names. All text is as found: escape it before it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NativeFrame {
+    /// The module's path as in `/proc/PID/maps`, `[vdso]`, or empty where no file is mapped.
+    pub module: String,
+    /// The address in the module's ELF address space, or the raw address without a module.
+    pub offset: u64,
+    /// The function, demangled.
+    pub function: Option<String>,
+    /// The source file.
+    pub file: Option<String>,
+    /// The line, from 1.
+    pub line: Option<u32>,
+    /// Whether the function was inlined into the next frame's.
+    pub inlined: bool,
+    /// Whether it is a Python interpreter's evaluation loop, beside which Python frames belong.
+    pub evaluates_python: bool,
+}
+
+/// A Python frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PythonFrame {
+    /// The function, `<module>` for a module's own code.
+    pub function: String,
+    /// The file as the interpreter names it.
+    pub file: String,
+    /// The line, from 1.
+    pub line: Option<u32>,
+    /// Whether a native evaluation frame begins here: the frames up to and including this one belong to it.
+    pub entry: bool,
+}
