@@ -2,6 +2,7 @@
 pub mod base;
 pub mod event;
 pub mod finding;
+pub mod kernel;
 pub mod model;
 pub mod policy;
 pub mod render;

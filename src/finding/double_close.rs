@@ -1,7 +1,7 @@
 //! `double-close`: a close of a number already closed.
 
 use super::culprit::{blame, story};
-use super::{Confidence, Finding, Role, Rule, Seen, Severity, Step, called, object};
+use super::{Confidence, Finding, Rule, Seen, Severity, called, object};
 use crate::base::{Fd, FileId, StackId, Tid};
 use crate::event::{Effect, EventKind};
 use std::collections::{HashMap, HashSet};
@@ -109,6 +109,7 @@ impl DoubleClose {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Role;
     use super::super::testing::*;
     use super::*;
 

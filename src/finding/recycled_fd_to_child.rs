@@ -1,7 +1,7 @@
 //! `recycled-fd-to-child`: the number was live again, for another object; the child got the wrong file.
 
 use super::culprit::{advice, blame, story};
-use super::{Confidence, Finding, Role, Rule, Seen, Severity, Step, called, object, root, standard_name};
+use super::{Confidence, Finding, Rule, Seen, Severity, called, object, root, standard_name};
 use crate::base::{Fd, LifeId};
 use crate::event::{Direction, Effect, EventKind, Held};
 use crate::model::Life;

@@ -1,7 +1,7 @@
 //! `stale-fd-to-child`: a child was to be given a number whose intended life was over.
 
 use super::culprit::{DECISIVE, advice, blame, story};
-use super::{Confidence, Finding, Role, Rule, Seen, Severity, Step, called, object, standard_name};
+use super::{Confidence, Finding, Rule, Seen, Severity, called, object, standard_name};
 use crate::base::LifeId;
 use crate::event::{Cause, Effect, EventKind};
 use std::collections::HashSet;
@@ -81,6 +81,7 @@ fn confidence(weight: u32, cause: Cause) -> Confidence {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Role;
     use super::super::testing::*;
     use super::*;
     use crate::event::Escape;

@@ -1,7 +1,7 @@
 //! `use-after-close`: a call on a number whose life was over.
 
 use super::culprit::{advice, blame, story};
-use super::{Confidence, Finding, Role, Rule, Seen, Severity, Step, called, object};
+use super::{Confidence, Finding, Rule, Seen, Severity, called, object};
 use crate::base::LifeId;
 use crate::event::{Effect, EventKind};
 use std::collections::HashSet;
@@ -73,6 +73,7 @@ impl Rule for UseAfterClose {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Role;
     use super::super::testing::*;
     use super::*;
 

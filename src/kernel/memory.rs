@@ -1,0 +1,81 @@
+//! A process as the decoder and the unwinder see it.
+
+use super::{procfs, sys};
+use crate::base::{AddressSpace, Fd, ReadMemory, Tid};
+use crate::syscall::ReadTask;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+/// The memory, mappings and descriptors of a stopped task's process.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory(pub Tid);
+
+impl ReadMemory for Memory {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
+        let got = sys::read_memory(self.0.0, addr, buf);
+        if got > 0 || buf.is_empty() {
+            return got;
+        }
+        // One remote range is read wholly or not at all (process_vm_readv(2)): what lies before the first unmapped
+        // page is got page by page, by halving.
+        let (mut lo, mut hi) = (0usize, buf.len());
+        while hi - lo > 1 {
+            let mid = lo + (hi - lo) / 2;
+            let Some(part) = buf.get_mut(..mid) else { break };
+            if sys::read_memory(self.0.0, addr, part) == mid { lo = mid } else { hi = mid }
+        }
+        lo
+    }
+}
+
+impl ReadTask for Memory {
+    fn link(&self, fd: Fd) -> Option<Vec<u8>> {
+        procfs::link(self.0, fd)
+    }
+}
+
+impl AddressSpace for Memory {
+    fn maps(&self) -> io::Result<Vec<u8>> {
+        std::fs::read(format!("/proc/{}/maps", self.0))
+    }
+
+    fn open_mapped(&self, start: u64, end: u64, path: &[u8], dev: (u32, u32), inode: u64) -> io::Result<File> {
+        // map_files wants CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE, and is the only sure way to a deleted file.
+        if let Ok(f) = procfs::open_read(format!("/proc/{}/map_files/{start:x}-{end:x}", self.0).as_ref()) {
+            return Ok(f);
+        }
+        let is_it = |f: &File| {
+            f.metadata().is_ok_and(|m| m.ino() == inode && (libc::major(m.dev()), libc::minor(m.dev())) == dev)
+        };
+        let exe = procfs::open_read(format!("/proc/{}/exe", self.0).as_ref());
+        if let Some(f) = exe.ok().filter(is_it) {
+            return Ok(f);
+        }
+        let inside = procfs::under_root(self.0, path);
+        let f = procfs::open_read(&inside)?;
+        // A file system may show another device number in maps than stat(2) gives (btrfs, overlayfs): there the inode
+        // alone must do.
+        if is_it(&f) || f.metadata().is_ok_and(|m| m.ino() == inode) {
+            return Ok(f);
+        }
+        Err(io::Error::new(io::ErrorKind::NotFound, "the mapped file was replaced"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_before_unmapped_memory_is_read() {
+        // The last mapped page before a hole: the end of this process's stack mapping.
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let stack = maps.lines().find(|l| l.ends_with("[stack]")).unwrap();
+        let end = u64::from_str_radix(stack.split(['-', ' ']).nth(1).unwrap(), 16).unwrap();
+        let me = Memory(Tid(std::process::id() as i32));
+        let mut buf = [0u8; 8192];
+        assert_eq!(me.read(end - 100, &mut buf), 100);
+        assert_eq!(me.read(end, &mut buf), 0);
+    }
+}

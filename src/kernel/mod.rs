@@ -1,0 +1,23 @@
+//! The only folder that calls ptrace, waits, or reads `/proc` and other processes' memory.
+//!
+//! Above it a task is a value: [`Stopped`] can be looked at, changed and resumed; resuming consumes it. Orders of
+//! events that the kernel does not promise are settled here: a task is always announced before its first stop.
+
+mod error;
+mod filter;
+mod launch;
+mod memory;
+mod order;
+pub mod procfs;
+mod signals;
+mod stop;
+mod sys;
+mod tracer;
+
+pub use error::Error;
+pub use filter::Filter;
+pub use launch::{Command, LaunchError, Launched, die_by, find};
+pub use memory::Memory;
+pub use signals::Caught;
+pub use stop::{ForkKind, Stop};
+pub use tracer::{Entering, Next, Resume, Stopped, Tracer};

@@ -1,0 +1,109 @@
+//! `/proc` (proc(5)).
+
+use crate::base::{Fd, Pid, Tid};
+use crate::event::{NewFile, Present, Program};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Opens a file to read it, without becoming a terminal's controller or blocking on a FIFO.
+pub(super) fn open_read(path: &Path) -> io::Result<File> {
+    fs::OpenOptions::new().read(true).custom_flags(libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK).open(path)
+}
+
+/// `path` as the task sees it: below its root directory.
+pub(super) fn under_root(tid: Tid, path: &[u8]) -> PathBuf {
+    let mut full = format!("/proc/{tid}/root/").into_bytes();
+    full.extend_from_slice(path.strip_prefix(b"/").unwrap_or(path));
+    PathBuf::from(std::ffi::OsString::from_vec(full))
+}
+
+/// What `/proc/TID/fd/FD` links to.
+pub fn link(tid: Tid, fd: Fd) -> Option<Vec<u8>> {
+    let link = fs::read_link(format!("/proc/{tid}/fd/{fd}")).ok()?;
+    Some(link.into_os_string().into_vec())
+}
+
+/// What the task runs: its executable and arguments. Empty where it cannot be read.
+pub fn program(tid: Tid) -> Program {
+    let exe = fs::read_link(format!("/proc/{tid}/exe")).map(|p| p.into_os_string().into_vec()).unwrap_or_default();
+    let line = fs::read(format!("/proc/{tid}/cmdline")).unwrap_or_default();
+    let line = line.strip_suffix(b"\0").unwrap_or(&line);
+    let argv = if line.is_empty() { Vec::new() } else { line.split(|b| *b == 0).map(<[u8]>::to_vec).collect() };
+    Program { exe, argv }
+}
+
+/// The value of a field of `/proc/TID/status`.
+pub(super) fn status_field(tid: Tid, name: &str) -> Option<String> {
+    let status = fs::read(format!("/proc/{tid}/status")).ok()?;
+    let text = String::from_utf8_lossy(&status);
+    text.lines().find_map(|l| Some(l.strip_prefix(name)?.strip_prefix(':')?.trim().to_string()))
+}
+
+/// The process of a task; `None` when it is gone.
+pub fn process_of(tid: Tid) -> Option<Pid> {
+    status_field(tid, "Tgid")?.parse().ok().map(Pid)
+}
+
+/// The name of a task, as `comm` says; empty when it is gone.
+pub fn comm(tid: Tid) -> Vec<u8> {
+    let mut name = fs::read(format!("/proc/{tid}/comm")).unwrap_or_default();
+    if name.last() == Some(&b'\n') {
+        name.pop();
+    }
+    name
+}
+
+/// The state letter of a task (`R`, `S`, `D`, `T`, `t`, `Z` …, proc_pid_stat(5)); `None` when it is gone.
+pub fn state(tid: Tid) -> Option<char> {
+    status_field(tid, "State")?.chars().next()
+}
+
+/// The process that traces this one, if one does.
+pub fn tracer_of(tid: Tid) -> Option<i32> {
+    status_field(tid, "TracerPid")?.parse().ok().filter(|t| *t != 0)
+}
+
+/// Whether some instance of seccomp filters this process already.
+pub fn has_seccomp(tid: Tid) -> bool {
+    status_field(tid, "Seccomp").is_some_and(|s| s != "0")
+}
+
+/// Yama's restriction (kernel documentation, LSM/Yama), `None` without Yama.
+pub fn yama_scope() -> Option<u32> {
+    fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok()?.trim().parse().ok()
+}
+
+/// A number of `/proc/TID/fdinfo/FD` (proc_pid_fdinfo(5)).
+fn fdinfo(tid: Tid, fd: Fd, name: &str, radix: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).ok()?;
+    let value = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))?;
+    u64::from_str_radix(value.trim(), radix).ok()
+}
+
+/// Every descriptor that the task has open, with path and flags, in ascending order.
+pub fn open_descriptors(tid: Tid) -> Vec<Present> {
+    let mut fds: Vec<Fd> = fs::read_dir(format!("/proc/{tid}/fd"))
+        .into_iter()
+        .flatten()
+        .filter_map(|e| std::str::from_utf8(e.ok()?.file_name().as_bytes()).ok()?.parse().ok().map(Fd))
+        .collect();
+    fds.sort_unstable();
+    let mut out: Vec<Present> = Vec::with_capacity(fds.len());
+    for fd in fds {
+        let Some(path) = link(tid, fd) else { continue };
+        let flags = fdinfo(tid, fd, "flags", 8).unwrap_or(0) as u32;
+        let cloexec = flags & libc::O_CLOEXEC as u32 != 0;
+        let file = NewFile::from_link(path, flags & !(libc::O_CLOEXEC as u32));
+        let same_as = out.iter().position(|p| p.same_as.is_none() && p.file == file && same_file(tid, p.fd, fd));
+        out.push(Present { fd, cloexec, file, same_as });
+    }
+    out
+}
+
+/// Whether two descriptors of a task refer to the same open file description (kcmp(2)); false where that is not known.
+fn same_file(tid: Tid, a: Fd, b: Fd) -> bool {
+    super::sys::same_file(tid.0, a.0, b.0)
+}

@@ -1,0 +1,43 @@
+//! What fdwatch does with signals of its own, and what the target gets back.
+
+use super::sys::{self, Disposition};
+
+/// The signals whose disposition fdwatch changes, and what the target must find instead.
+#[derive(Debug)]
+pub struct Caught {
+    /// To be reset to the default in the child.
+    pub(super) defaults: Vec<i32>,
+}
+
+impl Caught {
+    /// Takes over: what a terminal sends to the whole process group is the target's alone (SIGINT, SIGQUIT); what is
+    /// sent to fdwatch (SIGTERM, SIGHUP) is passed on to the target; moving the terminal between process groups must
+    /// not stop fdwatch (SIGTTOU, SIGTTIN, tcsetpgrp(3)).
+    ///
+    /// What was ignored when fdwatch started stays ignored in the target, as without fdwatch.
+    pub fn new() -> Caught {
+        let mut defaults = Vec::new();
+        let mut set = |signal, how| {
+            if !sys::dispose(signal, how) {
+                defaults.push(signal);
+            }
+        };
+        for s in [libc::SIGINT, libc::SIGQUIT, libc::SIGTTOU, libc::SIGTTIN] {
+            set(s, Disposition::Ignore);
+        }
+        for s in [libc::SIGTERM, libc::SIGHUP] {
+            set(s, Disposition::PassOn);
+        }
+        if !sys::pipe_signal_was_ignored() {
+            // Rust's runtime ignores it before main.
+            defaults.push(libc::SIGPIPE);
+        }
+        Caught { defaults }
+    }
+}
+
+impl Default for Caught {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,368 @@
+//! Every unsafe block of the crate, each with its reason.
+#![allow(unsafe_code)]
+
+use super::stop::RawStatus;
+use crate::base::{Arch, RawCall, Regs};
+use libc::{c_int, c_long, c_void, pid_t};
+use nix::errno::Errno;
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+
+/// Waits for any child or tracee (waitpid(2) with `__WALL`). `None` with `block` false and nothing to report.
+///
+/// libc is called because nix's `waitpid` fails on a stop by a real-time signal, and the stop would be lost.
+pub(super) fn wait(tid: i32, block: bool) -> Result<Option<(i32, RawStatus)>, Errno> {
+    let mut status: c_int = 0;
+    let flags = libc::__WALL | if block { 0 } else { libc::WNOHANG };
+    // SAFETY: `status` is a valid place for an int for the whole call.
+    let got = unsafe { libc::waitpid(tid, &raw mut status, flags) };
+    match Errno::result(got)? {
+        0 => Ok(None),
+        tid => Ok(Some((tid, RawStatus(status)))),
+    }
+}
+
+/// A ptrace request whose two arguments are numbers.
+fn request(req: libc::c_uint, tid: i32, addr: usize, data: usize) -> Result<c_long, Errno> {
+    // SAFETY: called only with requests whose `addr` and `data` the kernel takes as numbers, never as addresses in this
+    // process (ptrace(2)): nothing of ours is read or written.
+    Errno::result(unsafe { libc::ptrace(req, tid as pid_t, addr as *mut c_void, data as *mut c_void) })
+}
+
+/// PTRACE_SEIZE with `options`.
+pub(super) fn seize(tid: i32, options: c_int) -> Result<(), Errno> {
+    request(libc::PTRACE_SEIZE, tid, 0, options as usize).map(drop)
+}
+
+/// PTRACE_INTERRUPT.
+pub(super) fn interrupt(tid: i32) -> Result<(), Errno> {
+    request(libc::PTRACE_INTERRUPT, tid, 0, 0).map(drop)
+}
+
+/// PTRACE_CONT, delivering `signal` unless it is 0.
+///
+/// By number, because nix's `Signal` has no real-time signals.
+pub(super) fn cont(tid: i32, signal: i32) -> Result<(), Errno> {
+    request(libc::PTRACE_CONT, tid, 0, signal as usize).map(drop)
+}
+
+/// PTRACE_SYSCALL, delivering `signal` unless it is 0.
+pub(super) fn to_syscall(tid: i32, signal: i32) -> Result<(), Errno> {
+    request(libc::PTRACE_SYSCALL, tid, 0, signal as usize).map(drop)
+}
+
+/// PTRACE_LISTEN: leave the task in its group-stop and be told when that ends.
+pub(super) fn listen(tid: i32) -> Result<(), Errno> {
+    request(libc::PTRACE_LISTEN, tid, 0, 0).map(drop)
+}
+
+/// PTRACE_DETACH, delivering `signal` unless it is 0.
+pub(super) fn detach(tid: i32, signal: i32) -> Result<(), Errno> {
+    request(libc::PTRACE_DETACH, tid, 0, signal as usize).map(drop)
+}
+
+/// PTRACE_GETEVENTMSG.
+pub(super) fn event_message(tid: i32) -> Result<u64, Errno> {
+    let mut message: libc::c_ulong = 0;
+    // SAFETY: the kernel writes one unsigned long to `data`, which points to one.
+    Errno::result(unsafe {
+        libc::ptrace(libc::PTRACE_GETEVENTMSG, tid as pid_t, 0usize, &raw mut message as *mut c_void)
+    })?;
+    Ok(message)
+}
+
+/// PTRACE_GETREGS.
+pub(super) fn registers(tid: i32) -> Result<Regs, Errno> {
+    let mut r = std::mem::MaybeUninit::<libc::user_regs_struct>::zeroed();
+    // SAFETY: the kernel writes one `user_regs_struct` to `data`, which points to one.
+    Errno::result(unsafe { libc::ptrace(libc::PTRACE_GETREGS, tid as pid_t, 0usize, r.as_mut_ptr() as *mut c_void) })?;
+    // SAFETY: all-zero bytes are a valid `user_regs_struct` (only integers), and the call filled it.
+    let r = unsafe { r.assume_init() };
+    Ok(Regs {
+        rax: r.rax,
+        rbx: r.rbx,
+        rcx: r.rcx,
+        rdx: r.rdx,
+        rsi: r.rsi,
+        rdi: r.rdi,
+        rbp: r.rbp,
+        rsp: r.rsp,
+        r8: r.r8,
+        r9: r.r9,
+        r10: r.r10,
+        r11: r.r11,
+        r12: r.r12,
+        r13: r.r13,
+        r14: r.r14,
+        r15: r.r15,
+        rip: r.rip,
+        orig_rax: r.orig_rax,
+        cs: r.cs,
+        fs_base: r.fs_base,
+    })
+}
+
+/// Writes one word of the task's `struct user` (PTRACE_POKEUSER).
+fn poke_user(tid: i32, offset: usize, value: u64) -> Result<(), Errno> {
+    request(libc::PTRACE_POKEUSER, tid, offset, value as usize).map(drop)
+}
+
+/// Makes the call that the task is about to enter not happen and return `result`.
+///
+/// At a seccomp or entry stop a number of -1 is no call: the kernel skips it and leaves `rax` as it is
+/// (ptrace(2), arch/x86/entry/common.c).
+pub(super) fn skip_call(tid: i32, result: i64) -> Result<(), Errno> {
+    poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, orig_rax), u64::MAX)?;
+    poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, rax), result as u64)
+}
+
+/// What PTRACE_GET_SYSCALL_INFO says of the stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum CallStop {
+    /// Entry, also at a seccomp stop.
+    Entry(RawCall),
+    /// Exit, with the result.
+    Exit(i64),
+    /// Neither.
+    None,
+}
+
+/// PTRACE_GET_SYSCALL_INFO: the kernel's own word on entry or exit, and on which table a number belongs to.
+pub(super) fn call_stop(tid: i32) -> Result<CallStop, Errno> {
+    // struct ptrace_syscall_info of linux/ptrace.h: op, 3 bytes of padding, arch, ip, sp, then a union.
+    let mut info = [0u64; 11];
+    let size = std::mem::size_of_val(&info);
+    // SAFETY: the kernel writes at most `addr` = `size` bytes to `data`, which points to that many.
+    Errno::result(unsafe {
+        libc::ptrace(PTRACE_GET_SYSCALL_INFO, tid as pid_t, size, info.as_mut_ptr() as *mut c_void)
+    })?;
+    let op = info[0] as u8;
+    let arch = (info[0] >> 32) as u32;
+    Ok(match op {
+        // PTRACE_SYSCALL_INFO_ENTRY, PTRACE_SYSCALL_INFO_SECCOMP: nr and six arguments.
+        1 | 3 => {
+            let nr = info[3] as u32;
+            let (arch, nr) = match arch {
+                AUDIT_ARCH_I386 => (Arch::I386, nr),
+                _ if nr & X32_BIT != 0 && nr != u32::MAX => (Arch::X32, nr & !X32_BIT),
+                _ => (Arch::X86_64, nr),
+            };
+            CallStop::Entry(RawCall { arch, nr, args: [info[4], info[5], info[6], info[7], info[8], info[9]] })
+        }
+        // PTRACE_SYSCALL_INFO_EXIT: the result.
+        2 => CallStop::Exit(info[3] as i64),
+        _ => CallStop::None,
+    })
+}
+
+const PTRACE_GET_SYSCALL_INFO: libc::c_uint = 0x420e;
+const AUDIT_ARCH_I386: u32 = 0x4000_0003;
+const X32_BIT: u32 = 0x4000_0000;
+
+/// PTRACE_GETSIGINFO: the signal's `si_code`.
+pub(super) fn signal_code(tid: i32) -> Result<i32, Errno> {
+    let info = nix::sys::ptrace::getsiginfo(nix::unistd::Pid::from_raw(tid))?;
+    Ok(info.si_code)
+}
+
+/// Reads another process's memory in one go (process_vm_readv(2)); how many bytes came, 0 if none.
+pub(super) fn read_memory(pid: i32, addr: u64, buf: &mut [u8]) -> usize {
+    let local = libc::iovec { iov_base: buf.as_mut_ptr() as *mut c_void, iov_len: buf.len() };
+    let remote = libc::iovec { iov_base: addr as *mut c_void, iov_len: buf.len() };
+    // SAFETY: `local` describes `buf`, which is writable for its length; `remote` is an address in the other process
+    // and never dereferenced here.
+    let got = unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) };
+    usize::try_from(got).unwrap_or(0).min(buf.len())
+}
+
+/// What the child does between fork and exec, prepared before the fork so that the child allocates nothing.
+pub(super) struct ChildPlan<'a> {
+    /// The program's path.
+    pub path: &'a CStr,
+    /// Its arguments, NULL-terminated.
+    pub argv: &'a [*const libc::c_char],
+    /// Its environment, NULL-terminated.
+    pub envp: &'a [*const libc::c_char],
+    /// Make the child the leader of a process group of its own.
+    pub own_group: bool,
+    /// The seccomp program; empty for none.
+    pub filter: &'a [libc::sock_filter],
+    /// Set no_new_privs before installing the filter.
+    pub no_new_privs: bool,
+    /// A byte on it releases the child.
+    pub gate: BorrowedFd<'a>,
+    /// The errno and the step that failed go here; exec closes it.
+    pub trouble: BorrowedFd<'a>,
+    /// Signals whose disposition fdwatch changed from the default and the child needs back.
+    pub defaults: &'a [c_int],
+    /// The signal mask that fdwatch was started with.
+    pub mask: &'a libc::sigset_t,
+}
+
+/// The steps at which the child can fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ChildStep {
+    Privileges = 1,
+    Filter = 2,
+    Exec = 3,
+}
+
+/// Forks; the child carries out `plan` and never returns.
+pub(super) fn fork_child(plan: &ChildPlan<'_>) -> Result<i32, Errno> {
+    let program = libc::sock_fprog { len: plan.filter.len() as u16, filter: plan.filter.as_ptr().cast_mut() };
+    // SAFETY: the child makes only async-signal-safe calls (signal-safety(7)) on data prepared before the fork, and
+    // leaves by execve or _exit.
+    match Errno::result(unsafe { libc::fork() })? {
+        0 => {}
+        child => return Ok(child),
+    }
+    let fail = |step: ChildStep| -> ! {
+        let words = [step as i32, Errno::last_raw()];
+        // SAFETY: write(2) reads eight bytes from `words`; _exit(2) does not return.
+        unsafe {
+            libc::write(plan.trouble.as_raw_fd(), words.as_ptr() as *const c_void, 8);
+            libc::_exit(127)
+        }
+    };
+    // SAFETY: see above; every pointer belongs to `plan`, which outlives the call, or to this frame.
+    unsafe {
+        if plan.own_group {
+            libc::setpgid(0, 0);
+        }
+        for sig in plan.defaults {
+            libc::signal(*sig, libc::SIG_DFL);
+        }
+        let mut byte = 0u8;
+        // EOF means that fdwatch gave up.
+        while libc::read(plan.gate.as_raw_fd(), (&raw mut byte) as *mut c_void, 1) != 1 {
+            if Errno::last_raw() != libc::EINTR {
+                libc::_exit(127);
+            }
+        }
+        if plan.no_new_privs && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
+            fail(ChildStep::Privileges);
+        }
+        if program.len > 0 {
+            // SECCOMP_FILTER_FLAG_SPEC_ALLOW: the filter guards nothing, so it must not slow the target down by
+            // turning off speculation (seccomp(2)). Kernels before 4.17 do not know it.
+            let set = |flags: libc::c_ulong| {
+                libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+            };
+            if set(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW) != 0 && set(0) != 0 {
+                fail(ChildStep::Filter);
+            }
+        }
+        // The mask comes last: until here a stray signal must not interrupt.
+        libc::sigprocmask(libc::SIG_SETMASK, plan.mask, std::ptr::null_mut());
+        libc::execve(plan.path.as_ptr(), plan.argv.as_ptr(), plan.envp.as_ptr());
+        fail(ChildStep::Exec)
+    }
+}
+
+/// Whom signals to fdwatch are passed on to; 0 for nobody.
+static TARGET: AtomicI32 = AtomicI32::new(0);
+
+/// Signals to fdwatch go to `pid` from now on; 0 for nobody.
+pub(super) fn pass_signals_to(pid: i32) {
+    TARGET.store(pid, Ordering::Relaxed);
+}
+
+extern "C" fn pass_on(signal: c_int) {
+    let target = TARGET.load(Ordering::Relaxed);
+    // SAFETY: kill(2) and _exit(2) are async-signal-safe and take numbers.
+    unsafe {
+        if target > 0 {
+            libc::kill(target, signal);
+        } else {
+            libc::_exit(128 + signal);
+        }
+    }
+}
+
+/// Whether SIGPIPE was ignored when this process started, before Rust's runtime ignored it.
+static PIPE_WAS_IGNORED: AtomicI32 = AtomicI32::new(0);
+
+/// Runs before `main` and before Rust's runtime, which sets SIGPIPE to be ignored and keeps no record.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = {
+    extern "C" fn before_main() {
+        // SAFETY: all-zero bytes are a valid sigaction, which the kernel fills; nothing is changed.
+        unsafe {
+            let mut old: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut old);
+            PIPE_WAS_IGNORED.store(i32::from(old.sa_sigaction == libc::SIG_IGN), Ordering::Relaxed);
+        }
+    }
+    before_main
+};
+
+/// Whether SIGPIPE was ignored when this process started.
+pub(super) fn pipe_signal_was_ignored() -> bool {
+    PIPE_WAS_IGNORED.load(Ordering::Relaxed) != 0
+}
+
+/// What to do with a signal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Disposition {
+    Ignore,
+    /// Send it to the target.
+    PassOn,
+}
+
+/// Sets the disposition of `signal`; returns whether it was ignored before.
+pub(super) fn dispose(signal: c_int, how: Disposition) -> bool {
+    // SAFETY: `new` is a valid sigaction: all-zero bytes plus a handler that is
+    // async-signal-safe; `old` is written by the kernel.
+    unsafe {
+        let mut new: libc::sigaction = std::mem::zeroed();
+        let mut old: libc::sigaction = std::mem::zeroed();
+        new.sa_sigaction = match how {
+            Disposition::Ignore => libc::SIG_IGN,
+            Disposition::PassOn => pass_on as extern "C" fn(c_int) as usize,
+        };
+        libc::sigaction(signal, &raw const new, &raw mut old);
+        old.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// The signal mask of this thread.
+pub(super) fn signal_mask() -> libc::sigset_t {
+    // SAFETY: all-zero bytes are a valid sigset_t, and the kernel fills it.
+    unsafe {
+        let mut mask: libc::sigset_t = std::mem::zeroed();
+        libc::sigprocmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut mask);
+        mask
+    }
+}
+
+/// Ends this process by `signal`, as the target ended. Returns only if the kernel does not let it.
+pub(super) fn die_by(signal: c_int) {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: plain numbers and a valid rlimit; the set is filled by sigemptyset before it is used.
+    unsafe {
+        // The target has dumped its core already; ours would overwrite it.
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const none);
+        libc::signal(signal, libc::SIG_DFL);
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
+        libc::raise(signal);
+    }
+}
+
+/// kill(2) by number, for real-time signals too.
+pub(super) fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
+    // SAFETY: two numbers.
+    Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Whether two descriptors of a task are one open file description (kcmp(2), KCMP_FILE).
+pub(super) fn same_file(tid: i32, a: i32, b: i32) -> bool {
+    // SAFETY: five numbers.
+    unsafe {
+        libc::syscall(libc::SYS_kcmp, tid, tid, 0 /* KCMP_FILE */, a as libc::c_ulong, b as libc::c_ulong) == 0
+    }
+}

@@ -1,0 +1,363 @@
+//! The wait loop, and tasks as values that can be resumed once.
+
+use super::error::{Error, unless_gone};
+use super::order::Order;
+use super::stop::{RawStatus, Stop};
+use super::sys::{self, CallStop};
+use super::{Memory, procfs};
+use crate::base::{RawCall, Regs, Tid};
+use libc::c_int;
+use nix::errno::Errno;
+use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
+
+/// PTRACE_O_EXITKILL: a target that is stopped when fdwatch dies would stay so for ever.
+pub(super) const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
+    | libc::PTRACE_O_TRACEFORK
+    | libc::PTRACE_O_TRACEVFORK
+    | libc::PTRACE_O_TRACECLONE
+    | libc::PTRACE_O_TRACEEXEC
+    | libc::PTRACE_O_TRACEVFORKDONE
+    | libc::PTRACE_O_TRACESECCOMP
+    | libc::PTRACE_O_EXITKILL;
+
+/// How a task goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Resume {
+    /// To its next stop of interest.
+    Go,
+    /// To the exit of the call that it is entering.
+    ToExit,
+    /// To its next stop of interest, with this signal delivered.
+    Deliver(i32),
+    /// It stays in its group-stop until somebody ends that (PTRACE_LISTEN).
+    Listen,
+}
+
+/// A task that is in a ptrace-stop and that nobody else can resume.
+#[derive(Debug)]
+#[must_use = "a stopped task stays stopped until it is resumed"]
+pub struct Stopped {
+    tid: Tid,
+}
+
+impl Stopped {
+    /// Which task.
+    pub fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    /// Its memory and descriptors.
+    pub fn memory(&self) -> Memory {
+        Memory(self.tid)
+    }
+
+    /// Its registers; `None` when it is gone.
+    pub fn registers(&self) -> Result<Option<Regs>, Error> {
+        unless_gone("GETREGS", self.tid.0, sys::registers(self.tid.0))
+    }
+
+    /// The call that it is entering, or the result of the one that it is leaving; `None` when it is gone or at neither.
+    pub fn call(&self) -> Result<Option<Entering>, Error> {
+        Ok(match unless_gone("GET_SYSCALL_INFO", self.tid.0, sys::call_stop(self.tid.0))? {
+            Some(CallStop::Entry(call)) => Some(Entering::Entry(call)),
+            Some(CallStop::Exit(ret)) => Some(Entering::Exit(ret)),
+            Some(CallStop::None) | None => None,
+        })
+    }
+
+    /// PTRACE_GETEVENTMSG: the new task at a fork event, the former tid at an exec event.
+    pub fn message(&self) -> Result<Option<u64>, Error> {
+        unless_gone("GETEVENTMSG", self.tid.0, sys::event_message(self.tid.0))
+    }
+
+    /// Whether the signal that it is about to get was sent by the kernel, as a terminal's Ctrl-C is (si_code SI_KERNEL,
+    /// sigaction(2)).
+    pub fn signal_is_from_kernel(&self) -> bool {
+        const SI_KERNEL: i32 = 0x80;
+        sys::signal_code(self.tid.0) == Ok(SI_KERNEL)
+    }
+
+    /// Makes the call that it is entering not happen and return `result`.
+    pub fn skip_call(&self, result: i64) -> Result<(), Error> {
+        unless_gone("POKEUSER", self.tid.0, sys::skip_call(self.tid.0, result)).map(drop)
+    }
+}
+
+/// Which side of a call a task is at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entering {
+    /// About to make it.
+    Entry(RawCall),
+    /// It returned this.
+    Exit(i64),
+}
+
+/// What the kernel reports next.
+#[derive(Debug)]
+pub enum Next {
+    /// A task stopped.
+    Stopped(Stopped, Stop),
+    /// A task is gone.
+    Gone(Tid, Stop),
+    /// No task is left.
+    End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Run {
+    /// Running, or told to.
+    Running,
+    /// In a ptrace-stop.
+    Stopped,
+    /// In a group-stop that it is left in.
+    Listening,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Task {
+    run: Run,
+    /// Resumed with [`Resume::ToExit`]: an interrupt in between must not lose the exit stop.
+    to_exit: bool,
+}
+
+/// Every task of the target, and the waiting for them. Bound to its thread, as ptrace is.
+pub struct Tracer {
+    tasks: FxHashMap<i32, Task>,
+    order: Order,
+    queue: VecDeque<(i32, RawStatus)>,
+    all_calls: bool,
+    executed: bool,
+    unknown: u64,
+    /// ptrace requests are valid only from the thread that seized.
+    _bound: std::marker::PhantomData<*const ()>,
+}
+
+impl Tracer {
+    pub(super) fn new(first: Tid, all_calls: bool) -> Tracer {
+        let mut order = Order::default();
+        order.announce(first.0);
+        let tasks = FxHashMap::from_iter([(first.0, Task { run: Run::Running, to_exit: false })]);
+        Tracer {
+            tasks,
+            order,
+            queue: VecDeque::new(),
+            all_calls,
+            executed: false,
+            unknown: 0,
+            _bound: std::marker::PhantomData,
+        }
+    }
+
+    /// How many stops were none that ptrace(2) describes.
+    pub fn unknown_stops(&self) -> u64 {
+        self.unknown
+    }
+
+    /// The tasks that are alive, in ascending order.
+    pub fn tids(&self) -> Vec<Tid> {
+        let mut tids: Vec<Tid> = self.tasks.keys().copied().map(Tid).collect();
+        tids.sort_unstable();
+        tids
+    }
+
+    pub(super) fn has_executed(&self) -> bool {
+        self.executed
+    }
+
+    /// Lets the fresh child run to its first exec event and leaves that as the next to be reported, or until it is gone.
+    pub(super) fn run_to_exec(&mut self) -> Result<(), Error> {
+        loop {
+            match self.next()? {
+                Next::Stopped(s, Stop::Exec) => {
+                    self.executed = true;
+                    // SIGTRAP with PTRACE_EVENT_EXEC, as it came.
+                    let status = libc::PTRACE_EVENT_EXEC << 16 | libc::SIGTRAP << 8 | 0x7f;
+                    self.queue.push_front((s.tid.0, RawStatus(status)));
+                    return Ok(());
+                }
+                Next::Stopped(s, Stop::Signal(sig)) => self.resume(s, Resume::Deliver(sig))?,
+                Next::Stopped(s, Stop::Group(_)) => self.resume(s, Resume::Listen)?,
+                Next::Stopped(s, _) => self.resume(s, Resume::Go)?,
+                Next::Gone(..) | Next::End => return Ok(()),
+            }
+        }
+    }
+
+    /// Waits for the next report. Blocks while every task runs.
+    ///
+    /// What concerns only this layer (the first stop of a task, the end of a group-stop, an interrupt) is dealt with
+    /// here and not reported.
+    #[allow(clippy::should_implement_trait)] // it blocks, and fails
+    pub fn next(&mut self) -> Result<Next, Error> {
+        loop {
+            let (tid, status) = match self.queue.pop_front() {
+                Some(report) => report,
+                None => match sys::wait(-1, true) {
+                    Ok(Some(report)) => report,
+                    Ok(None) | Err(Errno::EINTR) => continue,
+                    Err(Errno::ECHILD) => return Ok(Next::End),
+                    Err(e) => return Err(Error::Wait(e)),
+                },
+            };
+            let Some(status) = self.note(tid, status) else { continue };
+            let stop = status.decode();
+            if status.is_end() {
+                self.tasks.remove(&tid);
+                self.order.forget(tid);
+                return Ok(Next::Gone(Tid(tid), stop));
+            }
+            let stopped = Stopped { tid: Tid(tid) };
+            match stop {
+                // On its way to an exit stop it goes on its way.
+                Stop::Interrupted if self.tasks.get(&tid).is_some_and(|t| t.to_exit) => {
+                    self.resume(stopped, Resume::ToExit)?;
+                }
+                Stop::Interrupted | Stop::VforkDone => self.resume(stopped, Resume::Go)?,
+                Stop::Unknown(_) => {
+                    self.unknown += 1;
+                    self.resume(stopped, Resume::Go)?;
+                }
+                Stop::Fork(_) => {
+                    if let Some(child) = stopped.message()? {
+                        self.announce(child as i32);
+                    }
+                    return Ok(Next::Stopped(stopped, stop));
+                }
+                Stop::Exec => {
+                    // The leader's number is taken over by the thread that called execve, whose own is gone without a
+                    // word (ptrace(2), "execve(2) under ptrace").
+                    if let Some(former) = stopped.message()? {
+                        let former = former as i32;
+                        if former != tid {
+                            self.tasks.remove(&former);
+                            self.order.forget(former);
+                        }
+                    }
+                    return Ok(Next::Stopped(stopped, stop));
+                }
+                _ => return Ok(Next::Stopped(stopped, stop)),
+            }
+        }
+    }
+
+    /// Records that `tid` has stopped; gives the status back if the task is known.
+    fn note(&mut self, tid: i32, status: RawStatus) -> Option<RawStatus> {
+        let status = self.order.admit(tid, status)?;
+        let task = self.tasks.entry(tid).or_insert(Task { run: Run::Stopped, to_exit: false });
+        task.run = Run::Stopped;
+        Some(status)
+    }
+
+    fn announce(&mut self, child: i32) {
+        self.tasks.insert(child, Task { run: Run::Running, to_exit: false });
+        for status in self.order.announce(child) {
+            self.queue.push_back((child, status));
+        }
+    }
+
+    /// Lets a task go on. One that has vanished meanwhile reports its end itself.
+    pub fn resume(&mut self, task: Stopped, how: Resume) -> Result<(), Error> {
+        let tid = task.tid.0;
+        let entry = self.tasks.entry(tid).or_insert(Task { run: Run::Running, to_exit: false });
+        entry.run = Run::Running;
+        entry.to_exit = how == Resume::ToExit;
+        let (request, done) = match how {
+            Resume::Listen => {
+                entry.run = Run::Listening;
+                ("LISTEN", sys::listen(tid))
+            }
+            Resume::ToExit => ("SYSCALL", sys::to_syscall(tid, 0)),
+            Resume::Go if self.all_calls => ("SYSCALL", sys::to_syscall(tid, 0)),
+            Resume::Go => ("CONT", sys::cont(tid, 0)),
+            Resume::Deliver(sig) if self.all_calls => ("SYSCALL", sys::to_syscall(tid, sig)),
+            Resume::Deliver(sig) => ("CONT", sys::cont(tid, sig)),
+        };
+        unless_gone(request, tid, done).map(drop)
+    }
+
+    /// Stops every task that runs, so that what is looked at holds. What they report meanwhile is reported later.
+    ///
+    /// Tasks that cannot be stopped do not hold it up: a parent that waits for its vfork child, and whatever else is in
+    /// uninterruptible sleep, cannot change anything either.
+    pub fn hold(&mut self) -> Result<(), Error> {
+        let running = |t: &Tracer| -> Vec<i32> {
+            t.tasks.iter().filter(|(_, s)| s.run == Run::Running).map(|(tid, _)| *tid).collect()
+        };
+        for tid in running(self) {
+            unless_gone("INTERRUPT", tid, sys::interrupt(tid))?;
+        }
+        loop {
+            // Everything that has been reported is taken first.
+            while let Some((tid, status)) = sys::wait(-1, false).or_else(no_children).map_err(Error::Wait)? {
+                self.take(tid, status);
+            }
+            let busy =
+                running(self).into_iter().any(|tid| !matches!(procfs::state(Tid(tid)), None | Some('D' | 'Z' | 'X')));
+            if !busy {
+                return Ok(());
+            }
+            match sys::wait(-1, true) {
+                Ok(Some((tid, status))) => self.take(tid, status),
+                Ok(None) | Err(Errno::EINTR) => {}
+                Err(Errno::ECHILD) => return Ok(()),
+                Err(e) => return Err(Error::Wait(e)),
+            }
+        }
+    }
+
+    /// Keeps a report for later.
+    fn take(&mut self, tid: i32, status: RawStatus) {
+        if let Some(task) = self.tasks.get_mut(&tid) {
+            task.run = Run::Stopped;
+        }
+        self.queue.push_back((tid, status));
+    }
+
+    /// Whether `tid` is in a stop, its own or ours.
+    pub fn is_stopped(&self, tid: Tid) -> bool {
+        self.tasks.get(&tid.0).is_some_and(|t| t.run != Run::Running)
+    }
+
+    /// Sends SIGKILL to every task. Their ends are reported as usual.
+    pub fn kill_all(&mut self) {
+        for tid in self.tasks.keys() {
+            let _ = sys::kill(*tid, libc::SIGKILL);
+        }
+    }
+
+    /// Leaves every task alone, for good: nothing is traced afterwards. All must have been held.
+    ///
+    /// Not after a start with a seccomp filter: without a tracer the kernel answers ENOSYS to the calls that the filter
+    /// marks (seccomp(2), SECCOMP_RET_TRACE).
+    pub fn detach_all(&mut self, current: Option<Stopped>) -> Result<(), Error> {
+        if let Some(s) = current {
+            self.tasks.remove(&s.tid.0);
+            unless_gone("DETACH", s.tid.0, sys::detach(s.tid.0, 0))?;
+        }
+        let mut signals: FxHashMap<i32, i32> = FxHashMap::default();
+        for (tid, status) in self.queue.drain(..) {
+            if let Stop::Signal(sig) = status.decode() {
+                signals.insert(tid, sig);
+            }
+        }
+        for (tid, _) in self.tasks.drain() {
+            let signal = signals.get(&tid).copied().unwrap_or(0);
+            unless_gone("DETACH", tid, sys::detach(tid, signal))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a task that no one announced is waiting; only after the target's end.
+    pub fn has_orphans(&self) -> bool {
+        self.order.has_early()
+    }
+}
+
+/// Having no children is having nothing to report.
+fn no_children(e: Errno) -> Result<Option<(i32, RawStatus)>, Errno> {
+    match e {
+        Errno::ECHILD | Errno::EINTR => Ok(None),
+        e => Err(e),
+    }
+}
