@@ -6,4 +6,5 @@ pub mod kernel;
 pub mod model;
 pub mod policy;
 pub mod render;
+pub mod stack;
 pub mod syscall;

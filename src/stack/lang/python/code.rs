@@ -1,0 +1,132 @@
+//! Code objects: read once, recognised again by what points out of them.
+
+use super::layout::Layout;
+use super::opcode::{self, Instruction};
+use super::view::{CODE, View, bytes, int_in, word_in};
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Code objects kept per process; beyond that the cache starts anew (a program that makes code all the time).
+const KEPT: usize = 16_384;
+
+/// The names that a code object uses, with the question that is always asked of them answered.
+#[derive(Debug)]
+pub(super) struct Names {
+    pub(super) list: Vec<String>,
+    /// Where `fileno` is in the list. Code that never names it cannot let a number escape through it.
+    pub(super) fileno: Option<u32>,
+}
+
+/// What was read of one code object. Its bytecode is not kept: from 3.11 on the interpreter rewrites it.
+#[derive(Debug)]
+pub(super) struct Code {
+    addr: u64,
+    stamp: Vec<u8>,
+    pub(super) function: Arc<str>,
+    pub(super) file: Arc<str>,
+    table: Vec<u8>,
+    first: i32,
+    /// Words of a frame that runs this code, on the thread's data stack (3.11 and later).
+    pub(super) frame_words: u64,
+    slots: usize,
+    names: OnceCell<Option<Names>>,
+    variables: OnceCell<Vec<String>>,
+}
+
+impl Code {
+    pub(super) fn line(&self, layout: &Layout, at: i64) -> Option<u32> {
+        super::lines::line(layout.lines, &self.table, self.first, at)
+    }
+
+    /// `co_names`.
+    pub(super) fn names(&self, view: View<'_>) -> Option<&Names> {
+        self.names
+            .get_or_init(|| {
+                let list = view.names(word_in(&self.stamp, view.layout.c_names)?)?;
+                let fileno = list.iter().position(|n| n == "fileno").and_then(|i| u32::try_from(i).ok());
+                Some(Names { list, fileno })
+            })
+            .as_ref()
+    }
+
+    /// The names of the frame's slots that have one: arguments and locals, from 3.11 on cells and free variables too.
+    pub(super) fn variables(&self, view: View<'_>) -> &[String] {
+        self.variables.get_or_init(|| {
+            let mut v = word_in(&self.stamp, view.layout.c_varnames).and_then(|t| view.names(t)).unwrap_or_default();
+            v.truncate(self.slots);
+            v
+        })
+    }
+
+    /// The instructions from the start up to the one that byte `upto` lies in, or all.
+    pub(super) fn instructions(&self, view: View<'_>, upto: Option<usize>) -> Option<Vec<Instruction>> {
+        let code = if view.layout.modern() {
+            let n = usize::try_from(view.mem.word(self.addr.checked_add(16)?)?).ok().filter(|&n| n <= CODE / 2)?;
+            bytes(view.mem, self.addr.checked_add(view.layout.c_code as u64)?, n * 2)?
+        } else {
+            view.bytes_object(word_in(&self.stamp, view.layout.c_code)?)?
+        };
+        opcode::decode(view.layout.minor, &code, upto)
+    }
+
+    /// The first offset at which the frame counts as started; 0 where the version does not say.
+    pub(super) fn first_traceable(&self, layout: &Layout) -> i64 {
+        layout.c_firsttraceable.and_then(|o| int_in(&self.stamp, o)).map_or(0, |n| i64::from(n) * 2)
+    }
+}
+
+/// The code objects of one process.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Codes(HashMap<u64, Rc<Code>>);
+
+impl Codes {
+    /// The code object at `addr`.
+    ///
+    /// Code may have been freed and another been made at its address. What is compared is the part of the head that
+    /// stays the same while the object lives: its counts, its first line and every pointer to what it was made of.
+    pub(super) fn get(&mut self, view: View<'_>, addr: u64) -> Option<Rc<Code>> {
+        let head = bytes(view.mem, addr, view.layout.code_head())?;
+        let kept = view.layout.c_linetable + 8;
+        let stamp = head.get(24..kept)?;
+        if let Some(known) = self.0.get(&addr) {
+            if known.stamp.get(24..kept) == Some(stamp) {
+                return Some(Rc::clone(known));
+            }
+        }
+        let code = Rc::new(read(view, addr, head)?);
+        if self.0.len() >= KEPT {
+            self.0.clear();
+        }
+        self.0.insert(addr, Rc::clone(&code));
+        Some(code)
+    }
+}
+
+fn read(view: View<'_>, addr: u64, head: Vec<u8>) -> Option<Code> {
+    let l = view.layout;
+    // A freed object, or something else that a stale pointer leads to, has another type.
+    let ty = word_in(&head, 8)?;
+    if view.mem.c_string(view.pointer(ty.checked_add(24)?)?, 16)? != b"code" {
+        return None;
+    }
+    let string = |o: usize| word_in(&head, o).and_then(|p| view.string(p));
+    let function = l.c_qualname.and_then(string).or_else(|| string(l.c_name))?;
+    let file = string(l.c_filename)?;
+    let slots = usize::try_from(int_in(&head, l.c_nlocals)?).ok().filter(|&n| n <= 1 << 16)?;
+    let stack = u64::try_from(int_in(&head, l.c_stacksize)?).ok().filter(|&n| n <= 1 << 20)?;
+    let table = view.bytes_object(word_in(&head, l.c_linetable)?).unwrap_or_default();
+    Some(Code {
+        addr,
+        function: function.into(),
+        file: file.into(),
+        table,
+        first: int_in(&head, l.c_firstlineno)?,
+        frame_words: (l.f_localsplus as u64 / 8) + slots as u64 + stack,
+        slots,
+        stamp: head,
+        names: OnceCell::new(),
+        variables: OnceCell::new(),
+    })
+}

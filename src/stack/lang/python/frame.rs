@@ -1,0 +1,237 @@
+//! From the interpreter to the frames of one thread.
+
+use super::code::{Code, Codes};
+use super::layout::{Instr, Layout, Root};
+use super::view::{Value, View, bytes, int_in, word_in};
+use super::{NoPython, PyFrame, PyStack, Task};
+use std::rc::Rc;
+
+/// The most frames that are shown of a stack.
+const FRAMES: usize = 256;
+const INTERPRETERS: usize = 64;
+const THREADS: usize = 4096;
+/// Reaches beyond every field of a thread state that is used.
+const THREAD_STATE: usize = 320;
+
+/// A frame as it lies in memory.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    pub(super) addr: u64,
+    head: Vec<u8>,
+    pub(super) code: Rc<Code>,
+    /// The byte of the code that is being executed; negative before the first.
+    pub(super) at: i64,
+    pub(super) entry: bool,
+    /// Lies on the thread's data stack (`FRAME_OWNED_BY_THREAD`), neither in a generator nor on the heap.
+    on_data_stack: bool,
+}
+
+impl Frame {
+    pub(super) fn shown(&self, layout: &Layout) -> PyFrame {
+        PyFrame {
+            function: Rc::as_ref(&self.code).function.clone(),
+            file: self.code.file.clone(),
+            line: self.code.line(layout, self.at),
+            entry: self.entry,
+        }
+    }
+
+    /// The reference in a slot (local, argument; from 3.11 on also cell and free variable).
+    pub(super) fn slot(&self, view: View<'_>, index: u32) -> Value {
+        let at = (view.layout.f_localsplus as u64).checked_add(u64::from(index) * 8);
+        match at.and_then(|o| self.addr.checked_add(o)).and_then(|a| view.mem.word(a)) {
+            Some(reference) => view.value(reference),
+            None => Value::Other,
+        }
+    }
+
+    /// The dict of the module's variables.
+    pub(super) fn globals(&self, layout: &Layout) -> Option<u64> {
+        word_in(&self.head, layout.f_globals).filter(|&p| p != 0)
+    }
+
+    /// The dict of local variables that module and class bodies have instead of slots.
+    pub(super) fn locals(&self, layout: &Layout) -> Option<u64> {
+        word_in(&self.head, layout.f_locals).filter(|&p| p != 0)
+    }
+}
+
+/// What is visible of a thread's Python stack.
+pub(super) struct Frames {
+    pub(super) list: Vec<Frame>,
+    pub(super) truncated: bool,
+    /// The frame that has returned and is being cleared: unlinked already, still on the data stack.
+    pub(super) dying: Option<Frame>,
+}
+
+impl Frames {
+    pub(super) fn stack(&self, layout: &Layout) -> PyStack {
+        PyStack { frames: self.list.iter().map(|f| f.shown(layout)).collect(), truncated: self.truncated }
+    }
+}
+
+/// The thread state of a task, read.
+///
+/// `thread_id` is `pthread_self()`, which on x86-64 is the thread pointer, `fs_base`: it holds in every version and pid
+/// namespace, in a forked child and in a vforked one. The kernel's number (3.11 and later) is the second choice, for
+/// who has no registers; it is the target's own view and wrong in a child that CPython has not told about the fork. A
+/// process with one thread state has nothing to choose.
+pub(super) fn thread(view: View<'_>, runtime: u64, task: &Task<'_>) -> Result<Vec<u8>, NoPython> {
+    let l = view.layout;
+    let at = |base: u64, off: usize| base.checked_add(off as u64).ok_or(NoPython::Unreadable);
+    let mut interp = view.mem.word(at(runtime, l.runtime_head)?).ok_or(NoPython::Unreadable)?;
+    if interp == 0 {
+        return Err(NoPython::NotYet);
+    }
+    let (mut seen, mut last) = (0usize, None);
+    for _ in 0..INTERPRETERS {
+        if interp == 0 {
+            break;
+        }
+        let mut state = view.mem.word(at(interp, l.interp_threads)?).ok_or(NoPython::Unreadable)?;
+        while state != 0 && seen < THREADS {
+            let raw = bytes(view.mem, state, THREAD_STATE).ok_or(NoPython::Unreadable)?;
+            let id = word_in(&raw, l.ts_thread_id);
+            let native = l.ts_native_id.and_then(|o| word_in(&raw, o));
+            let mine = match task.fs_base {
+                Some(fs) if fs != 0 => id == Some(fs),
+                _ => native == u64::try_from(task.tid.0).ok(),
+            };
+            seen += 1;
+            state = word_in(&raw, l.ts_next).unwrap_or(0);
+            if mine && has_frame(l, &raw) {
+                return Ok(raw);
+            }
+            last = Some(raw);
+        }
+        interp = view.mem.word(at(interp, l.interp_next)?).ok_or(NoPython::Unreadable)?;
+    }
+    match (seen, last) {
+        (0, _) => Err(NoPython::NotYet),
+        // Without registers and without the kernel's numbers; with registers a stranger must not pass for the task.
+        (1, Some(raw)) if task.fs_base.is_none() => Ok(raw),
+        _ => Err(NoPython::NoThread),
+    }
+}
+
+fn has_frame(l: &Layout, raw: &[u8]) -> bool {
+    let off = match l.ts_root {
+        Root::Direct(o) | Root::CFrame(o, _) => o,
+    };
+    word_in(raw, off).is_some_and(|p| p != 0)
+}
+
+/// The frames of a thread state, innermost first.
+pub(super) fn walk(view: View<'_>, state: &[u8], codes: &mut Codes) -> Result<Frames, NoPython> {
+    let l = view.layout;
+    let root = match l.ts_root {
+        Root::Direct(off) => word_in(state, off),
+        Root::CFrame(off, inner) => word_in(state, off)
+            .and_then(|c| c.checked_add(inner as u64))
+            .and_then(|c| view.mem.word(c)),
+    };
+    let mut addr = root.ok_or(NoPython::Unreadable)?;
+    let mut list: Vec<Frame> = Vec::new();
+    let mut truncated = false;
+    // Shims and frames that have not started are not shown but are steps as well: twice as many, at most.
+    for step in 0..=FRAMES * 2 {
+        if addr == 0 {
+            break;
+        }
+        if list.len() == FRAMES || step == FRAMES * 2 {
+            truncated = true;
+            break;
+        }
+        let Some(head) = bytes(view.mem, addr, l.frame_head()) else {
+            truncated = true;
+            break;
+        };
+        let previous = word_in(&head, l.f_previous).unwrap_or(0);
+        if shim(l, &head) {
+            mark_entry(&mut list);
+        } else {
+            match read(view, addr, head, codes) {
+                Some(frame) if &*frame.code.file == "<shim>" || frame.code.file.is_empty() => mark_entry(&mut list),
+                Some(frame) if frame.started(l) => list.push(frame),
+                Some(_) => {}
+                None if list.is_empty() => return Err(NoPython::Unreadable),
+                None => {
+                    truncated = true;
+                    break;
+                }
+            }
+        }
+        addr = previous;
+    }
+    if !truncated {
+        mark_entry(&mut list);
+    }
+    let dying = dying(view, state, &list, codes);
+    Ok(Frames { list, truncated, dying })
+}
+
+/// The newest frame so far is the outermost of its native evaluation loop.
+fn mark_entry(list: &mut [Frame]) {
+    if let Some(f) = list.last_mut() {
+        f.entry = true;
+    }
+}
+
+/// Since 3.12 the interpreter puts a frame of its own, on the native stack, where native code called Python
+/// (`FRAME_OWNED_BY_CSTACK` is 3; in 3.14 3 and 4 are both not Python's).
+fn shim(l: &Layout, head: &[u8]) -> bool {
+    l.minor >= 12 && l.f_owner.and_then(|o| head.get(o)).is_some_and(|&o| o >= 3)
+}
+
+fn read(view: View<'_>, addr: u64, head: Vec<u8>, codes: &mut Codes) -> Option<Frame> {
+    let l = view.layout;
+    let mut at_code = word_in(&head, l.f_code)?;
+    if l.minor >= 14 {
+        at_code &= !3;
+    }
+    let code = codes.get(view, at_code)?;
+    let at = match l.instr {
+        Instr::Lasti(unit) => i64::from(int_in(&head, l.f_instr)?) * unit,
+        Instr::Address => {
+            let start = at_code.checked_add(l.c_code as u64)?;
+            word_in(&head, l.f_instr)?.wrapping_sub(start).cast_signed()
+        }
+    };
+    let entry = match l.f_is_entry {
+        Some(o) => *head.get(o)? != 0,
+        None => !l.modern(),
+    };
+    let on_data_stack = l.f_owner.and_then(|o| head.get(o)) == Some(&0);
+    Some(Frame { addr, head, code, at, entry, on_data_stack })
+}
+
+impl Frame {
+    /// As `_PyFrame_IsIncomplete`: a frame whose cells are still being made is not shown (a collection may run then).
+    fn started(&self, l: &Layout) -> bool {
+        !self.on_data_stack || self.at >= self.code.first_traceable(l)
+    }
+}
+
+/// The frame that is being cleared after its return, if there is one.
+///
+/// A frame that returns is unlinked first, then its locals are released, and only then is its place on the thread's data
+/// stack given back (`_PyEvalFrameClearAndPop`, `_PyThreadState_PopFrame`, 3.11 and later). So while a local's
+/// finalizer runs, the place between the end of the innermost linked frame and `datastack_top` is exactly one frame
+/// that nothing links to. That its own size fills the gap to the byte is the proof that it is one. Up to 3.10 frames
+/// are objects on the heap, and nothing leads to one in that state.
+fn dying(view: View<'_>, state: &[u8], list: &[Frame], codes: &mut Codes) -> Option<Frame> {
+    let off = view.layout.ts_datastack_top?;
+    let top = word_in(state, off)?;
+    let chunk = word_in(state, off.checked_sub(8)?)?;
+    let newest = list.iter().find(|f| f.on_data_stack);
+    let end = newest.and_then(|f| f.addr.checked_add(f.code.frame_words * 8));
+    if end == Some(top) {
+        return None;
+    }
+    // The frame may be the first of a chunk: data follows previous, size, top (and the very first word is skipped).
+    [end, chunk.checked_add(24), chunk.checked_add(32)].into_iter().flatten().find_map(|addr| {
+        let room = top.checked_sub(addr).filter(|&n| n > 0 && n <= 1 << 23)?;
+        let frame = read(view, addr, bytes(view.mem, addr, view.layout.frame_head())?, codes)?;
+        (frame.code.frame_words * 8 == room && newest.is_none_or(|f| f.addr != addr)).then_some(frame)
+    })
+}

@@ -1,0 +1,194 @@
+//! Finding the interpreter in a process: the module that defines `_PyRuntime`, and which version it is.
+
+use crate::base::AddressSpace;
+use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
+use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, ReadCache, ReadRef};
+use std::collections::HashMap;
+use std::fs::File;
+
+/// What an ELF file says about the interpreter in it. Addresses are the file's own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Module {
+    runtime: u64,
+    minor: Option<u8>,
+    /// Loadable segments: file offset, size in the file, address.
+    loads: Vec<(u64, u64, u64)>,
+}
+
+/// The interpreter of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Runtime {
+    /// Where `_PyRuntime` is in the process.
+    pub address: u64,
+    /// The 12 of 3.12; `None` leaves it to be found out.
+    pub minor: Option<u8>,
+}
+
+/// The address of `_PyRuntime` in an ELF file, as the file counts.
+///
+/// From the dynamic symbols (a stripped interpreter still exports it to its extension modules), else the full ones,
+/// else the section that 3.13 and later keep it in.
+pub fn runtime_symbol(elf: &[u8]) -> Option<u64> {
+    module(elf).map(|m| m.runtime)
+}
+
+fn module<'a, R: ReadRef<'a>>(data: R) -> Option<Module> {
+    let elf = ElfFile64::<LittleEndian, R>::parse(data).ok()?;
+    let (mut runtime, mut version) = (None, None);
+    for s in elf.dynamic_symbols().filter(|s| s.is_definition()) {
+        match s.name_bytes() {
+            Ok(b"_PyRuntime") => runtime = Some(s.address()),
+            Ok(b"Py_Version") => version = Some(s.address()),
+            _ => {}
+        }
+    }
+    let runtime = runtime
+        .or_else(|| elf.symbols().find(|s| s.name_bytes() == Ok(b"_PyRuntime")).map(|s| s.address()))
+        .or_else(|| elf.section_by_name(".PyRuntime").map(|s| s.address()))?;
+    // `const unsigned long Py_Version` (3.11): 0x030b07f0 is 3.11.7 final. It is in read-only data, so in the file.
+    let minor = version.and_then(|v| {
+        let word = elf.sections().find_map(|s| s.data_range(v, 8).ok().flatten())?;
+        let hex = u64::from_le_bytes(word.try_into().ok()?);
+        (hex >> 24 == 3).then_some((hex >> 16) as u8)
+    });
+    let endian = elf.endian();
+    let headers = elf.elf_header().program_headers(endian, data).ok()?;
+    let loads = headers
+        .iter()
+        .filter(|p| p.p_type(endian) == object::elf::PT_LOAD)
+        .map(|p| (p.p_offset(endian), p.p_filesz(endian), p.p_vaddr(endian)))
+        .collect();
+    Some(Module { runtime, minor, loads })
+}
+
+/// A line of `/proc/PID/maps`.
+struct Mapping<'a> {
+    start: u64,
+    end: u64,
+    offset: u64,
+    dev: (u32, u32),
+    inode: u64,
+    path: &'a [u8],
+}
+
+fn mapping(line: &[u8]) -> Option<Mapping<'_>> {
+    let mut rest = line;
+    let mut field = || {
+        let skip = rest.iter().position(|&b| b != b' ')?;
+        let from = rest.get(skip..)?;
+        let n = from.iter().position(|&b| b == b' ').unwrap_or(from.len());
+        let (word, tail) = from.split_at_checked(n)?;
+        rest = tail;
+        std::str::from_utf8(word).ok()
+    };
+    let (start, end) = field()?.split_once('-')?;
+    field()?;
+    let offset = u64::from_str_radix(field()?, 16).ok()?;
+    let (major, minor) = field()?.split_once(':')?;
+    let inode = field()?.parse().ok()?;
+    Some(Mapping {
+        start: u64::from_str_radix(start, 16).ok()?,
+        end: u64::from_str_radix(end, 16).ok()?,
+        offset,
+        dev: (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?),
+        inode,
+        path: rest.trim_ascii_start(),
+    })
+}
+
+/// The minor version in a name like `libpython3.9.so.1.0` or `python3.10`.
+fn minor_in(path: &[u8]) -> Option<u8> {
+    let name = path.rsplit(|&b| b == b'/').next()?;
+    let at = name.windows(8).position(|w| w == b"python3.")? + 8;
+    let digits: Vec<u8> = name.get(at..)?.iter().copied().take_while(u8::is_ascii_digit).take(3).collect();
+    std::str::from_utf8(&digits).ok()?.parse().ok()
+}
+
+/// Whether a file of this name may be an interpreter; others are not opened.
+fn candidate(path: &[u8]) -> bool {
+    let name = path.rsplit(|&b| b == b'/').next().unwrap_or(path);
+    [&b"python"[..], b"libpython", b"pypy"].iter().any(|p| name.starts_with(p))
+}
+
+type Key = ((u32, u32), u64);
+
+/// Interpreters' files, parsed once for all processes.
+#[derive(Default, Debug)]
+pub(super) struct Files(HashMap<Key, Option<Module>>);
+
+/// Why no interpreter was found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Missing {
+    /// No file of the process looks like one.
+    Absent,
+    /// One looks like it, but does not say where `_PyRuntime` is.
+    Hidden,
+}
+
+impl Files {
+    /// The interpreter of a process, from its mappings.
+    ///
+    /// The file is known by device and inode: an interpreter that is replaced while fdwatch watches is another file.
+    pub(super) fn find(&mut self, space: &dyn AddressSpace) -> Result<Runtime, Missing> {
+        let maps = space.maps().map_err(|_| Missing::Absent)?;
+        let mut missing = Missing::Absent;
+        // libpython first: an executable that links to it exports nothing (and comes earlier in the maps).
+        let mut found: Vec<Mapping<'_>> = Vec::new();
+        for m in maps.split(|&b| b == b'\n').filter(|l| l.contains(&b'/')).filter_map(mapping) {
+            if candidate(m.path) && !found.iter().any(|f| (f.dev, f.inode) == (m.dev, m.inode)) {
+                found.push(m);
+            }
+        }
+        found.sort_by_key(|m| !m.path.rsplit(|&b| b == b'/').next().unwrap_or_default().starts_with(b"libpython"));
+        for m in &found {
+            missing = Missing::Hidden;
+            let parsed = self.0.entry((m.dev, m.inode)).or_insert_with(|| {
+                let file: File = space.open_mapped(m.start, m.end, m.path, m.dev, m.inode).ok()?;
+                module(&ReadCache::new(file))
+            });
+            let Some(module) = parsed else { continue };
+            // The address of a segment in the file belongs to its first mapping, rounded down to the page.
+            let load = module.loads.iter().find(|&&(off, size, _)| {
+                off & !0xfff <= m.offset && m.offset < off.saturating_add(size)
+            });
+            if let Some(&(off, _, vaddr)) = load {
+                let bias = m.start.wrapping_sub(m.offset).wrapping_sub(vaddr.wrapping_sub(off));
+                return Ok(Runtime {
+                    address: module.runtime.wrapping_add(bias),
+                    minor: module.minor.or_else(|| minor_in(m.path)),
+                });
+            }
+        }
+        Err(missing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_maps_is_taken_apart() {
+        let m = mapping(b"7f00-7f10 r-xp 00001000 fe:01 42    /usr/lib/lib python3.9.so").unwrap();
+        assert_eq!((m.start, m.end, m.offset, m.dev, m.inode), (0x7f00, 0x7f10, 0x1000, (0xfe, 1), 42));
+        assert_eq!(m.path, b"/usr/lib/lib python3.9.so");
+        assert!(mapping(b"7f00 r-xp").is_none());
+    }
+
+    #[test]
+    fn the_version_is_read_from_the_file_name() {
+        for (path, want) in [
+            (&b"/usr/lib/libpython3.9.so.1.0"[..], Some(9)),
+            (b"/usr/bin/python3.10", Some(10)),
+            (b"/usr/bin/python3", None),
+            (b"/opt/python3.9/bin/tool", None),
+        ] {
+            assert_eq!(minor_in(path), want);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_elf_have_no_runtime() {
+        assert_eq!(runtime_symbol(b"\x7fELF"), None);
+    }
+}

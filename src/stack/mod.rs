@@ -1,0 +1,2 @@
+//! Stacks: captured now, explained later.
+pub mod lang;
