@@ -1,2 +1,181 @@
-//! Stacks: captured now, explained later.
+//! Native stacks: followed at the stop, named when somebody looks.
+//!
+//! ```text
+//! registers + memory --capture--> frames, interned (StackId) --explain--> functions, files, lines
+//!                                        `----------cause----------> finalizer, collector, destructor …
+//! ```
+//!
+//! Capturing is the hot half: one bulk read of the stack, a table of unwinding rules that is filled once per
+//! instruction address and shared by all processes, no allocation for a stack that was seen before. It reads ELF files
+//! piece by piece and never maps them. Explaining is the cold half and uses DWARF.
+//!
+//! Nothing here calls ptrace or reads `/proc`: a process is what [`AddressSpace`] says it is. Whatever that says, and
+//! whatever the files hold, the worst outcome is a stack with less detail.
+
+mod cause;
+mod cfi;
+mod debugfile;
+mod elf;
+mod explain;
+mod intern;
 pub mod lang;
+mod maps;
+mod module;
+mod names;
+mod rule;
+mod runtimes;
+mod space;
+mod symtab;
+mod types;
+mod unwind;
+mod window;
+
+pub use cause::{Cause, Verdict};
+pub use module::Module;
+pub use types::{Frame, FrameKind, ModuleId, Named, SpaceId, StackCoverage, StackEnd, Why};
+pub use unwind::MAX_FRAMES;
+
+use crate::base::{AddressSpace, Regs, StackId};
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Explained stacks kept whole; all are forgotten when there are more.
+const MAX_EXPLAINED: usize = 1 << 12;
+
+/// The stacks of one session: everything seen, and what is needed to see more.
+pub struct Stacks {
+    spaces: FxHashMap<SpaceId, space::Space>,
+    modules: module::Modules,
+    unwinder: unwind::Unwinder,
+    interner: intern::Interner,
+    explainer: explain::Explainer,
+    explained: FxHashMap<StackId, Arc<[Named]>>,
+    causes: cause::Causes,
+    captures: u64,
+    truncated: BTreeMap<Why, u64>,
+}
+
+impl Default for Stacks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Stacks {
+    /// Knows nothing yet.
+    pub fn new() -> Self {
+        Self {
+            spaces: FxHashMap::default(),
+            modules: module::Modules::default(),
+            unwinder: unwind::Unwinder::new(),
+            interner: intern::Interner::new(),
+            explainer: explain::Explainer::default(),
+            explained: FxHashMap::default(),
+            causes: cause::Causes::default(),
+            captures: 0,
+            truncated: BTreeMap::new(),
+        }
+    }
+
+    /// Follows the stack of a stopped task and returns its number; equal stacks get equal numbers.
+    ///
+    /// `space` names the task's address space: a fresh number for each program start and exec. The maps are read
+    /// from `mem` at the first capture and again when a stack leads to code that they do not show. Never fails: what
+    /// could not be followed is said by [`Stacks::end`].
+    pub fn capture(&mut self, space: SpaceId, regs: &Regs, mem: &dyn AddressSpace) -> StackId {
+        self.captures += 1;
+        let view = self.spaces.entry(space).or_default();
+        let has_maps = view.ensure(mem);
+        let (mut end, pc) = self.unwinder.walk(regs, view, &mut self.modules, mem);
+        if let StackEnd::Truncated(why) = end {
+            if why != Why::TooDeep && has_maps && view.retry(pc, mem) {
+                (end, _) = self.unwinder.walk(regs, view, &mut self.modules, mem);
+            }
+            if !has_maps {
+                end = StackEnd::Truncated(Why::NoMaps);
+            }
+            if let StackEnd::Truncated(why) = end {
+                *self.truncated.entry(why).or_default() += 1;
+            }
+        }
+        self.interner.intern(&self.unwinder.frames, end)
+    }
+
+    /// Lets `child` begin with what is known of `parent`'s mappings, as fork copies them.
+    pub fn fork_space(&mut self, parent: SpaceId, child: SpaceId) {
+        if let Some(view) = self.spaces.get(&parent) {
+            let view = view.clone();
+            self.spaces.insert(child, view);
+        }
+    }
+
+    /// Forgets the mappings of an address space that is gone. Stacks captured in it stay.
+    pub fn drop_space(&mut self, space: SpaceId) {
+        self.spaces.remove(&space);
+    }
+
+    /// The frames of a stack, innermost first; none for a number that this session did not give.
+    pub fn frames(&self, id: StackId) -> &[Frame] {
+        self.interner.frames(id)
+    }
+
+    /// Whether the stack was followed to its outermost frame, and if not, why.
+    pub fn end(&self, id: StackId) -> StackEnd {
+        self.interner.end(id)
+    }
+
+    /// The module with that number; `None` for a number that this session did not give.
+    pub fn module(&self, id: ModuleId) -> Option<&Module> {
+        self.modules.get(id)
+    }
+
+    /// What the stack says about why the innermost call was made. Decided once for each distinct stack, without DWARF.
+    pub fn cause(&mut self, id: StackId) -> Verdict {
+        self.causes.verdict(id, self.interner.frames(id), self.interner.end(id), &self.modules)
+    }
+
+    /// Whether a Python interpreter's evaluation loop is on the stack.
+    pub fn has_python(&mut self, id: StackId) -> bool {
+        self.cause(id).python
+    }
+
+    /// The functions on a stack, innermost first, inlined ones included. Slow at first sight (reads debug information),
+    /// then cached.
+    pub fn explain(&mut self, id: StackId) -> Arc<[Named]> {
+        if let Some(known) = self.explained.get(&id) {
+            return Arc::clone(known);
+        }
+        let mut out = Vec::new();
+        for &frame in self.interner.frames(id) {
+            out.extend_from_slice(&self.explainer.frame(frame, &self.modules));
+        }
+        if self.explained.len() >= MAX_EXPLAINED {
+            self.explained.clear();
+        }
+        let out: Arc<[Named]> = out.into();
+        self.explained.insert(id, Arc::clone(&out));
+        out
+    }
+
+    /// The functions at one frame: those inlined there first, the physical one last; at least one entry. Cached.
+    pub fn explain_frame(&mut self, frame: Frame) -> Arc<[Named]> {
+        self.explainer.frame(frame, &self.modules)
+    }
+
+    /// What was seen and what was not, for a report.
+    pub fn coverage(&self) -> StackCoverage {
+        let path = |m: &Module| m.path().to_vec();
+        let mut without_symbols: Vec<_> =
+            self.explainer.without_symbols().filter_map(|id| self.modules.get(id)).map(path).collect();
+        without_symbols.sort();
+        StackCoverage {
+            captures: self.captures,
+            stacks: self.interner.len(),
+            truncated: self.truncated.iter().map(|(&why, &n)| (why, n)).collect(),
+            modules: self.modules.iter().count(),
+            without_symbols,
+            unreadable: self.modules.iter().filter(|m| !m.is_readable()).map(path).collect(),
+        }
+    }
+}

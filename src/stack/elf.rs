@@ -1,0 +1,303 @@
+//! What the layer needs of an ELF file, read with bounded effort from a file or from memory.
+//!
+//! Files are read piece by piece, never mapped: a mapped file that somebody truncates would kill fdwatch with SIGBUS,
+//! and with it the program that it traces.
+
+use object::elf::{self, FileHeader32, FileHeader64};
+use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
+use object::{LittleEndian, ReadCache, ReadRef};
+use std::fs::File;
+
+/// Sections of unwind information larger than this are not read.
+const MAX_UNWIND: u64 = 64 << 20;
+/// String and symbol tables larger than this are not read.
+const MAX_TABLE: u64 = 512 << 20;
+/// Notes larger than this are not searched for a build id.
+const MAX_NOTES: u64 = 64 << 10;
+/// Real files have some dozens; `-ffunction-sections` leaves thousands only in object files, which nobody maps.
+const MAX_SECTIONS: usize = 1 << 16;
+
+/// Why a file gives no information.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ElfError {
+    #[error("not an ELF file for x86")]
+    NotElf,
+    #[error("damaged: {0}")]
+    Damaged(#[from] object::read::Error),
+}
+
+/// A part of the file that gets mapped (PT_LOAD).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) offset: u64,
+    pub(crate) vaddr: u64,
+    pub(crate) size: u64,
+    pub(crate) executable: bool,
+}
+
+/// A section's bytes and the address they are linked at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Section {
+    pub(crate) addr: u64,
+    pub(crate) bytes: Box<[u8]>,
+}
+
+/// Everything that capturing needs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Image {
+    /// 8 for ELF64, 4 for ELF32.
+    pub(crate) word: u8,
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) build_id: Option<Vec<u8>>,
+    pub(crate) eh_frame: Option<Section>,
+    pub(crate) eh_frame_hdr: Option<Section>,
+    /// Link addresses of `.text` and `.got`, which unwind information may count from.
+    pub(crate) text: u64,
+    pub(crate) got: u64,
+}
+
+impl Image {
+    pub(crate) fn of_file(file: &File) -> Result<Self, ElfError> {
+        image(&ReadCache::new(file))
+    }
+
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Result<Self, ElfError> {
+        image(bytes)
+    }
+
+    /// What to add (wrapping) to an address of a mapping that begins at `start` with file offset `offset`, to get the
+    /// address as the file numbers it. `None` when no segment of the file covers that part.
+    pub(crate) fn bias(&self, start: u64, offset: u64) -> Option<u64> {
+        const PAGE: u64 = 4096;
+        let covers = |s: &&Segment| (s.offset & !(PAGE - 1)) <= offset && offset < s.offset.saturating_add(s.size);
+        let mut all = self.segments.iter().filter(covers);
+        let mut executable = all.clone().filter(|s| s.executable);
+        let s = executable.next().or_else(|| all.next())?;
+        Some(s.vaddr.wrapping_sub(s.offset).wrapping_add(offset).wrapping_sub(start))
+    }
+}
+
+fn image<'d, R: ReadRef<'d>>(data: R) -> Result<Image, ElfError> {
+    let ident = data.read_bytes_at(0, 16).map_err(|()| ElfError::NotElf)?;
+    match (ident.get(..4), ident.get(4), ident.get(5)) {
+        (Some(b"\x7fELF"), Some(2), Some(1)) => image_of::<FileHeader64<LittleEndian>, R>(data, 8),
+        (Some(b"\x7fELF"), Some(1), Some(1)) => image_of::<FileHeader32<LittleEndian>, R>(data, 4),
+        _ => Err(ElfError::NotElf),
+    }
+}
+
+fn image_of<'d, E: FileHeader<Endian = LittleEndian>, R: ReadRef<'d>>(data: R, word: u8) -> Result<Image, ElfError> {
+    let le = LittleEndian;
+    let header = E::parse(data)?;
+    let mut out = Image { word, ..Image::default() };
+    let mut hdr_at = None;
+    for p in header.program_headers(le, data)? {
+        match p.p_type(le) {
+            elf::PT_LOAD => out.segments.push(Segment {
+                offset: p.p_offset(le).into(),
+                vaddr: p.p_vaddr(le).into(),
+                size: p.p_filesz(le).into(),
+                executable: p.p_flags(le).0 & elf::PF_X.0 != 0,
+            }),
+            elf::PT_GNU_EH_FRAME => hdr_at = Some((p.p_offset(le).into(), p.p_vaddr(le).into(), p.p_filesz(le).into())),
+            elf::PT_NOTE if out.build_id.is_none() && p.p_filesz(le).into() <= MAX_NOTES => {
+                let mut notes = p.notes(le, data).ok().flatten();
+                while let Some(note) = notes.as_mut().and_then(|n| n.next().ok().flatten()) {
+                    if note.name() == elf::ELF_NOTE_GNU && note.n_type(le) == elf::NT_GNU_BUILD_ID {
+                        out.build_id = Some(note.desc().to_vec());
+                        break;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    // A file without section headers is unusual but runs: then the program headers must do.
+    let sections = Sections::<E>::of(header, data).unwrap_or_default();
+    let read = |s: &E::SectionHeader| -> Option<Section> {
+        let (offset, size) = s.file_range(le)?;
+        Some(Section { addr: s.sh_addr(le).into(), bytes: read(data, offset, size, MAX_UNWIND)? })
+    };
+    out.eh_frame = sections.find(b".eh_frame").and_then(read);
+    out.eh_frame_hdr = sections.find(b".eh_frame_hdr").and_then(read);
+    out.text = sections.find(b".text").map_or(0, |s| s.sh_addr(le).into());
+    out.got = sections.find(b".got").map_or(0, |s| s.sh_addr(le).into());
+    if let (None, Some((offset, addr, size))) = (&out.eh_frame_hdr, hdr_at) {
+        out.eh_frame_hdr = read_at(data, offset, size).map(|bytes| Section { addr, bytes });
+    }
+    if let (None, Some(hdr)) = (&out.eh_frame, &out.eh_frame_hdr) {
+        out.eh_frame = behind(hdr, &out.segments, data);
+    }
+    Ok(out)
+}
+
+fn read_at<'d, R: ReadRef<'d>>(data: R, offset: u64, size: u64) -> Option<Box<[u8]>> {
+    read(data, offset, size, MAX_UNWIND)
+}
+
+fn read<'d, R: ReadRef<'d>>(data: R, offset: u64, size: u64, max: u64) -> Option<Box<[u8]>> {
+    (size <= max).then(|| data.read_bytes_at(offset, size).ok().map(Box::from)).flatten()
+}
+
+/// The `.eh_frame` that a `.eh_frame_hdr` points to, up to the end of its segment.
+fn behind<'d, R: ReadRef<'d>>(hdr: &Section, segments: &[Segment], data: R) -> Option<Section> {
+    // Byte 1 is the encoding of the pointer in bytes 4–7; 0x1b is "signed 4 bytes from here", what linkers write.
+    let b = hdr.bytes.get(..8)?;
+    (b.get(1) == Some(&0x1b)).then_some(())?;
+    let distance = i32::from_le_bytes(b.get(4..8)?.try_into().ok()?);
+    let addr = hdr.addr.checked_add(4)?.checked_add_signed(distance.into())?;
+    let s = segments.iter().find(|s| addr.checked_sub(s.vaddr).is_some_and(|d| d < s.size))?;
+    let within = addr - s.vaddr;
+    Some(Section { addr, bytes: read_at(data, s.offset.checked_add(within)?, s.size - within)? })
+}
+
+/// Section headers with their names, each read in one piece.
+struct Sections<'d, E: FileHeader> {
+    headers: &'d [E::SectionHeader],
+    names: &'d [u8],
+}
+
+impl<E: FileHeader> Default for Sections<'_, E> {
+    fn default() -> Self {
+        Self { headers: &[], names: &[] }
+    }
+}
+
+impl<'d, E: FileHeader<Endian = LittleEndian>> Sections<'d, E> {
+    fn of<R: ReadRef<'d>>(header: &E, data: R) -> Option<Self> {
+        let le = LittleEndian;
+        let headers = header.section_headers(le, data).ok()?;
+        (headers.len() <= MAX_SECTIONS).then_some(())?;
+        let index = header.section_strings_index(le, data).ok()?;
+        let strings = headers.get(index.0)?;
+        let (offset, size) = strings.file_range(le)?;
+        (size <= MAX_TABLE).then_some(())?;
+        Some(Self { headers, names: data.read_bytes_at(offset, size).ok()? })
+    }
+
+    fn find(&self, name: &[u8]) -> Option<&'d E::SectionHeader> {
+        self.headers.iter().find(|s| {
+            let at = s.sh_name(LittleEndian) as usize;
+            self.names.get(at..).and_then(|n| n.strip_prefix(name)).is_some_and(|rest| rest.first() == Some(&0))
+        })
+    }
+}
+
+/// A defined function or object of a symbol table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RawSymbol<'n> {
+    pub(crate) addr: u64,
+    pub(crate) size: u64,
+    pub(crate) name: &'n [u8],
+    /// `STB_GLOBAL` 2, `STB_WEAK` 1, local 0.
+    pub(crate) binding: u8,
+    /// Whether its type says function; assembly often says nothing.
+    pub(crate) function: bool,
+}
+
+/// Calls `each` for every defined code symbol of the file's `.symtab` and `.dynsym`; returns how many there were.
+///
+/// A damaged table gives what could be read. Thread-local, file and section symbols and those without a name are left
+/// out.
+pub(crate) fn symbols<'d, R: ReadRef<'d>>(data: R, each: &mut dyn FnMut(RawSymbol<'_>)) -> usize {
+    match data.read_bytes_at(0, 6) {
+        Ok([0x7f, b'E', b'L', b'F', 2, 1]) => symbols_of::<FileHeader64<LittleEndian>, R>(data, each),
+        Ok([0x7f, b'E', b'L', b'F', 1, 1]) => symbols_of::<FileHeader32<LittleEndian>, R>(data, each),
+        _ => 0,
+    }
+}
+
+fn symbols_of<'d, E: FileHeader<Endian = LittleEndian>, R: ReadRef<'d>>(
+    data: R,
+    each: &mut dyn FnMut(RawSymbol<'_>),
+) -> usize {
+    let le = LittleEndian;
+    let Some(sections) = E::parse(data).ok().and_then(|h| Sections::<E>::of(h, data)) else { return 0 };
+    let mut count = 0;
+    for s in sections.headers {
+        if !matches!(s.sh_type(le), elf::SHT_SYMTAB | elf::SHT_DYNSYM) || s.sh_size(le).into() > MAX_TABLE {
+            continue;
+        }
+        let Ok(table) = s.data_as_array::<E::Sym, R>(le, data) else { continue };
+        let strings = sections.headers.get(s.sh_link(le) as usize).and_then(|s| s.file_range(le));
+        let Some((offset, size)) = strings.filter(|&(_, size)| size <= MAX_TABLE) else { continue };
+        let Ok(strings) = data.read_bytes_at(offset, size) else { continue };
+        for sym in table {
+            let kind = sym.st_type();
+            let code = matches!(kind, elf::STT_FUNC | elf::STT_GNU_IFUNC | elf::STT_NOTYPE);
+            if !code || sym.st_shndx(le) == elf::SHN_UNDEF || sym.st_value(le).into() == 0 {
+                continue;
+            }
+            let Some(rest) = strings.get(sym.st_name(le) as usize..) else { continue };
+            let name = rest.split(|&b| b == 0).next().unwrap_or_default();
+            if name.is_empty() || name.len() > 4096 {
+                continue;
+            }
+            let binding = match sym.st_bind() {
+                elf::STB_LOCAL => 0,
+                elf::STB_WEAK => 1,
+                _ => 2,
+            };
+            count += 1;
+            each(RawSymbol {
+                addr: sym.st_value(le).into(),
+                size: sym.st_size(le).into(),
+                name,
+                binding,
+                function: kind != elf::STT_NOTYPE,
+            });
+        }
+    }
+    count
+}
+
+/// A section of the file, decompressed; `None` when there is none, or it is damaged or larger than `max` bytes.
+pub(crate) fn section(file: &File, name: &str, max: u64) -> Option<Section> {
+    use object::{Object, ObjectSection};
+    let cache = ReadCache::new(file);
+    let object = object::File::parse(&cache).ok()?;
+    let section = object.section_by_name(name)?;
+    let compressed = section.compressed_file_range().ok()?;
+    (compressed.uncompressed_size <= max && compressed.compressed_size <= max).then_some(())?;
+    let bytes = section.uncompressed_data().ok()?;
+    Some(Section { addr: section.address(), bytes: bytes.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(segments: &[(u64, u64, u64, bool)]) -> Image {
+        let segments = segments
+            .iter()
+            .map(|&(offset, vaddr, size, executable)| Segment { offset, vaddr, size, executable })
+            .collect();
+        Image { segments, ..Image::default() }
+    }
+
+    #[test]
+    fn addresses_follow_the_segment_not_the_file_offset() {
+        // Linked at 0x401000 though the segment lies at 0xe40 of the file, as lld does it.
+        let i = image(&[(0, 0x400000, 0xe00, false), (0xe40, 0x401e40, 0x500, true)]);
+        let bias = i.bias(0x40_1000, 0).map(|b| 0x40_1100u64.wrapping_add(b));
+        assert_eq!(bias, Some(0x40_1100));
+        let pie = i.bias(0x5555_0000_1000, 0).map(|b| 0x5555_0000_1e50u64.wrapping_add(b));
+        assert_eq!(pie, Some(0x40_1e50));
+    }
+
+    #[test]
+    fn a_mapping_outside_every_segment_has_no_address() {
+        assert_eq!(image(&[(0, 0, 0x1000, true)]).bias(0x1000, 0x5000), None);
+        assert_eq!(image(&[]).bias(0, 0), None);
+        let hostile = image(&[(u64::MAX, u64::MAX, u64::MAX, true)]);
+        let _ = hostile.bias(u64::MAX, u64::MAX);
+    }
+
+    #[test]
+    fn what_is_not_elf_is_an_error() {
+        assert!(Image::of_bytes(b"").is_err());
+        assert!(Image::of_bytes(b"#!/bin/sh\nexit\n\n\n").is_err());
+        assert!(Image::of_bytes(b"\x7fELF\x02\x01\x01").is_err());
+        assert_eq!(symbols(&b"\x7fELF\x02\x01\x01\0\0\0"[..], &mut |_| ()), 0);
+    }
+}

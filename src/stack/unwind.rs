@@ -1,0 +1,196 @@
+//! From registers and a stack to frames.
+
+use super::module::Modules;
+use super::rule::{Full, Machine, Memory, Plain, Registers, Rule};
+use super::space::{Place, Space};
+use super::types::{Frame, FrameKind, ModuleId, StackEnd, Why};
+use super::window::Window;
+use crate::base::{AddressSpace, Regs};
+use gimli::UnwindContext;
+use rustc_hash::FxHashMap;
+
+/// Frames of one stack; what lies further out is cut off.
+pub const MAX_FRAMES: usize = 256;
+
+/// Rules kept; all are forgotten when there are more.
+const MAX_RULES: usize = 1 << 17;
+/// Changes to another stack (signal handlers on a stack of their own) in one capture.
+const MAX_SWITCHES: u32 = 8;
+/// A frame larger than this is not believed when only a frame pointer says so, in bytes.
+const MAX_FRAME: u64 = 8 << 20;
+
+/// The unwinder's buffers and its memory of rules.
+pub(crate) struct Unwinder {
+    rules: FxHashMap<(ModuleId, u64), Rule>,
+    full: Vec<Full>,
+    ctx: Box<UnwindContext<usize>>,
+    window: Window,
+    pub(crate) frames: Vec<Frame>,
+}
+
+/// What to do at one program counter.
+enum Step {
+    Rule(Rule),
+    /// Code without a file: a frame pointer or the kernel's signal return may still lead on.
+    Unknown,
+}
+
+impl Unwinder {
+    pub(crate) fn new() -> Self {
+        Self {
+            rules: FxHashMap::default(),
+            full: Vec::new(),
+            ctx: Box::default(),
+            window: Window::new(),
+            frames: Vec::with_capacity(MAX_FRAMES),
+        }
+    }
+
+    /// Fills `self.frames`. When the stack could not be followed to its end, also the program counter where it stopped.
+    pub(crate) fn walk(
+        &mut self,
+        regs: &Regs,
+        space: &mut Space,
+        modules: &mut Modules,
+        mem: &dyn AddressSpace,
+    ) -> (StackEnd, u64) {
+        self.frames.clear();
+        if self.rules.len() >= MAX_RULES || self.full.len() >= MAX_RULES {
+            self.rules.clear();
+            self.full.clear();
+        }
+        let m = Machine::of(regs);
+        let mut regs = Registers::new(regs);
+        let mut pc = regs.get(m.ra).unwrap_or(0);
+        let mut sp = regs.get(m.sp).unwrap_or(0);
+        self.window.begin(mem, sp);
+        let mut exact = true;
+        let mut switches = 0;
+        let mut hint = 0;
+        loop {
+            let truncated = |why| (StackEnd::Truncated(why), pc);
+            if self.frames.len() >= MAX_FRAMES {
+                return truncated(Why::TooDeep);
+            }
+            let look = if exact { pc } else { pc.saturating_sub(1) };
+            let kind = if exact { FrameKind::Exact } else { FrameKind::ReturnAddress };
+            let place = space.find(look, &mut hint, modules, mem);
+            let frame = match place {
+                Some(Place::Module(id, bias)) => Frame { module: Some(id), offset: pc.wrapping_add(bias), kind },
+                Some(Place::Anonymous) => Frame { module: None, offset: pc, kind },
+                // The innermost frame is a fact; a return address without code is none.
+                None if self.frames.is_empty() => Frame { module: None, offset: pc, kind },
+                None => return truncated(Why::NotMapped),
+            };
+            self.frames.push(frame);
+            let step = match place {
+                Some(Place::Module(id, bias)) => match self.rule(id, look.wrapping_add(bias), m, modules) {
+                    Rule::Missing(Why::NoUnwindInfo) => Step::Unknown,
+                    rule => Step::Rule(rule),
+                },
+                Some(Place::Anonymous) => Step::Unknown,
+                None => return truncated(Why::NotMapped),
+            };
+            let mut memory = Memory { window: &mut self.window, mem };
+            let mut signal = false;
+            let cfa = match step {
+                Step::Rule(Rule::Outermost) => return (StackEnd::Complete, pc),
+                Step::Rule(Rule::Missing(why)) => return truncated(why),
+                Step::Rule(Rule::Plain(plain)) => plain.step(m, &mut regs, &mut memory),
+                Step::Rule(Rule::Full(i)) => match self.full.get(i as usize) {
+                    Some(full) => {
+                        signal = full.signal;
+                        full.step(m, &mut regs, &mut memory)
+                    }
+                    None => return truncated(Why::BadUnwindInfo),
+                },
+                Step::Unknown => match signal_return(pc, m, &mut regs, &mut memory) {
+                    Some(sp) => {
+                        signal = true;
+                        Ok(sp)
+                    }
+                    None => frame_pointer(m, sp, &mut regs, &mut memory, space),
+                },
+            };
+            let cfa = match cfa {
+                Ok(cfa) => cfa,
+                Err(why) => return truncated(why),
+            };
+            if signal {
+                // The trampoline is entered by a return, at its first instruction: the byte before is not its own.
+                if let Some(frame) = self.frames.last_mut() {
+                    frame.kind = FrameKind::Exact;
+                }
+                switches += 1;
+                if switches > MAX_SWITCHES {
+                    return truncated(Why::NoProgress);
+                }
+            } else if cfa <= sp {
+                return truncated(Why::NoProgress);
+            }
+            sp = cfa;
+            exact = signal;
+            match regs.get(m.ra) {
+                Some(0) => return (StackEnd::Complete, pc),
+                Some(next) => pc = next,
+                None => return truncated(Why::UnreadableStack),
+            }
+        }
+    }
+
+    #[inline]
+    fn rule(&mut self, id: ModuleId, addr: u64, m: &Machine, modules: &Modules) -> Rule {
+        if let Some(&rule) = self.rules.get(&(id, addr)) {
+            return rule;
+        }
+        self.new_rule(id, addr, m, modules)
+    }
+
+    #[cold]
+    fn new_rule(&mut self, id: ModuleId, addr: u64, m: &Machine, modules: &Modules) -> Rule {
+        let Some(module) = modules.get(id) else { return Rule::Missing(Why::NoUnwindInfo) };
+        let mut debug_frame = || super::debugfile::debug_frame(module);
+        let rule = module.cfi().rule(addr, m, &mut self.ctx, &mut self.full, &mut debug_frame);
+        self.rules.insert((id, addr), rule);
+        rule
+    }
+}
+
+/// One frame by way of the frame pointer, if what it leads to looks like a frame.
+fn frame_pointer(m: &Machine, sp: u64, regs: &mut Registers, mem: &mut Memory<'_>, space: &Space) -> Result<u64, Why> {
+    let fp = regs.get(m.fp).ok_or(Why::NoUnwindInfo)?;
+    let near = fp >= sp && fp - sp < MAX_FRAME && fp % m.word == 0;
+    near.then_some(()).ok_or(Why::NoUnwindInfo)?;
+    let mut next = *regs;
+    let cfa = Plain::frame_pointer(m).step(m, &mut next, mem).map_err(|_| Why::NoUnwindInfo)?;
+    let ra = next.get(m.ra).unwrap_or(0);
+    let outer = next.get(m.fp).unwrap_or(0);
+    let sane = (ra == 0 || space.is_code(ra - 1)) && (outer == 0 || outer > fp);
+    sane.then_some(()).ok_or(Why::NoUnwindInfo)?;
+    *regs = next;
+    Ok(cfa)
+}
+
+/// `mov $15, %rax; syscall`: rt_sigreturn, as C libraries without unwind information for it (musl, Go) write it.
+const SIGRETURN: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05];
+
+/// If `pc` is at a signal return, sets the registers that the signal interrupted and returns their stack pointer.
+///
+/// The kernel leaves a `struct ucontext` at the stack pointer, with the registers from byte 40 on in the order of
+/// `struct sigcontext` (Linux, `arch/x86/include/uapi/asm/sigcontext.h`).
+#[cold]
+fn signal_return(pc: u64, m: &Machine, regs: &mut Registers, mem: &mut Memory<'_>) -> Option<u64> {
+    let mut code = [0; SIGRETURN.len()];
+    if m.word != 8 || mem.mem.read(pc, &mut code) != code.len() || code != SIGRETURN {
+        return None;
+    }
+    // By position in the structure: r8–r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip; by DWARF number here.
+    const ORDER: [u8; 17] = [8, 9, 10, 11, 12, 13, 14, 15, 5, 4, 6, 3, 1, 0, 2, 7, 16];
+    let registers = ORDER
+        .iter()
+        .zip((0i64..).step_by(8))
+        .map(|(&reg, at)| (reg, super::rule::Where::AtSum(m.sp, 40 + at)))
+        .collect();
+    let full = Full { cfa: super::rule::Where::AtSum(m.sp, 40 + 15 * 8), registers, signal: true };
+    full.step(m, regs, mem).ok()
+}
