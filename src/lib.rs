@@ -6,5 +6,6 @@ pub mod kernel;
 pub mod model;
 pub mod policy;
 pub mod render;
+pub mod session;
 pub mod stack;
 pub mod syscall;

@@ -61,6 +61,12 @@ pub fn state(tid: Tid) -> Option<char> {
     status_field(tid, "State")?.chars().next()
 }
 
+/// Whether a signal is pending for a process as a whole.
+pub(super) fn is_pending(pid: Pid, signal: i32) -> bool {
+    let mask = status_field(Tid(pid.0), "ShdPnd").and_then(|m| u64::from_str_radix(&m, 16).ok()).unwrap_or(0);
+    (1..=64).contains(&signal) && mask >> (signal - 1) & 1 == 1
+}
+
 /// The process that traces this one, if one does.
 pub fn tracer_of(tid: Tid) -> Option<i32> {
     status_field(tid, "TracerPid")?.parse().ok().filter(|t| *t != 0)

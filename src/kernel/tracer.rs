@@ -5,7 +5,7 @@ use super::order::Order;
 use super::stop::{RawStatus, Stop};
 use super::sys::{self, CallStop};
 use super::{Memory, procfs};
-use crate::base::{RawCall, Regs, Tid};
+use crate::base::{Pid, RawCall, Regs, Tid};
 use libc::c_int;
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
@@ -312,6 +312,16 @@ impl Tracer {
             task.run = Run::Stopped;
         }
         self.queue.push_back((tid, status));
+    }
+
+    /// Whether a task of process `pid` is about to get `signal`: it is pending for the process (proc_pid_status(5),
+    /// ShdPnd), or its delivery has been reported and not been looked at.
+    pub fn will_report(&self, pid: Pid, signal: i32) -> bool {
+        let reported = self
+            .queue
+            .iter()
+            .any(|(tid, status)| status.decode() == Stop::Signal(signal) && procfs::process_of(Tid(*tid)) == Some(pid));
+        reported || procfs::is_pending(pid, signal)
     }
 
     /// Whether `tid` is in a stop, its own or ours.

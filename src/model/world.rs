@@ -161,6 +161,8 @@ pub struct World {
     next_table: u32,
     forgotten: u64,
     surprises: u64,
+    /// How many lives were lost, ever.
+    lost: u64,
 }
 
 impl World {
@@ -251,6 +253,17 @@ impl World {
     /// Whether `tid`'s process is between fork and exec.
     pub fn window(&self, tid: Tid) -> Option<&Window> {
         self.processes.get(&self.tasks.get(&tid)?.pid)?.window.as_ref()
+    }
+
+    /// The open numbers of `tid`'s table that belonged to an object before from which the number had escaped when it was
+    /// closed, in ascending order.
+    pub fn recycled(&self, tid: Tid) -> Vec<Fd> {
+        if self.lost == 0 {
+            return Vec::new();
+        }
+        let Some(table) = self.tasks.get(&tid).and_then(|t| self.tables.get(&t.table)) else { return Vec::new() };
+        let lost = |l: &LifeId| self.lives.get(l).is_some_and(Life::was_lost);
+        table.slots.iter().filter(|(_, s)| s.now.is_some() && s.past.iter().any(lost)).map(|(fd, _)| *fd).collect()
     }
 
     /// What `event` changes, if it happens. Decides, and changes nothing.
@@ -462,6 +475,7 @@ impl World {
             return;
         }
         l.end = Some(End { how, moment });
+        self.lost += u64::from(l.was_lost());
         let (table, fd, file) = (l.table, l.fd, l.file);
         if let Some(f) = self.files.get_mut(&file) {
             f.holders = f.holders.saturating_sub(1);

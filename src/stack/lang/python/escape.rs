@@ -230,8 +230,7 @@ fn current(view: View<'_>, frame: &Frame, index: usize, fd: i32) -> Option<Verdi
     if body.fileno_call(body.now).is_some_and(|r| !r.is_variable()) {
         return Some(Verdict::Escaped(Escape::FilenoCall { frame: index }));
     }
-    let (_, variable) =
-        body.stores().find(|&(r, v)| body.ends(r) && body.read_later(v) && body.holds(view, v, fd))?;
+    let (_, variable) = body.stores().find(|&(r, v)| body.ends(r) && body.read_later(v) && body.holds(view, v, fd))?;
     Some(Verdict::Escaped(Escape::Holds { frame: index, name: body.name_of(view, variable) }))
 }
 

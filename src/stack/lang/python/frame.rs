@@ -126,9 +126,9 @@ pub(super) fn walk(view: View<'_>, state: &[u8], codes: &mut Codes) -> Result<Fr
     let l = view.layout;
     let root = match l.ts_root {
         Root::Direct(off) => word_in(state, off),
-        Root::CFrame(off, inner) => word_in(state, off)
-            .and_then(|c| c.checked_add(inner as u64))
-            .and_then(|c| view.mem.word(c)),
+        Root::CFrame(off, inner) => {
+            word_in(state, off).and_then(|c| c.checked_add(inner as u64)).and_then(|c| view.mem.word(c))
+        }
     };
     let mut addr = root.ok_or(NoPython::Unreadable)?;
     let mut list: Vec<Frame> = Vec::new();

@@ -148,9 +148,10 @@ impl Files {
             });
             let Some(module) = parsed else { continue };
             // The address of a segment in the file belongs to its first mapping, rounded down to the page.
-            let load = module.loads.iter().find(|&&(off, size, _)| {
-                off & !0xfff <= m.offset && m.offset < off.saturating_add(size)
-            });
+            let load = module
+                .loads
+                .iter()
+                .find(|&&(off, size, _)| off & !0xfff <= m.offset && m.offset < off.saturating_add(size));
             if let Some(&(off, _, vaddr)) = load {
                 let bias = m.start.wrapping_sub(m.offset).wrapping_sub(vaddr.wrapping_sub(off));
                 return Ok(Runtime {

@@ -38,9 +38,7 @@ fn short(frame: &Frame) -> &str {
 
 fn in_frame(view: View<'_>, frame: &Frame, index: usize, fd: i32, inside: bool) -> Option<SpawnArgument> {
     let judge = |name: &str, value: Value| match value {
-        Value::Int(n) if n == i64::from(fd) => {
-            Some(SpawnArgument::RawInt { frame: index, name: name.to_owned() })
-        }
+        Value::Int(n) if n == i64::from(fd) => Some(SpawnArgument::RawInt { frame: index, name: name.to_owned() }),
         Value::File(Some(n)) if n == fd => Some(SpawnArgument::FileObject { frame: index, name: name.to_owned() }),
         _ => None,
     };

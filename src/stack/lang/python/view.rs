@@ -107,9 +107,7 @@ impl View<'_> {
     pub(super) fn names(&self, tuple: u64) -> Option<Vec<String>> {
         let n = usize::try_from(self.mem.word(tuple.checked_add(16)?)?).ok().filter(|&n| n <= TUPLE)?;
         let raw = words(self.mem, tuple.checked_add(24)?, n)?;
-        Some(
-            (0..n).map(|i| word_in(&raw, i * 8).and_then(|p| self.string(p)).unwrap_or_default()).collect(),
-        )
+        Some((0..n).map(|i| word_in(&raw, i * 8).and_then(|p| self.string(p)).unwrap_or_default()).collect())
     }
 
     /// What the reference in a variable refers to.
@@ -140,7 +138,10 @@ impl View<'_> {
                 inner => self.object(inner)?,
             },
             b"dict" => Value::Dict(object),
-            name @ (b"_io.TextIOWrapper" | b"_io.BufferedWriter" | b"_io.BufferedReader" | b"_io.BufferedRandom"
+            name @ (b"_io.TextIOWrapper"
+            | b"_io.BufferedWriter"
+            | b"_io.BufferedReader"
+            | b"_io.BufferedRandom"
             | b"_io.FileIO") => Value::File(self.file_number(object, name)),
             _ => Value::Other,
         })

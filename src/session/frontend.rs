@@ -1,0 +1,80 @@
+//! Who is asked at a break: a person at the prompt, a script, or nobody.
+
+use super::Altered;
+use crate::base::Tid;
+use crate::finding::Finding;
+use crate::model::World;
+use crate::policy::Break;
+use crate::render::Names;
+
+/// What a front end sees at a break. Every task that can be is stopped.
+pub struct View<'a> {
+    /// The descriptors.
+    pub world: &'a World,
+    /// What was found so far.
+    pub findings: &'a [Finding],
+    /// Names for stacks.
+    pub names: &'a mut dyn Names,
+    /// The break.
+    pub at: &'a Break,
+    /// The living tasks, in ascending order.
+    pub tids: &'a [Tid],
+    /// The calls whose results were changed so far.
+    pub altered: &'a [Altered],
+}
+
+/// What to do then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Then {
+    /// Go on, and do not show the next `ignore` breaks.
+    Continue {
+        /// How many.
+        ignore: u32,
+    },
+    /// Go on to the next descriptor event.
+    Next,
+    /// Go on and deliver this signal, or the one that was withheld.
+    Signal(Option<i32>),
+    /// End the target.
+    Kill,
+    /// Leave the target to itself.
+    Detach,
+}
+
+/// What the front end decides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// The call that is about to be made does not happen, and the program is told that it did.
+    pub keep: bool,
+    /// What to do then.
+    pub then: Then,
+}
+
+/// Someone, or something, to ask.
+pub trait Frontend {
+    /// Whether breaks are wanted at all.
+    fn wants_breaks(&self) -> bool;
+    /// Whether Ctrl-C means a break: then the target does not get it.
+    fn takes_interrupts(&self) -> bool {
+        false
+    }
+    /// A break.
+    fn on_break(&mut self, view: View<'_>) -> Decision;
+    /// The target's first process has stopped by job control (Ctrl-Z); returns when it is to go on.
+    fn on_suspended(&mut self) {}
+    /// The target has ended.
+    fn on_end(&mut self) {}
+}
+
+/// Nobody: nothing breaks.
+pub struct Quiet;
+
+impl Frontend for Quiet {
+    fn wants_breaks(&self) -> bool {
+        false
+    }
+
+    fn on_break(&mut self, _: View<'_>) -> Decision {
+        Decision { keep: false, then: Then::Continue { ignore: 0 } }
+    }
+}

@@ -1,0 +1,217 @@
+//! Where: native and Python stacks at the moments that matter, and what they say.
+
+use crate::base::{Fd, Pid, PyStackId, Regs, StackId, Tid};
+use crate::event::{Cause, Escape, Held, Site};
+use crate::kernel::Memory;
+use crate::render::{NativeFrame, PythonFrame};
+use crate::stack::lang::python::{self, Pythons, SpawnArgument};
+use crate::stack::{self, SpaceId, StackCoverage, StackEnd, Stacks};
+use rustc_hash::FxHashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How much of the time that has passed may go into Python stacks that are only nice to have.
+const PYTHON_SHARE: u32 = 8;
+/// And how much on top of it, so that short programs are seen whole.
+const PYTHON_GRACE: Duration = Duration::from_millis(300);
+
+/// A stopped task, for the stacks.
+#[derive(Clone, Copy)]
+pub(super) struct Where {
+    pub(super) pid: Pid,
+    pub(super) tid: Tid,
+    pub(super) space: SpaceId,
+    pub(super) regs: Regs,
+    pub(super) memory: Memory,
+}
+
+impl Where {
+    fn python(&self) -> python::Task<'_> {
+        python::Task { pid: self.pid, tid: self.tid, fs_base: Some(self.regs.fs_base), space: &self.memory }
+    }
+}
+
+/// A Python frame as it is interned: function, file, line, whether it is an entry.
+type Key = (Arc<str>, Arc<str>, Option<u32>, bool);
+
+/// Takes stacks, and keeps them.
+pub(super) struct Sites {
+    stacks: Stacks,
+    pythons: Pythons,
+    by_frames: FxHashMap<Arc<[Key]>, PyStackId>,
+    python_stacks: Vec<Arc<[Key]>>,
+    began: Instant,
+    spent: Duration,
+    skipped: u64,
+    next_space: u32,
+}
+
+impl Sites {
+    pub(super) fn new() -> Sites {
+        Sites {
+            stacks: Stacks::new(),
+            pythons: Pythons::new(),
+            by_frames: FxHashMap::default(),
+            python_stacks: Vec::new(),
+            began: Instant::now(),
+            spent: Duration::ZERO,
+            skipped: 0,
+            next_space: 0,
+        }
+    }
+
+    /// A new address space.
+    pub(super) fn new_space(&mut self) -> SpaceId {
+        self.next_space += 1;
+        SpaceId(self.next_space)
+    }
+
+    /// A copy of an address space, for a child process.
+    pub(super) fn fork(&mut self, parent: SpaceId, parent_pid: Pid, child_pid: Pid) -> SpaceId {
+        let child = self.new_space();
+        self.stacks.fork_space(parent, child);
+        self.pythons.fork(parent_pid, child_pid);
+        child
+    }
+
+    /// An address space is gone, and with it what ran there.
+    pub(super) fn drop_space(&mut self, space: SpaceId, pid: Pid) {
+        self.stacks.drop_space(space);
+        self.pythons.forget(pid);
+    }
+
+    /// The stacks here; `ends` is the descriptor that is being closed, if one is.
+    pub(super) fn site(&mut self, at: &Where, ends: Option<Fd>) -> Site {
+        let id = self.stacks.capture(at.space, &at.regs, &at.memory);
+        let verdict = self.stacks.cause(id);
+        let mut site = Site { stack: Some(id), ..Site::default() };
+        if ends.is_some() {
+            site.cause = cause(verdict.cause);
+        }
+        if !verdict.python {
+            return site;
+        }
+        let implicit = site.cause.is_implicit();
+        if !implicit && !self.can_afford() {
+            self.skipped += 1;
+            return site;
+        }
+        let start = Instant::now();
+        if let (true, Some(fd)) = (implicit, ends) {
+            site.escape = match self.pythons.escape(&at.python(), fd.0) {
+                Ok(Some(python::Escape::FilenoCall { .. })) => Some(Escape::FilenoCall),
+                Ok(Some(python::Escape::ReturnsFileno { .. })) => Some(Escape::ReturnsFileno),
+                Ok(Some(python::Escape::Holds { name, .. })) => Some(Escape::Holds(name.into())),
+                Ok(None) => None,
+                Err(why) => {
+                    tracing::debug!(%why, pid = at.pid.0, "no evidence from Python");
+                    None
+                }
+            };
+        }
+        match self.pythons.trace(&at.python()) {
+            Ok(trace) => site.py = Some(self.intern(&trace)),
+            Err(why) => tracing::debug!(%why, pid = at.pid.0, "no Python stack"),
+        }
+        self.spent += start.elapsed();
+        site
+    }
+
+    /// What the frames that are starting a child hold for each of `fds`.
+    pub(super) fn held(&mut self, at: &Where, stack: Option<StackId>, fds: Vec<Fd>) -> Vec<(Fd, Held)> {
+        if fds.is_empty() || !stack.is_some_and(|s| self.stacks.has_python(s)) {
+            return Vec::new();
+        }
+        let mut out = Vec::new();
+        for fd in fds {
+            match self.pythons.spawn_argument(&at.python(), fd.0) {
+                Ok(Some(SpawnArgument::RawInt { name, .. })) => out.push((fd, Held::Number(name.into()))),
+                Ok(Some(SpawnArgument::FileObject { name, .. })) => out.push((fd, Held::Object(name.into()))),
+                Ok(None) => {}
+                Err(why) => tracing::debug!(%why, "what the spawner holds is not known"),
+            }
+        }
+        out
+    }
+
+    fn can_afford(&self) -> bool {
+        self.spent <= PYTHON_GRACE + self.began.elapsed() / PYTHON_SHARE
+    }
+
+    fn intern(&mut self, trace: &python::PyStack) -> PyStackId {
+        let key: Arc<[Key]> =
+            trace.frames.iter().map(|f| (Arc::clone(&f.function), Arc::clone(&f.file), f.line, f.entry)).collect();
+        if let Some(id) = self.by_frames.get(&key) {
+            return *id;
+        }
+        let id = PyStackId(self.python_stacks.len() as u32);
+        self.python_stacks.push(Arc::clone(&key));
+        self.by_frames.insert(key, id);
+        id
+    }
+
+    pub(super) fn native(&mut self, id: StackId) -> Arc<[NativeFrame]> {
+        let named = self.stacks.explain(id);
+        named
+            .iter()
+            .map(|n| NativeFrame {
+                module: n.module.clone(),
+                offset: n.offset,
+                function: n.function.clone(),
+                file: n.file.clone(),
+                line: n.line,
+                inlined: n.inlined,
+                evaluates_python: !n.inlined && n.function.as_deref().is_some_and(evaluates_python),
+            })
+            .collect()
+    }
+
+    pub(super) fn truncated(&self, id: StackId) -> Option<String> {
+        match self.stacks.end(id) {
+            StackEnd::Complete => None,
+            StackEnd::Truncated(why) => Some(why.to_string()),
+        }
+    }
+
+    pub(super) fn python(&self, id: PyStackId) -> Arc<[PythonFrame]> {
+        let frames = self.python_stacks.get(id.0 as usize);
+        frames
+            .iter()
+            .flat_map(|f| f.iter())
+            .map(|(function, file, line, entry)| PythonFrame {
+                function: function.to_string(),
+                file: file.to_string(),
+                line: *line,
+                entry: *entry,
+            })
+            .collect()
+    }
+
+    pub(super) fn coverage(&self) -> StackCoverage {
+        self.stacks.coverage()
+    }
+
+    pub(super) fn python_coverage(&self) -> &python::Coverage {
+        self.pythons.coverage()
+    }
+
+    pub(super) fn python_skipped(&self) -> u64 {
+        self.skipped
+    }
+}
+
+/// CPython's evaluation loop; compilers split cold parts off under the same name.
+fn evaluates_python(function: &str) -> bool {
+    function.strip_prefix("_PyEval_EvalFrameDefault").is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+fn cause(c: stack::Cause) -> Cause {
+    match c {
+        stack::Cause::Explicit | stack::Cause::Destructor => Cause::Explicit,
+        stack::Cause::Finalizer => Cause::Finalizer,
+        stack::Cause::Collector => Cause::Collector,
+        stack::Cause::Shutdown => Cause::Shutdown,
+        stack::Cause::Stream | stack::Cause::Directory | stack::Cause::Pipe => Cause::Stream,
+        _ => Cause::Unknown,
+    }
+}

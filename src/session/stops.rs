@@ -1,0 +1,434 @@
+//! What to do at each kind of stop.
+
+use super::frontend::{Decision, Frontend, Then};
+use super::sites::Where;
+use super::{Altered, Session, TaskState};
+use crate::base::{Arch, Pid, RawCall, ReadMemory, Regs, Tid};
+use crate::event::{Call, CallInfo, Effect, Event, EventKind, ExitStatus, Fork, Site};
+use crate::finding::object;
+use crate::kernel::{Entering, Error, Resume, Stop, Stopped, procfs};
+use crate::policy::{Break, Why};
+use crate::syscall::{Made, Row, When};
+
+/// Results that the kernel keeps to itself: the call will be made again (ERESTARTSYS … ERESTART_RESTARTBLOCK,
+/// linux/errno.h).
+const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
+
+impl Session {
+    /// Syscall stops: with every call stopping, the kernel says which side it is.
+    pub(super) fn on_call(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
+        if !self.unseen.all_calls {
+            return self.on_exit(task, frontend);
+        }
+        match task.call()? {
+            Some(Entering::Entry(call)) => self.entering(task, call, frontend),
+            Some(Entering::Exit(_)) => self.on_exit(task, frontend),
+            None => self.tracer.resume(task, Resume::Go),
+        }
+    }
+
+    /// A call of the table is about to be made.
+    pub(super) fn on_entry(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
+        match task.call()? {
+            Some(Entering::Entry(call)) => self.entering(task, call, frontend),
+            _ => self.tracer.resume(task, Resume::Go),
+        }
+    }
+
+    fn entering(&mut self, task: Stopped, call: RawCall, frontend: &mut dyn Frontend) -> Result<(), Error> {
+        if call.arch == Arch::X32 {
+            self.unseen.x32_calls += 1;
+        }
+        let tid = task.tid();
+        let (Some(row), true) = (self.table.row(&call), self.tasks.contains_key(&tid)) else {
+            return self.tracer.resume(task, Resume::Go);
+        };
+        let early = match row.when {
+            When::Entry => true,
+            // Its end may have been asked for, and can be shown only before it comes.
+            When::Exit => frontend.wants_breaks() && self.policy.asks_for_names(),
+        };
+        if early {
+            let effects = (row.decode)(&Made { call, ret: None, task: &task.memory() });
+            if let Some(decision) = self.about_to(&task, row, &call, effects, frontend)? {
+                return self.carry_out(task, decision);
+            }
+        }
+        if let Some(state) = self.tasks.get_mut(&tid) {
+            state.pending = Some(call);
+        }
+        self.tracer.resume(task, Resume::ToExit)
+    }
+
+    /// Looks at a call before it is made. `Some` if that was all there is to it, `None` if its exit is needed.
+    fn about_to(
+        &mut self,
+        task: &Stopped,
+        row: &'static Row,
+        raw: &RawCall,
+        effects: Vec<Effect>,
+        frontend: &mut dyn Frontend,
+    ) -> Result<Option<Decision>, Error> {
+        let tid = task.tid();
+        let go = Decision { keep: false, then: Then::Continue { ignore: 0 } };
+        let ends = effects.iter().find_map(|e| match e {
+            Effect::Close { fd } => Some(*fd),
+            _ => None,
+        });
+        if let (When::Entry, Some(fd)) = (row.when, ends) {
+            if self.world.open_life(tid, fd).is_none() {
+                // A number that never was open can be no one's mistake; a child tidies up before exec.
+                let dull = self.world.window(tid).is_some() || !self.world.ever_lived(tid, fd);
+                return Ok(dull.then_some(go));
+            }
+        }
+        let info = CallInfo { name: row.name, args: raw.args, ret: None };
+        let mut call = Call { info, effects, site: Site::default() };
+        // A close needs its stack in any case; other calls only if they break, and theirs is taken at the exit.
+        if row.when == When::Entry {
+            let Some(at) = self.locate(task)? else { return Ok(Some(go)) };
+            call.site = self.sites.site(&at, ends);
+        }
+        let mut event = Event { at: self.now(), tid, kind: EventKind::Call(call) };
+        let transitions = self.world.consequences(&event);
+        let mut decision = go;
+        if frontend.wants_breaks() {
+            let before = self.policy.before(&self.world, &event, &transitions);
+            let why = before.or_else(|| {
+                let first = transitions.iter().find_map(|t| match t {
+                    crate::model::Transition::End { life, .. } => Some(*life),
+                    _ => None,
+                });
+                first.filter(|_| self.step).map(|l| (l, Why::Stepped))
+            });
+            if let Some((life, why)) = why {
+                if row.when != When::Entry {
+                    if let (Some(at), EventKind::Call(call)) = (self.locate(task)?, &mut event.kind) {
+                        call.site = self.sites.site(&at, None);
+                    }
+                }
+                let EventKind::Call(call) = &event.kind else { return Ok(Some(go)) };
+                let call = call.clone();
+                let pid = self.pid_of(tid);
+                let can_keep = skipped_result(row, raw).is_some();
+                decision = self.show(
+                    move |world, number| {
+                        let life = world.life(life);
+                        Break {
+                            number,
+                            tid,
+                            pid,
+                            why,
+                            call: Some(call),
+                            life: life.map(|l| l.id),
+                            fd: life.map(|l| l.fd),
+                            object: life.and_then(|l| object(world, l)),
+                            finding: None,
+                            can_keep,
+                        }
+                    },
+                    frontend,
+                )?;
+                if decision.keep {
+                    if let Some(result) = skipped_result(row, raw) {
+                        let path =
+                            self.world.life(life).and_then(|l| self.world.file(l.file)).map(|f| f.file.path.clone());
+                        self.alter(task, row, raw, result, path.unwrap_or_default())?;
+                        return Ok(Some(decision));
+                    }
+                }
+            }
+        }
+        if row.when != When::Entry {
+            // Shown before, committed after: the result is not known yet. Other decisions hold for the way there.
+            return Ok(matches!(decision.then, Then::Kill).then_some(decision));
+        }
+        let first = self.commit(&event, transitions);
+        let also = self.show_findings(first, task, &event, frontend)?;
+        Ok(Some(also.unwrap_or(decision)))
+    }
+
+    fn alter(
+        &mut self,
+        task: &Stopped,
+        row: &'static Row,
+        raw: &RawCall,
+        result: i64,
+        path: Vec<u8>,
+    ) -> Result<(), Error> {
+        task.skip_call(result)?;
+        let call = CallInfo { name: row.name, args: raw.args, ret: Some(result) };
+        self.altered.push(Altered { at: self.now(), tid: task.tid(), call, path, how: "keep" });
+        Ok(())
+    }
+
+    /// A call has been made.
+    pub(super) fn on_exit(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
+        let tid = task.tid();
+        let Some(raw) = self.tasks.get_mut(&tid).and_then(|s| s.pending.take()) else {
+            return self.tracer.resume(task, Resume::Go);
+        };
+        let Some(regs) = task.registers()? else { return self.tracer.resume(task, Resume::Go) };
+        let ret = match raw.arch {
+            Arch::I386 => i64::from(regs.rax as i32),
+            _ => regs.rax as i64,
+        };
+        let (Some(row), false) = (self.table.row(&raw), RESTARTS.contains(&ret)) else {
+            return self.tracer.resume(task, Resume::Go);
+        };
+        let mut effects = (row.decode)(&Made { call: raw, ret: Some(ret), task: &task.memory() });
+        effects.retain(|e| match e {
+            Effect::Refused { fd, .. } => self.world.ever_lived(tid, *fd),
+            _ => true,
+        });
+        if effects.is_empty() {
+            return self.tracer.resume(task, Resume::Go);
+        }
+        let ends = effects.iter().find_map(|e| match e {
+            Effect::Close { fd } => Some(*fd),
+            Effect::Alias { to, .. } => self.world.open_life(tid, *to).map(|l| l.fd),
+            _ => None,
+        });
+        let site = self.where_with(tid, regs, &task).map(|at| self.sites.site(&at, ends)).unwrap_or_default();
+        let info = CallInfo { name: row.name, args: raw.args, ret: Some(ret) };
+        let event = Event { at: self.now(), tid, kind: EventKind::Call(Call { info, effects, site }) };
+        let transitions = self.world.consequences(&event);
+        let changes = !transitions.is_empty();
+        let first = self.commit(&event, transitions);
+        let mut decision = self.show_findings(first, &task, &event, frontend)?;
+        if decision.is_none() && self.step && changes && frontend.wants_breaks() {
+            decision = Some(self.show_event(&event, Why::Stepped, None, frontend)?);
+        }
+        match decision {
+            Some(d) => self.carry_out(task, d),
+            None => self.tracer.resume(task, Resume::Go),
+        }
+    }
+
+    /// Breaks on the first finding since `first` that the policy wants shown.
+    fn show_findings(
+        &mut self,
+        first: usize,
+        task: &Stopped,
+        event: &Event,
+        frontend: &mut dyn Frontend,
+    ) -> Result<Option<Decision>, Error> {
+        let _ = task;
+        if !frontend.wants_breaks() {
+            return Ok(None);
+        }
+        let new = self.findings.get(first..).unwrap_or_default();
+        let Some(finding) = self.policy.after(new).cloned() else { return Ok(None) };
+        let why = Why::Found(finding.name);
+        self.show_event(event, why, Some(finding), frontend).map(Some)
+    }
+
+    fn show_event(
+        &mut self,
+        event: &Event,
+        why: Why,
+        finding: Option<crate::finding::Finding>,
+        frontend: &mut dyn Frontend,
+    ) -> Result<Decision, Error> {
+        let tid = event.tid;
+        let pid = self.pid_of(tid);
+        let call = match &event.kind {
+            EventKind::Call(call) => Some(call.clone()),
+            _ => None,
+        };
+        let fd = finding.as_ref().map(|f| f.fd);
+        let shown = finding.as_ref().map(|f| f.object.clone());
+        self.show(
+            move |_, number| Break {
+                number,
+                tid,
+                pid,
+                why,
+                call,
+                life: None,
+                fd,
+                object: shown,
+                finding,
+                can_keep: false,
+            },
+            frontend,
+        )
+    }
+
+    /// Lets a task go on as was decided.
+    fn carry_out(&mut self, task: Stopped, decision: Decision) -> Result<(), Error> {
+        let how = match decision.then {
+            Then::Signal(Some(sig)) => Resume::Deliver(sig),
+            Then::Signal(None) => self.withheld.take().map_or(Resume::Go, Resume::Deliver),
+            _ => Resume::Go,
+        };
+        self.tracer.resume(task, how)
+    }
+
+    fn locate(&self, task: &Stopped) -> Result<Option<Where>, Error> {
+        let Some(regs) = task.registers()? else { return Ok(None) };
+        Ok(self.where_with(task.tid(), regs, task))
+    }
+
+    fn where_with(&self, tid: Tid, regs: Regs, task: &Stopped) -> Option<Where> {
+        let state = self.tasks.get(&tid)?;
+        Some(Where { pid: self.pid_of(tid), tid, space: state.space, regs, memory: task.memory() })
+    }
+
+    /// A task was made.
+    pub(super) fn on_fork(&mut self, task: Stopped) -> Result<(), Error> {
+        let tid = task.tid();
+        let (Some(message), Some(regs)) = (task.message()?, task.registers()?) else {
+            return self.tracer.resume(task, Resume::Go);
+        };
+        let child = Tid(message as i32);
+        let flags = clone_flags(&regs, &task);
+        let parent_pid = self.pid_of(tid);
+        let thread = flags & libc::CLONE_THREAD as u64 != 0;
+        let child_pid = if thread { parent_pid } else { Pid(child.0) };
+        let mut site = Site::default();
+        let mut held = Vec::new();
+        let at = self.where_with(tid, regs, &task);
+        if let (false, Some(at)) = (thread, &at) {
+            site = self.sites.site(at, None);
+            held = self.sites.held(at, site.stack, self.world.recycled(tid));
+        }
+        let space = match &at {
+            Some(at) if thread => at.space,
+            Some(at) => self.sites.fork(at.space, parent_pid, child_pid),
+            None => self.sites.new_space(),
+        };
+        self.tasks.insert(child, TaskState { space, pending: None });
+        let fork = Fork {
+            child,
+            child_pid,
+            shares_files: flags & libc::CLONE_FILES as u64 != 0,
+            shares_memory: !thread && flags & libc::CLONE_VM as u64 != 0,
+            site,
+            held,
+        };
+        let event = Event { at: self.now(), tid, kind: EventKind::Fork(fork) };
+        let transitions = self.world.consequences(&event);
+        self.commit(&event, transitions);
+        self.tracer.resume(task, Resume::Go)
+    }
+
+    /// A program was executed.
+    pub(super) fn on_exec(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
+        let _ = frontend;
+        let tid = task.tid();
+        let former = task.message()?.map_or(tid, |m| Tid(m as i32));
+        let pid = self.pid_of(tid);
+        for gone in [former, tid] {
+            if let Some(state) = self.tasks.remove(&gone) {
+                self.sites.drop_space(state.space, pid);
+            }
+        }
+        let space = self.sites.new_space();
+        self.tasks.insert(tid, TaskState { space, pending: None });
+        let program = procfs::program(tid);
+        let kind = match self.world.task(tid).is_some() || self.world.task(former).is_some() {
+            true => EventKind::Exec { former, program },
+            false => EventKind::Start { program, present: procfs::open_descriptors(tid) },
+        };
+        let event = Event { at: self.now(), tid, kind };
+        let transitions = self.world.consequences(&event);
+        self.commit(&event, transitions);
+        self.tracer.resume(task, Resume::Go)
+    }
+
+    /// A task is gone.
+    pub(super) fn on_gone(&mut self, tid: Tid, stop: Stop) {
+        let status = match stop {
+            Stop::Exited(code) => ExitStatus::Code(code),
+            Stop::Killed(sig) => ExitStatus::Signal(sig),
+            _ => return,
+        };
+        if tid == self.main {
+            self.status = Some(status);
+        }
+        let pid = self.pid_of(tid);
+        let event = Event { at: self.now(), tid, kind: EventKind::Exit { status } };
+        let transitions = self.world.consequences(&event);
+        self.commit(&event, transitions);
+        if let Some(state) = self.tasks.remove(&tid) {
+            if !self.tasks.values().any(|t| t.space == state.space) {
+                self.sites.drop_space(state.space, pid);
+            }
+        }
+    }
+
+    /// A signal is about to be delivered. Every one is passed on, but for an interrupt that the user means for us.
+    pub(super) fn on_signal(&mut self, task: Stopped, sig: i32, frontend: &mut dyn Frontend) -> Result<(), Error> {
+        let tid = task.tid();
+        let pid = self.pid_of(tid);
+        if sig == libc::SIGINT && frontend.takes_interrupts() && task.signal_is_from_kernel() {
+            if let Some(i) = self.echoes.iter().position(|p| *p == pid) {
+                self.echoes.swap_remove(i);
+                return self.tracer.resume(task, Resume::Go);
+            }
+            self.withheld = Some(sig);
+            self.tracer.hold()?;
+            // One Ctrl-C goes to every process of the foreground group.
+            let others: Vec<Pid> =
+                self.world.processes().filter(|(p, s)| *p != pid && s.tasks > 0).map(|p| p.0).collect();
+            self.echoes = others.into_iter().filter(|p| self.tracer.will_report(*p, sig)).collect();
+            let make = move |_: &crate::model::World, number| Break {
+                number,
+                tid,
+                pid,
+                why: Why::Interrupted,
+                call: None,
+                life: None,
+                fd: None,
+                object: None,
+                finding: None,
+                can_keep: false,
+            };
+            self.ignore = 0;
+            let decision = self.show(make, frontend)?;
+            return self.carry_out(task, decision);
+        }
+        self.tracer.resume(task, Resume::Deliver(sig))
+    }
+
+    /// Job control has stopped the task.
+    pub(super) fn on_group_stop(&mut self, task: Stopped, sig: i32, frontend: &mut dyn Frontend) -> Result<(), Error> {
+        let tid = task.tid();
+        self.tracer.resume(task, Resume::Listen)?;
+        // SIGSTOP is somebody's word to this process alone; the others are the terminal's to the job.
+        if tid == self.main && sig != libc::SIGSTOP {
+            frontend.on_suspended();
+        }
+        Ok(())
+    }
+}
+
+/// What a call that is kept from happening returns; `None` where that makes no sense.
+fn skipped_result(row: &Row, raw: &RawCall) -> Option<i64> {
+    match row.name {
+        "close" | "close_range" => Some(0),
+        // dup2 says that it has done what it was asked for.
+        "dup2" | "dup3" => raw.args.get(1).map(|to| i64::from(*to as i32)),
+        _ => None,
+    }
+}
+
+/// The flags of the clone(2), clone3(2), fork(2) or vfork(2) that a task is in.
+fn clone_flags(regs: &Regs, task: &Stopped) -> u64 {
+    const VFORK: u64 = (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
+    // At the event stop the registers are those of the entry. The number tells which table it belongs to: `int 0x80`
+    // in a 64-bit program is told by the arguments' place only, which for these calls means rbx.
+    let at = |addr: u64| task.memory().word(addr).unwrap_or(0);
+    match (regs.is_32bit(), regs.orig_rax) {
+        (false, 56) => regs.rdi,
+        (false, 57) | (true, 2) => 0,
+        (false, 58) | (true, 190) => VFORK,
+        (false, 435) => at(regs.rdi),
+        (_, 120) => regs.rbx,
+        (true, 435) => at(regs.rbx),
+        (false, 2) => 0,
+        (false, 190) => VFORK,
+        _ => 0,
+    }
+}
