@@ -84,6 +84,8 @@ fn proof(seen: &Seen<'_>, now: &Life, from: Fd, to: Fd, held: Option<&Held>) -> 
     match held {
         // Who hands over an object hands over what it is now.
         Some(Held::Object(_)) => return None,
+        // The number is meant for another standard stream: this copy is the spawner's own plumbing.
+        Some(Held::Number(name)) if is_for_another(name, to) => return None,
         Some(Held::Number(name)) => {
             out.push(format!(
                 "the code that started the child held the bare number {from}, as `{}`",
@@ -103,6 +105,12 @@ fn proof(seen: &Seen<'_>, now: &Life, from: Fd, to: Fd, held: Option<&Held>) -> 
         out.push(format!("the {} {unfit}", file.noun()));
     }
     (!out.is_empty()).then_some(out)
+}
+
+/// Whether a variable called `stdin`, `stdout` or `stderr` means another standard stream than `to`.
+fn is_for_another(name: &str, to: Fd) -> bool {
+    let meant = (0..3).map(Fd).find(|fd| standard_name(*fd) == Some(name));
+    meant.is_some_and(|meant| meant != to)
 }
 
 #[cfg(test)]
@@ -144,6 +152,16 @@ mod tests {
         s.open(MAIN, 3, "/tmp/other");
         s.fork_holding(MAIN, 200, vec![(Fd(3), Held::Object("stdout".into()))]);
         assert!(s.dup2(200, 3, 1).is_empty());
+    }
+
+    #[test]
+    fn the_spawners_own_plumbing_is_not_what_was_meant() {
+        let mut s = lost();
+        s.pipe(MAIN, 3, 4);
+        s.fork_holding(MAIN, 200, vec![(Fd(3), Held::Number("stdout".into()))]);
+        assert!(s.dup2(200, 3, 0).is_empty(), "the pipe is stdin's own");
+        let found = s.dup2(200, 3, 1);
+        assert!(found[0].title.contains("as stdout"), "{}", found[0].title);
     }
 
     #[test]

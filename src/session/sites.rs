@@ -1,6 +1,6 @@
 //! Where: native and Python stacks at the moments that matter, and what they say.
 
-use crate::base::{Fd, Pid, PyStackId, Regs, StackId, Tid};
+use crate::base::{Fd, Pid, PyStackId, ReadMemory, Regs, StackId, Tid};
 use crate::event::{Cause, Escape, Held, Site};
 use crate::kernel::Memory;
 use crate::render::{NativeFrame, PythonFrame};
@@ -115,6 +115,22 @@ impl Sites {
         }
         self.spent += start.elapsed();
         site
+    }
+
+    /// The stacks of a task that has just made another.
+    ///
+    /// glibc's `clone` and `clone3` say of themselves that nobody called them, so that a debugger does not look for the
+    /// caller of a new thread. In the parent they are leaves all the same: the word at the stack pointer is the return
+    /// address (sysdeps/unix/sysv/linux/x86_64/clone3.S; the test `posix_spawn_has_a_stack`).
+    pub(super) fn site_of_fork(&mut self, at: &Where) -> Site {
+        let site = self.site(at, None);
+        if site.stack.is_some_and(|s| self.stacks.frames(s).len() > 1) || at.regs.is_32bit() {
+            return site;
+        }
+        let Some(caller) = at.memory.word(at.regs.rsp) else { return site };
+        let regs = Regs { rip: caller, rsp: at.regs.rsp.wrapping_add(8), ..at.regs };
+        let outer = self.site(&Where { regs, ..*at }, None);
+        if outer.stack.is_some_and(|s| self.stacks.frames(s).len() > 1) { outer } else { site }
     }
 
     /// What the frames that are starting a child hold for each of `fds`.

@@ -290,7 +290,7 @@ impl Session {
         let mut held = Vec::new();
         let at = self.where_with(tid, regs, &task);
         if let (false, Some(at)) = (thread, &at) {
-            site = self.sites.site(at, None);
+            site = self.sites.site_of_fork(at);
             held = self.sites.held(at, site.stack, self.world.recycled(tid));
         }
         let space = match &at {

@@ -125,7 +125,9 @@ impl Unwinder {
                 if switches > MAX_SWITCHES {
                     return truncated(Why::NoProgress);
                 }
-            } else if cfa <= sp {
+            } else if cfa < sp || (cfa == sp && self.frames.len() > 1) {
+                // Only the innermost frame may have no stack of its own: glibc's vfork keeps its return address in a
+                // register, because the child would overwrite it.
                 return truncated(Why::NoProgress);
             }
             sp = cfa;
