@@ -92,12 +92,13 @@ impl Sites {
             return site;
         }
         let implicit = site.cause.is_implicit();
-        if !implicit && !self.can_afford() {
+        let doubtful = ends.is_some() && verdict.finalizers_unnamed && site.cause == Cause::Explicit;
+        if !implicit && !doubtful && !self.can_afford() {
             self.skipped += 1;
             return site;
         }
         let start = Instant::now();
-        if let (true, Some(fd)) = (implicit, ends) {
+        if let (true, Some(fd)) = (implicit || doubtful, ends) {
             site.escape = match self.pythons.escape(&at.python(), fd.0) {
                 Ok(Some(python::Escape::FilenoCall { .. })) => Some(Escape::FilenoCall),
                 Ok(Some(python::Escape::ReturnsFileno { .. })) => Some(Escape::ReturnsFileno),
@@ -108,6 +109,10 @@ impl Sites {
                     None
                 }
             };
+        }
+        if doubtful && site.escape.is_some() {
+            // The frame is at a call of fileno(), or drops the object: neither calls close().
+            site.cause = Cause::Finalizer;
         }
         match self.pythons.trace(&at.python()) {
             Ok(trace) => site.py = Some(self.intern(&trace)),

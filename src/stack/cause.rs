@@ -66,6 +66,10 @@ pub struct Verdict {
     pub user_code: bool,
     /// Whether a Python interpreter's evaluation loop is anywhere on the stack.
     pub python: bool,
+    /// Whether that interpreter has no symbols for its finalizers: a stripped build whose compiler has put
+    /// `PyObject_CallFinalizerFromDealloc` inline (Debian's is one). [`Cause::Explicit`] then means only that nothing
+    /// was recognised, and what its Python frame is doing must decide.
+    pub finalizers_unnamed: bool,
 }
 
 /// What a function's presence on a stack means.
@@ -136,7 +140,15 @@ impl Causes {
                 marks.push((i, row));
             }
         }
-        let verdict = decide(&marks, end);
+        let mut verdict = decide(&marks, end);
+        if verdict.python {
+            let loops = marks.iter().filter(|(_, r)| r.role == Role::Code && r.runtime == "CPython");
+            let modules_of: Vec<ModuleId> = loops.filter_map(|(i, _)| frames.get(*i)?.module).collect();
+            let named = |m: &ModuleId| {
+                self.ranges.get(m).is_some_and(|r| r.iter().any(|r| r.row.name == "iobase_finalize"))
+            };
+            verdict.finalizers_unnamed = !modules_of.iter().any(named);
+        }
         self.verdicts.insert(id, verdict);
         verdict
     }
@@ -211,6 +223,7 @@ fn decide(marks: &[(usize, &'static Row)], end: StackEnd) -> Verdict {
         frame: Some(frame),
         user_code,
         python,
+        finalizers_unnamed: false,
     };
     let is_code = |m: &&(usize, &Row)| m.1.role == Role::Code;
     let first_code = marks.iter().position(|m| is_code(&m)).unwrap_or(marks.len());
@@ -251,7 +264,7 @@ fn decide(marks: &[(usize, &'static Row)], end: StackEnd) -> Verdict {
     // Cut off before any code that answers for itself: somebody further out may be the reason.
     let cut = matches!(end, StackEnd::Truncated(_)) && first_code == marks.len();
     let cause = if cut { Cause::Unknown } else { Cause::Explicit };
-    Verdict { cause, runtime: "", symbol: "", frame: None, user_code: false, python }
+    Verdict { cause, runtime: "", symbol: "", frame: None, user_code: false, python, finalizers_unnamed: false }
 }
 
 #[cfg(test)]

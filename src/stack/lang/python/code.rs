@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Code objects kept per process; beyond that the cache starts anew (a program that makes code all the time).
-const KEPT: usize = 16_384;
+/// Bytes of code objects kept per process; beyond that the cache starts anew (a program that makes code all the time).
+const KEPT: usize = 8 << 20;
 
 /// The names that a code object uses, with the question that is always asked of them answered.
 #[derive(Debug)]
@@ -36,6 +36,11 @@ pub(super) struct Code {
 }
 
 impl Code {
+    /// About what it occupies; names that are read later are as many as the head's counts allow and left out.
+    fn size(&self) -> usize {
+        size_of::<Code>() + self.stamp.len() + self.table.len() + self.function.len() + self.file.len()
+    }
+
     pub(super) fn line(&self, layout: &Layout, at: i64) -> Option<u32> {
         super::lines::line(layout.lines, &self.table, self.first, at)
     }
@@ -60,11 +65,54 @@ impl Code {
         })
     }
 
+    /// Puts back the opcodes that line and instruction events (a debugger, coverage) have covered, since 3.12.
+    ///
+    /// They are kept in `_PyCoMonitoringData`, one entry per code unit. Where that cannot be read the covers stay, and
+    /// decoding stops at them.
+    fn uncover(&self, view: View<'_>, code: &mut [u8]) -> Option<()> {
+        let (field, lines, opcodes) = view.layout.c_monitoring?;
+        let data = view.pointer(self.addr.checked_add(field as u64)?)?;
+        let table = |at: usize, width: usize| {
+            let table = view.pointer(data.checked_add(at as u64)?)?;
+            bytes(view.mem, table, code.len() / 2 * width)
+        };
+        let (lines, opcodes) = (table(lines, 2), table(opcodes, 1));
+        let (line, instruction) = opcode::covers(view.layout.minor)?;
+        for (i, unit) in code.chunks_exact_mut(2).enumerate() {
+            let op = unit.first_mut()?;
+            if let (true, Some(&original)) = (*op == line, lines.as_ref().and_then(|l| l.get(i * 2))) {
+                *op = original;
+            }
+            if let (true, Some(&original)) = (*op == instruction, opcodes.as_ref().and_then(|o| o.get(i))) {
+                *op = original;
+            }
+        }
+        Some(())
+    }
+
+    /// The slot of the variable that LOAD_DEREF and its kin call `i`: up to 3.10 cells and free variables are counted
+    /// on their own and lie behind the locals.
+    pub(super) fn cell_slot(&self, view: View<'_>, i: u32) -> u32 {
+        if view.layout.modern() { i } else { u32::try_from(self.slots).unwrap_or(0).saturating_add(i) }
+    }
+
+    /// The name of that variable.
+    pub(super) fn cell_name(&self, view: View<'_>, i: u32) -> Option<String> {
+        if view.layout.modern() {
+            return self.variables(view).get(i as usize).cloned();
+        }
+        // co_varnames, co_freevars, co_cellvars follow one another; the cells come first in the frame.
+        let tuple = |o: usize| word_in(&self.stamp, view.layout.c_varnames + o).and_then(|t| view.names(t));
+        tuple(16)?.into_iter().chain(tuple(8)?).nth(i as usize)
+    }
+
     /// The instructions from the start up to the one that byte `upto` lies in, or all.
     pub(super) fn instructions(&self, view: View<'_>, upto: Option<usize>) -> Option<Vec<Instruction>> {
         let code = if view.layout.modern() {
             let n = usize::try_from(view.mem.word(self.addr.checked_add(16)?)?).ok().filter(|&n| n <= CODE / 2)?;
-            bytes(view.mem, self.addr.checked_add(view.layout.c_code as u64)?, n * 2)?
+            let mut code = bytes(view.mem, self.addr.checked_add(view.layout.c_code as u64)?, n * 2)?;
+            self.uncover(view, &mut code);
+            code
         } else {
             view.bytes_object(word_in(&self.stamp, view.layout.c_code)?)?
         };
@@ -79,7 +127,10 @@ impl Code {
 
 /// The code objects of one process.
 #[derive(Clone, Default, Debug)]
-pub(super) struct Codes(HashMap<u64, Rc<Code>>);
+pub(super) struct Codes {
+    known: HashMap<u64, Rc<Code>>,
+    size: usize,
+}
 
 impl Codes {
     /// The code object at `addr`.
@@ -90,16 +141,16 @@ impl Codes {
         let head = bytes(view.mem, addr, view.layout.code_head())?;
         let kept = view.layout.c_linetable + 8;
         let stamp = head.get(24..kept)?;
-        if let Some(known) = self.0.get(&addr) {
-            if known.stamp.get(24..kept) == Some(stamp) {
-                return Some(Rc::clone(known));
-            }
+        if let Some(known) = self.known.get(&addr).filter(|k| k.stamp.get(24..kept) == Some(stamp)) {
+            return Some(Rc::clone(known));
         }
         let code = Rc::new(read(view, addr, head)?);
-        if self.0.len() >= KEPT {
-            self.0.clear();
+        self.size += code.size();
+        if self.size > KEPT {
+            self.known.clear();
+            self.size = code.size();
         }
-        self.0.insert(addr, Rc::clone(&code));
+        self.known.insert(addr, Rc::clone(&code));
         Some(code)
     }
 }

@@ -16,8 +16,8 @@
 //! into which the code stores the result of `fileno()`, and the instruction being executed the one that ends `f`. That
 //! it will be read is decided by looking ahead in the code without following jumps: `for p in paths: f = open(p);
 //! fd = f.fileno(); …` rebinds `f` while the old `fd` is dead, and must be silent. What is lost by that caution: a
-//! read that only a backward jump reaches, results that went into a list, a tuple or an attribute, and functions that
-//! CPython had compiled away or that a debugger has instrumented line by line.
+//! read that only a backward jump reaches, results that went into a list, a tuple or an attribute, and code
+//! whose original opcodes cannot be had.
 
 use super::code::Names;
 use super::frame::{Frame, Frames};
@@ -34,15 +34,22 @@ pub(super) enum Verdict {
     Undecided,
 }
 
-pub(super) fn verdict(view: View<'_>, frames: &Frames, fd: i32) -> Verdict {
-    // A `__del__` in Python runs between the finalizer and the frame that let go of the object.
-    let index = usize::from(frames.list.first().is_some_and(|f| f.code.function.ends_with("__del__")));
+/// What the innermost frames, and the frame that is being cleared if there is one, say about `fd`.
+pub(super) fn verdict(view: View<'_>, frames: &Frames, dying: Option<&Frame>, fd: i32) -> Verdict {
+    // A `__del__` in Python, and what it calls, run between the finalizer and the frame that let go of the object.
+    let finalizer = frames.list.iter().take(4).position(|f| f.code.function.ends_with("__del__"));
+    let outside = finalizer.and_then(|i| Some((i + 1, frames.list.get(i + 1)?)));
+    let evidence = [
+        dying.and_then(|f| returned(view, f, fd)),
+        frames.list.first().and_then(|f| current(view, f, 0, fd)),
+        outside.and_then(|(i, f)| current(view, f, i, fd)),
+    ];
     let mut verdict = Verdict::Kept;
-    if let Some(v) = frames.dying.as_ref().and_then(|f| returned(view, f, fd)) {
-        verdict = v;
-    }
-    if let (Verdict::Kept, Some(v)) = (&verdict, frames.list.get(index).and_then(|f| current(view, f, index, fd))) {
-        verdict = v;
+    for found in evidence.into_iter().flatten() {
+        match found {
+            Verdict::Escaped(_) => return found,
+            other => verdict = other,
+        }
     }
     verdict
 }
@@ -159,11 +166,7 @@ impl Body<'_> {
         }
         for i in self.code.iter().skip(self.now + 1) {
             match (i.op, v) {
-                (Op::StoreFastLoadFast(s, l), Variable::Fast(x)) => {
-                    if s == x || l == x {
-                        return s != x;
-                    }
-                }
+                (Op::StoreFastLoadFast(s, l), Variable::Fast(x)) if s == x || l == x => return s != x,
                 (Op::StoreFastStoreFast(a, b), Variable::Fast(x)) if a == x || b == x => return false,
                 (Op::LoadFastLoadFast(a, b), Variable::Fast(x)) if a == x || b == x => return true,
                 (Op::LoadFast(s), Variable::Fast(x)) if s == x => return true,
@@ -187,9 +190,7 @@ impl Body<'_> {
         };
         let value = match v {
             Variable::Fast(s) => Some(self.frame.slot(view, s)),
-            // Before 3.11 cells are counted on their own, behind the locals.
-            Variable::Deref(s) if view.layout.modern() => Some(self.frame.slot(view, s)),
-            Variable::Deref(_) => None,
+            Variable::Deref(s) => Some(self.frame.slot(view, self.frame.code.cell_slot(view, s))),
             Variable::Name(n) => in_dict(self.frame.locals(view.layout), n),
             Variable::Global(n) => in_dict(self.frame.globals(view.layout), n),
         };
@@ -198,10 +199,11 @@ impl Body<'_> {
 
     fn name_of(&self, view: View<'_>, v: Variable) -> String {
         let name = match v {
-            Variable::Fast(s) | Variable::Deref(s) => self.frame.code.variables(view).get(s as usize),
-            Variable::Name(n) | Variable::Global(n) => self.names.list.get(n as usize),
+            Variable::Fast(s) => self.frame.code.variables(view).get(s as usize).cloned(),
+            Variable::Deref(s) => self.frame.code.cell_name(view, s),
+            Variable::Name(n) | Variable::Global(n) => self.names.list.get(n as usize).cloned(),
         };
-        name.cloned().unwrap_or_default()
+        name.unwrap_or_default()
     }
 
     /// Where results of `fileno()` were stored: what it was called on, and the variable.

@@ -7,7 +7,7 @@ use super::{NoPython, PyFrame, PyStack, Task};
 use std::rc::Rc;
 
 /// The most frames that are shown of a stack.
-const FRAMES: usize = 256;
+pub(super) const FRAMES: usize = 256;
 const INTERPRETERS: usize = 64;
 const THREADS: usize = 4096;
 /// Reaches beyond every field of a thread state that is used.
@@ -29,7 +29,7 @@ pub(super) struct Frame {
 impl Frame {
     pub(super) fn shown(&self, layout: &Layout) -> PyFrame {
         PyFrame {
-            function: Rc::as_ref(&self.code).function.clone(),
+            function: self.code.function.clone(),
             file: self.code.file.clone(),
             line: self.code.line(layout, self.at),
             entry: self.entry,
@@ -60,8 +60,6 @@ impl Frame {
 pub(super) struct Frames {
     pub(super) list: Vec<Frame>,
     pub(super) truncated: bool,
-    /// The frame that has returned and is being cleared: unlinked already, still on the data stack.
-    pub(super) dying: Option<Frame>,
 }
 
 impl Frames {
@@ -76,8 +74,21 @@ impl Frames {
 /// namespace, in a forked child and in a vforked one. The kernel's number (3.11 and later) is the second choice, for
 /// who has no registers; it is the target's own view and wrong in a child that CPython has not told about the fork. A
 /// process with one thread state has nothing to choose.
-pub(super) fn thread(view: View<'_>, runtime: u64, task: &Task<'_>) -> Result<Vec<u8>, NoPython> {
+///
+/// `main` remembers the thread state of the process's first thread, which lives as long as the interpreter; others come
+/// and go, and a freed one may still look right, so for them the list is walked each time.
+pub(super) fn thread(
+    view: View<'_>,
+    runtime: u64,
+    task: &Task<'_>,
+    main: &mut Option<u64>,
+) -> Result<Vec<u8>, NoPython> {
     let l = view.layout;
+    let leader = task.tid.0 == task.pid.0 && task.fs_base.is_some();
+    let known = main.filter(|_| leader).and_then(|m| bytes(view.mem, m, THREAD_STATE));
+    if let Some(raw) = known.filter(|raw| word_in(raw, l.ts_thread_id) == task.fs_base && has_frame(l, raw)) {
+        return Ok(raw);
+    }
     let at = |base: u64, off: usize| base.checked_add(off as u64).ok_or(NoPython::Unreadable);
     let mut interp = view.mem.word(at(runtime, l.runtime_head)?).ok_or(NoPython::Unreadable)?;
     if interp == 0 {
@@ -98,6 +109,9 @@ pub(super) fn thread(view: View<'_>, runtime: u64, task: &Task<'_>) -> Result<Ve
                 _ => native == u64::try_from(task.tid.0).ok(),
             };
             seen += 1;
+            if mine && leader {
+                *main = Some(state);
+            }
             state = word_in(&raw, l.ts_next).unwrap_or(0);
             if mine && has_frame(l, &raw) {
                 return Ok(raw);
@@ -122,7 +136,9 @@ fn has_frame(l: &Layout, raw: &[u8]) -> bool {
 }
 
 /// The frames of a thread state, innermost first.
-pub(super) fn walk(view: View<'_>, state: &[u8], codes: &mut Codes) -> Result<Frames, NoPython> {
+///
+/// No more than `limit` of them: what is asked of a close is asked of the innermost.
+pub(super) fn walk(view: View<'_>, state: &[u8], codes: &mut Codes, limit: usize) -> Result<Frames, NoPython> {
     let l = view.layout;
     let root = match l.ts_root {
         Root::Direct(off) => word_in(state, off),
@@ -133,16 +149,17 @@ pub(super) fn walk(view: View<'_>, state: &[u8], codes: &mut Codes) -> Result<Fr
     let mut addr = root.ok_or(NoPython::Unreadable)?;
     let mut list: Vec<Frame> = Vec::new();
     let mut truncated = false;
+    let mut window = Window::default();
     // Shims and frames that have not started are not shown but are steps as well: twice as many, at most.
-    for step in 0..=FRAMES * 2 {
+    for step in 0..=limit * 2 {
         if addr == 0 {
             break;
         }
-        if list.len() == FRAMES || step == FRAMES * 2 {
+        if list.len() == limit || step == limit * 2 {
             truncated = true;
             break;
         }
-        let Some(head) = bytes(view.mem, addr, l.frame_head()) else {
+        let Some(head) = window.get(view, addr, l.frame_head()) else {
             truncated = true;
             break;
         };
@@ -166,8 +183,35 @@ pub(super) fn walk(view: View<'_>, state: &[u8], codes: &mut Codes) -> Result<Fr
     if !truncated {
         mark_entry(&mut list);
     }
-    let dying = dying(view, state, &list, codes);
-    Ok(Frames { list, truncated, dying })
+    Ok(Frames { list, truncated })
+}
+
+/// The bytes below a frame, read along with it: from 3.11 on frames lie one above the other on the thread's data stack,
+/// and a read costs by the call and not by the byte.
+#[derive(Default)]
+struct Window {
+    start: u64,
+    held: Vec<u8>,
+}
+
+impl Window {
+    fn get(&mut self, view: View<'_>, addr: u64, n: usize) -> Option<Vec<u8>> {
+        const BELOW: u64 = 2048;
+        let held = |w: &Window| {
+            let off = usize::try_from(addr.checked_sub(w.start)?).ok()?;
+            w.held.get(off..off.checked_add(n)?).map(<[u8]>::to_vec)
+        };
+        if let (true, Some(start)) = (view.layout.modern(), addr.checked_sub(BELOW)) {
+            if let Some(found) = held(self) {
+                return Some(found);
+            }
+            if let Some(read) = bytes(view.mem, start, BELOW as usize + n) {
+                *self = Window { start, held: read };
+                return held(self);
+            }
+        }
+        bytes(view.mem, addr, n)
+    }
 }
 
 /// The newest frame so far is the outermost of its native evaluation loop.
@@ -219,7 +263,7 @@ impl Frame {
 /// finalizer runs, the place between the end of the innermost linked frame and `datastack_top` is exactly one frame
 /// that nothing links to. That its own size fills the gap to the byte is the proof that it is one. Up to 3.10 frames
 /// are objects on the heap, and nothing leads to one in that state.
-fn dying(view: View<'_>, state: &[u8], list: &[Frame], codes: &mut Codes) -> Option<Frame> {
+pub(super) fn dying(view: View<'_>, state: &[u8], list: &[Frame], codes: &mut Codes) -> Option<Frame> {
     let off = view.layout.ts_datastack_top?;
     let top = word_in(state, off)?;
     let chunk = word_in(state, off.checked_sub(8)?)?;

@@ -69,6 +69,8 @@ pub(super) struct Layout {
     pub(super) c_qualname: Option<usize>,
     pub(super) c_linetable: usize,
     pub(super) c_firsttraceable: Option<usize>,
+    /// `_co_monitoring`, and in what it points to `lines` and `per_instruction_opcodes`.
+    pub(super) c_monitoring: Option<(usize, usize, usize)>,
     pub(super) lines: Lines,
     /// Header sizes of an ASCII and of another compact string.
     pub(super) str_ascii: usize,
@@ -181,6 +183,7 @@ const OLD: Layout = Layout {
     c_qualname: None,
     c_linetable: 120,
     c_firsttraceable: None,
+    c_monitoring: None,
     lines: Lines::Lnotab,
     str_ascii: 48,
     str_compact: 72,
@@ -217,6 +220,7 @@ const V11: Layout = Layout {
     c_qualname: Some(128),
     c_linetable: 136,
     c_firsttraceable: Some(168),
+    c_monitoring: None,
     lines: Lines::Locations,
     str_ascii: 48,
     str_compact: 72,
@@ -240,6 +244,7 @@ const V12: Layout = Layout {
     c_stacksize: 64,
     c_code: 192,
     c_firsttraceable: Some(176),
+    c_monitoring: Some((168, 40, 56)),
     str_ascii: 40,
     str_compact: 56,
     ..V11
@@ -255,8 +260,16 @@ const V13: Layout = Layout {
     ts_root: Root::Direct(72),
     c_code: 200,
     c_firsttraceable: Some(184),
+    c_monitoring: Some((176, 32, 48)),
     ..V12
 };
 
-const V14: Layout =
-    Layout { minor: 14, f_owner: Some(74), f_localsplus: 80, c_code: 208, c_firsttraceable: Some(192), ..V13 };
+const V14: Layout = Layout {
+    minor: 14,
+    f_owner: Some(74),
+    f_localsplus: 80,
+    c_code: 208,
+    c_firsttraceable: Some(192),
+    c_monitoring: None,
+    ..V13
+};

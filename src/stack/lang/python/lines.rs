@@ -33,6 +33,10 @@ fn lnotab(table: &[u8], first: i32, at: i64) -> i64 {
 /// range without a line (Objects/lnotab_notes.txt, 3.10).
 fn linetable(table: &[u8], first: i32, at: i64) -> Option<i64> {
     let (mut line, mut end) = (i64::from(first), 0i64);
+    // A frame that has not started is at its first line.
+    if at < 0 {
+        return Some(line);
+    }
     for pair in table.chunks_exact(2) {
         if let &[code, delta] = pair {
             let none = delta == 0x80;
@@ -45,8 +49,7 @@ fn linetable(table: &[u8], first: i32, at: i64) -> Option<i64> {
             }
         }
     }
-    // An instruction before the first (a frame that has not started) is reported at the first line.
-    (at < 0).then_some(i64::from(first))
+    None
 }
 
 /// One entry per range: a byte 1kkkklll with kind k and length l+1 code units, then what the kind brings along

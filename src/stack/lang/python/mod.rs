@@ -153,6 +153,9 @@ pub struct Task<'a> {
     pub space: &'a dyn AddressSpace,
 }
 
+/// Frames that can be evidence: the innermost two, and the ones to be passed on the way to the data stack's newest.
+const INNERMOST: usize = 8;
+
 #[derive(Clone, Debug)]
 struct Interpreter {
     runtime: u64,
@@ -164,6 +167,8 @@ struct Process {
     hint: Option<Runtime>,
     interpreter: Option<Interpreter>,
     codes: Codes,
+    /// The thread state of its first thread.
+    main: Option<u64>,
     failures: u32,
     wait: u32,
     why: Option<NoPython>,
@@ -193,8 +198,8 @@ impl Pythons {
 
     /// The Python stack of a stopped task.
     pub fn trace(&mut self, task: &Task<'_>) -> Result<PyStack, NoPython> {
-        let result = match self.frames(task) {
-            Ok((layout, frames)) => Ok(frames.stack(&layout)),
+        let result = match self.frames(task, frame::FRAMES) {
+            Ok((layout, frames, _)) => Ok(frames.stack(&layout)),
             Err(why @ (NoPython::Unsupported(_) | NoPython::Unreadable)) => self.fall_back(task, why),
             Err(why) => Err(why),
         };
@@ -210,9 +215,11 @@ impl Pythons {
     ///
     /// Only asked when the native stack shows an implicit close: of a close that code asked for it says nothing.
     pub fn escape(&mut self, task: &Task<'_>, fd: i32) -> Result<Option<Escape>, NoPython> {
-        let (layout, frames) = self.frames(task)?;
+        let (layout, frames, state) = self.frames(task, INNERMOST)?;
         let view = View { mem: task.space, layout: &layout };
-        Ok(match escape::verdict(view, &frames, fd) {
+        let codes = &mut self.processes.entry(task.pid).or_default().codes;
+        let dying = frame::dying(view, &state, &frames.list, codes);
+        Ok(match escape::verdict(view, &frames, dying.as_ref(), fd) {
             Verdict::Escaped(e) => Some(e),
             Verdict::Kept => None,
             Verdict::Undecided => {
@@ -226,7 +233,7 @@ impl Pythons {
     ///
     /// Asked in the parent at the entry of fork, vfork, clone or posix_spawn's clone.
     pub fn spawn_argument(&mut self, task: &Task<'_>, fd: i32) -> Result<Option<SpawnArgument>, NoPython> {
-        let (layout, frames) = self.frames(task)?;
+        let (layout, frames, _) = self.frames(task, spawn::FRAMES)?;
         Ok(spawn::argument(View { mem: task.space, layout: &layout }, &frames, fd))
     }
 
@@ -249,7 +256,8 @@ impl Pythons {
         &self.coverage
     }
 
-    fn frames(&mut self, task: &Task<'_>) -> Result<(Rc<Layout>, Frames), NoPython> {
+    /// The frames of a task, and the thread state they were found in.
+    fn frames(&mut self, task: &Task<'_>, limit: usize) -> Result<(Rc<Layout>, Frames, Vec<u8>), NoPython> {
         let process = self.processes.entry(task.pid).or_default();
         let found = match &process.interpreter {
             Some(i) => i.clone(),
@@ -265,9 +273,12 @@ impl Pythons {
                     }
                     Err(why) => {
                         // By calls, not by time: looking costs a read of the maps. While the dynamic linker is still
-                        // mapping libraries the next call may already succeed.
+                        // mapping libraries the next call may already succeed, so the first few are free.
                         process.failures += 1;
-                        process.wait = (1 << process.failures.min(9)) >> 1;
+                        process.wait = match process.failures {
+                            0..=8 => 0,
+                            n => 1 << (n - 8).min(8),
+                        };
                         process.why = Some(why);
                         if let NoPython::Unsupported(minor) = why {
                             self.coverage.unsupported.insert(minor);
@@ -278,9 +289,9 @@ impl Pythons {
             }
         };
         let view = View { mem: task.space, layout: &found.layout };
-        let state = frame::thread(view, found.runtime, task)?;
-        let frames = frame::walk(view, &state, &mut process.codes)?;
-        Ok((found.layout, frames))
+        let state = frame::thread(view, found.runtime, task, &mut process.main)?;
+        let frames = frame::walk(view, &state, &mut process.codes, limit)?;
+        Ok((found.layout, frames, state))
     }
 
     #[cfg(feature = "python")]
@@ -322,8 +333,8 @@ fn interpreter(hint: Option<Runtime>, files: &mut Files, task: &Task<'_>) -> Res
             .filter_map(Layout::of)
             .find(|layout| {
                 let view = View { mem: task.space, layout };
-                frame::thread(view, found.address, task)
-                    .and_then(|state| frame::walk(view, &state, &mut Codes::default()))
+                frame::thread(view, found.address, task, &mut None)
+                    .and_then(|state| frame::walk(view, &state, &mut Codes::default(), 2))
                     .is_ok_and(|f| !f.list.is_empty())
             })
             .map(|l| Interpreter { runtime: found.address, layout: Rc::new(l) })

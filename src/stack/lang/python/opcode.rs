@@ -324,9 +324,13 @@ static V11: LazyLock<Set> = LazyLock::new(|| set(144, NAMED_11, SPECIAL_11, CACH
 static V12: LazyLock<Set> = LazyLock::new(|| set(144, NAMED_12, SPECIAL_12, CACHES_12, (1, 1), &[253, 254]));
 static V13: LazyLock<Set> = LazyLock::new(|| set(71, NAMED_13, SPECIAL_13, CACHES_13, (1, 1), &[70, 247, 254]));
 
-/// Whether the opcodes of 3.`minor` are known.
-pub(super) fn known(minor: u8) -> bool {
-    matches!(minor, 8..=13)
+/// INSTRUMENTED_LINE and INSTRUMENTED_INSTRUCTION, which lie over an opcode that is kept elsewhere.
+pub(super) fn covers(minor: u8) -> Option<(u8, u8)> {
+    match minor {
+        12 => Some((254, 253)),
+        13 => Some((254, 247)),
+        _ => None,
+    }
 }
 
 /// Decodes `code` from its start up to and including the instruction that `upto` lies in, or all of it.

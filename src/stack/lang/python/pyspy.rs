@@ -3,12 +3,13 @@
 //! It opens the process by itself (through `/proc` and `process_vm_readv`, never stopping it) and takes 2 to 82 ms to
 //! do so, because it parses every symbol of the interpreter; so it is asked last, and backs off when it fails. It was
 //! written for processes that run on while it looks, and a strange one could make it panic: a panic is caught here,
-//! counted, and ends its use for that process. The panic hook is replaced for that moment, so that the user's terminal
-//! does not show it.
+//! counted as a failure, and makes it start anew later.
 
 use super::{NoPython, PyFrame, PyStack, Task};
 use py_spy::config::{Config, LockingStrategy};
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
 
 /// py-spy for one process.
 pub(super) struct Spy {
@@ -23,12 +24,27 @@ impl std::fmt::Debug for Spy {
     }
 }
 
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Runs what might panic; `None` if it did.
+///
+/// The hook is wrapped once and for good, and silent only for this thread and only in here: another thread's panic is
+/// still reported.
 fn quietly<T>(f: impl FnOnce() -> T) -> Option<T> {
-    let hook = take_hook();
-    set_hook(Box::new(|_| {}));
+    static WRAPPED: Once = Once::new();
+    WRAPPED.call_once(|| {
+        let hook = take_hook();
+        set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                hook(info);
+            }
+        }));
+    });
+    QUIET.set(true);
     let result = catch_unwind(AssertUnwindSafe(f));
-    set_hook(hook);
+    QUIET.set(false);
     result.ok()
 }
 

@@ -230,10 +230,8 @@ impl View<'_> {
         let raw = bytes(self.mem, keys.checked_add(table)?, n * entry)?;
         for e in raw.chunks_exact(entry) {
             let (key, value) = (word_in(e, entry - 16)?, word_in(e, entry - 8)?);
-            if key != 0 && value != 0 {
-                if let Some(name) = self.string(key) {
-                    f(&name, value);
-                }
+            if let (true, Some(name)) = (value != 0, self.string(key)) {
+                f(&name, value);
             }
         }
         Some(())
