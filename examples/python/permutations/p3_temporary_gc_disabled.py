@@ -1,0 +1,24 @@
+"""Not working: with `gc.disable()`. Reference counts close the file, not the garbage collector."""
+import gc
+import os
+import subprocess
+import sys
+import tempfile
+
+
+def main(directory):
+    path = os.path.join(directory, "output")
+    try:
+        gc.disable()
+        subprocess.run(["/bin/echo", "hi"], stdout=open(path, "w").fileno())
+    except OSError as error:
+        print("OSError:", error, end="; ")
+    print("the file holds", os.path.getsize(path), "bytes")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(sys.argv[1])
+    else:
+        with tempfile.TemporaryDirectory() as fresh:
+            main(fresh)
