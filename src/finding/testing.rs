@@ -69,6 +69,10 @@ impl Script {
         self.call(Tid(tid), "dup2", -9, vec![effect], Site::default())
     }
 
+    pub(super) fn set_cloexec(&mut self, tid: Tid, fd: i32) -> Vec<Finding> {
+        self.call(tid, "fcntl", 0, vec![Effect::Cloexec { fd: Fd(fd), on: true }], Site::default())
+    }
+
     pub(super) fn refused_close(&mut self, tid: i32, fd: i32) -> Vec<Finding> {
         let effect = Effect::Refused { fd: Fd(fd), to: None, close: true };
         self.call(Tid(tid), "close", -9, vec![effect], Site::default())

@@ -2,14 +2,18 @@
 
 use super::culprit::{advice, blame, story};
 use super::{Confidence, Finding, Rule, Seen, Severity, called, object};
-use crate::base::LifeId;
+use crate::base::{Fd, LifeId, StackId, Tid};
 use crate::event::{Effect, EventKind};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// The rule. Remembers whom it has blamed, so that one mistake is told once.
+///
+/// A loop over all numbers (libuv and others set FD_CLOEXEC on whatever they inherited) uses what it never owned; it is
+/// known by the number before, used by the same task from the same place.
 #[derive(Default)]
 pub(super) struct UseAfterClose {
     told: HashSet<LifeId>,
+    last: HashMap<Tid, (Fd, Option<StackId>)>,
 }
 
 impl Rule for UseAfterClose {
@@ -30,6 +34,9 @@ impl Rule for UseAfterClose {
     }
 
     fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding> {
+        if let EventKind::Exit { .. } = seen.event.kind {
+            self.last.remove(&seen.event.tid);
+        }
         let EventKind::Call(call) = &seen.event.kind else { return Vec::new() };
         // Between fork and exec it is a broken hand-off: another rule's.
         if seen.world.window(seen.event.tid).is_some() {
@@ -39,7 +46,13 @@ impl Rule for UseAfterClose {
         let since = seen.world.process(task.pid).map_or(0, |p| p.since);
         let mut out = Vec::new();
         for effect in &call.effects {
-            let Effect::Refused { fd, close: false, .. } = effect else { continue };
+            let (Effect::Refused { fd, .. } | Effect::Cloexec { fd, .. }) = effect else { continue };
+            let here = (*fd, call.site.stack);
+            let before = self.last.insert(seen.event.tid, here);
+            let Effect::Refused { close: false, .. } = effect else { continue };
+            if before.is_some_and(|b| b.0.0.abs_diff(fd.0) == 1 && b.1 == here.1) {
+                continue;
+            }
             let Some(blame) = blame(seen.world, task.table, *fd, task.pid, since) else { continue };
             let Some(object) = object(seen.world, blame.life) else { continue };
             if !self.told.insert(blame.life.id) {
@@ -86,6 +99,16 @@ mod tests {
         let [f] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((f.name, f.severity), ("use-after-close", Severity::Error));
         assert!(f.step(Role::Closed).is_some() && f.step(Role::Opened).is_some());
+    }
+
+    #[test]
+    fn a_loop_over_all_numbers_uses_what_it_never_owned() {
+        let mut s = Script::new();
+        s.open(MAIN, 2, "/tmp/a");
+        s.open(MAIN, 3, "/tmp/b");
+        s.close(MAIN, 3);
+        s.set_cloexec(MAIN, 2);
+        assert!(s.refused(MAIN.0, 3, None).is_empty());
     }
 
     #[test]

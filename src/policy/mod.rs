@@ -1,5 +1,7 @@
 //! When to break into the prompt: pure, over what an event is about to change and what the rules found.
 
+pub mod suppression;
+
 use crate::base::{Fd, LifeId, Pid, Tid};
 use crate::event::{Call, Cause, Escape, Event, EventKind};
 use crate::finding::{Finding, Object, Severity};

@@ -14,7 +14,7 @@ use crate::event::{CallInfo, Event, ExitStatus};
 use crate::finding::{Finding, Rule, Seen, rules};
 use crate::kernel::{Error, Launched, Next, Resume, Stop, Tracer};
 use crate::model::{Change, Transition, World};
-use crate::policy::{Break, Policy};
+use crate::policy::{Break, Policy, suppression};
 use crate::syscall::Table;
 use rustc_hash::FxHashMap;
 use sites::Sites;
@@ -86,6 +86,7 @@ pub struct Session {
     began: Instant,
     status: Option<ExitStatus>,
     findings: Vec<Finding>,
+    suppressed: u32,
     altered: Vec<Altered>,
     unseen: Unseen,
     breaks: u32,
@@ -117,6 +118,7 @@ impl Session {
             began: Instant::now(),
             status: None,
             findings: Vec::new(),
+            suppressed: 0,
             altered: Vec::new(),
             unseen: Unseen { no_new_privs: launched.no_new_privs, all_calls, ..Unseen::default() },
             breaks: 0,
@@ -137,6 +139,11 @@ impl Session {
     /// What was found so far.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
+    }
+
+    /// How many findings are known to be harmless and were left out.
+    pub fn suppressed(&self) -> u32 {
+        self.suppressed
     }
 
     /// The calls whose results were changed.
@@ -218,8 +225,14 @@ impl Session {
         let changes: Vec<Change> = self.world.commit(event, transitions);
         let first = self.findings.len();
         let seen = Seen { world: &self.world, event, changes: &changes };
-        for rule in &mut self.rules {
-            self.findings.extend(rule.check(&seen));
+        for finding in self.rules.iter_mut().flat_map(|r| r.check(&seen)) {
+            match suppression::find(&finding, |stack| self.sites.functions(stack)) {
+                Some(known) => {
+                    tracing::info!(name = finding.name, reason = known.reason, "suppressed");
+                    self.suppressed += 1;
+                }
+                None => self.findings.push(finding),
+            }
         }
         for f in self.findings.get(first..).unwrap_or_default() {
             tracing::info!(name = f.name, title = f.title, "finding");

@@ -144,9 +144,8 @@ impl Causes {
         if verdict.python {
             let loops = marks.iter().filter(|(_, r)| r.role == Role::Code && r.runtime == "CPython");
             let modules_of: Vec<ModuleId> = loops.filter_map(|(i, _)| frames.get(*i)?.module).collect();
-            let named = |m: &ModuleId| {
-                self.ranges.get(m).is_some_and(|r| r.iter().any(|r| r.row.name == "iobase_finalize"))
-            };
+            let named =
+                |m: &ModuleId| self.ranges.get(m).is_some_and(|r| r.iter().any(|r| r.row.name == "iobase_finalize"));
             verdict.finalizers_unnamed = !modules_of.iter().any(named);
         }
         self.verdicts.insert(id, verdict);
