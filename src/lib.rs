@@ -1,5 +1,6 @@
 //! fdwatch: a debugger for file descriptors on Linux.
 pub mod base;
+pub mod cli;
 pub mod event;
 pub mod finding;
 pub mod kernel;

@@ -2,7 +2,7 @@
 
 use super::Altered;
 use crate::base::Tid;
-use crate::finding::Finding;
+use crate::finding::{Finding, Seen};
 use crate::model::World;
 use crate::policy::Break;
 use crate::render::Names;
@@ -57,6 +57,10 @@ pub trait Frontend {
     /// Whether Ctrl-C means a break: then the target does not get it.
     fn takes_interrupts(&self) -> bool {
         false
+    }
+    /// Something has happened. Called for every event, while its task is stopped: what this does, the target waits for.
+    fn on_event(&mut self, seen: &Seen<'_>, names: &mut dyn Names) {
+        let _ = (seen, names);
     }
     /// A break.
     fn on_break(&mut self, view: View<'_>) -> Decision;

@@ -191,7 +191,7 @@ impl Session {
         loop {
             match self.tracer.next()? {
                 Next::End => break,
-                Next::Gone(tid, stop) => self.on_gone(tid, stop),
+                Next::Gone(tid, stop) => self.on_gone(tid, stop, frontend),
                 Next::Stopped(task, stop) if self.relay => {
                     let how = match stop {
                         Stop::Signal(sig) => Resume::Deliver(sig),
@@ -203,7 +203,7 @@ impl Session {
                 Next::Stopped(task, stop) => match stop {
                     Stop::Seccomp => self.on_entry(task, frontend)?,
                     Stop::Syscall => self.on_call(task, frontend)?,
-                    Stop::Fork(_) => self.on_fork(task)?,
+                    Stop::Fork(_) => self.on_fork(task, frontend)?,
                     Stop::Exec => self.on_exec(task, frontend)?,
                     Stop::Signal(sig) => self.on_signal(task, sig, frontend)?,
                     Stop::Group(sig) => self.on_group_stop(task, sig, frontend)?,
@@ -221,7 +221,7 @@ impl Session {
     }
 
     /// Commits what was decided and lets the rules look at it. Returns the index of the first new finding.
-    fn commit(&mut self, event: &Event, transitions: Vec<Transition>) -> usize {
+    fn commit(&mut self, event: &Event, transitions: Vec<Transition>, frontend: &mut dyn Frontend) -> usize {
         let changes: Vec<Change> = self.world.commit(event, transitions);
         let first = self.findings.len();
         let seen = Seen { world: &self.world, event, changes: &changes };
@@ -234,6 +234,7 @@ impl Session {
                 None => self.findings.push(finding),
             }
         }
+        frontend.on_event(&seen, &mut names::SessionNames { sites: &mut self.sites });
         for f in self.findings.get(first..).unwrap_or_default() {
             tracing::info!(name = f.name, title = f.title, "finding");
         }

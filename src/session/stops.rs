@@ -143,7 +143,7 @@ impl Session {
             // Shown before, committed after: the result is not known yet. Other decisions hold for the way there.
             return Ok(matches!(decision.then, Then::Kill).then_some(decision));
         }
-        let first = self.commit(&event, transitions);
+        let first = self.commit(&event, transitions, frontend);
         let also = self.show_findings(first, task, &event, frontend)?;
         Ok(Some(also.unwrap_or(decision)))
     }
@@ -194,7 +194,7 @@ impl Session {
         let event = Event { at: self.now(), tid, kind: EventKind::Call(Call { info, effects, site }) };
         let transitions = self.world.consequences(&event);
         let changes = !transitions.is_empty();
-        let first = self.commit(&event, transitions);
+        let first = self.commit(&event, transitions, frontend);
         let mut decision = self.show_findings(first, &task, &event, frontend)?;
         if decision.is_none() && self.step && changes && frontend.wants_breaks() {
             decision = Some(self.show_event(&event, Why::Stepped, None, frontend)?);
@@ -276,7 +276,7 @@ impl Session {
     }
 
     /// A task was made.
-    pub(super) fn on_fork(&mut self, task: Stopped) -> Result<(), Error> {
+    pub(super) fn on_fork(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
         let tid = task.tid();
         let (Some(message), Some(regs)) = (task.message()?, task.registers()?) else {
             return self.tracer.resume(task, Resume::Go);
@@ -309,13 +309,12 @@ impl Session {
         };
         let event = Event { at: self.now(), tid, kind: EventKind::Fork(fork) };
         let transitions = self.world.consequences(&event);
-        self.commit(&event, transitions);
+        self.commit(&event, transitions, frontend);
         self.tracer.resume(task, Resume::Go)
     }
 
     /// A program was executed.
     pub(super) fn on_exec(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
-        let _ = frontend;
         let tid = task.tid();
         let former = task.message()?.map_or(tid, |m| Tid(m as i32));
         let pid = self.pid_of(tid);
@@ -333,12 +332,12 @@ impl Session {
         };
         let event = Event { at: self.now(), tid, kind };
         let transitions = self.world.consequences(&event);
-        self.commit(&event, transitions);
+        self.commit(&event, transitions, frontend);
         self.tracer.resume(task, Resume::Go)
     }
 
     /// A task is gone.
-    pub(super) fn on_gone(&mut self, tid: Tid, stop: Stop) {
+    pub(super) fn on_gone(&mut self, tid: Tid, stop: Stop, frontend: &mut dyn Frontend) {
         let status = match stop {
             Stop::Exited(code) => ExitStatus::Code(code),
             Stop::Killed(sig) => ExitStatus::Signal(sig),
@@ -350,7 +349,7 @@ impl Session {
         let pid = self.pid_of(tid);
         let event = Event { at: self.now(), tid, kind: EventKind::Exit { status } };
         let transitions = self.world.consequences(&event);
-        self.commit(&event, transitions);
+        self.commit(&event, transitions, frontend);
         if let Some(state) = self.tasks.remove(&tid) {
             if !self.tasks.values().any(|t| t.space == state.space) {
                 self.sites.drop_space(state.space, pid);
