@@ -67,6 +67,11 @@ pub struct FdTable {
 }
 
 impl FdTable {
+    /// How many tasks share it; 0 when it is only remembered.
+    pub fn tasks(&self) -> u32 {
+        self.tasks
+    }
+
     /// The open descriptors, in ascending order.
     pub fn open(&self) -> impl Iterator<Item = (Fd, LifeId)> + '_ {
         self.slots.iter().filter_map(|(fd, s)| s.now.map(|l| (*fd, l)))

@@ -1,0 +1,170 @@
+//! What every test on a real process needs: fdwatch as a child, a time limit, and nothing left behind.
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+/// No test on a process takes this long, on the slowest of machines.
+pub const LIMIT: Duration = Duration::from_secs(120);
+
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn fdwatch() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_fdwatch"))
+}
+
+/// An example of this package, which `cargo test` builds beside the tests.
+pub fn example(name: &str) -> PathBuf {
+    let dir = fdwatch().parent().expect("a folder").join("examples");
+    dir.join(name)
+}
+
+/// Says that a test did not run and why, past the capture of its output.
+pub fn skip(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub struct Done {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    /// The exit status as a shell gives it.
+    pub fn code(&self) -> i32 {
+        self.status.code().or(self.status.signal().map(|s| 128 + s)).unwrap_or(-1)
+    }
+
+    /// How many findings of severity error the report shows.
+    pub fn errors(&self) -> usize {
+        self.stderr.lines().filter(|l| l.starts_with("error[")).count()
+    }
+}
+
+/// Runs a command in a process group of its own, without a terminal, until it ends or the limit is over.
+pub fn run(command: &mut Command) -> Done {
+    let mut child = command
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let group = child.id() as i32;
+    let (mut out, mut err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+    let read = |from: &mut dyn Read| {
+        let mut text = Vec::new();
+        let _ = from.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    let (done, wait) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let stdout = scope.spawn(|| read(&mut out));
+        let stderr = scope.spawn(|| read(&mut err));
+        // Whoever still holds the pipes' other ends when the limit is over is ended, or the threads would never be.
+        let guard = scope.spawn(move || match wait.recv_timeout(LIMIT) {
+            Err(RecvTimeoutError::Timeout) => {
+                kill_group(group);
+                false
+            }
+            _ => true,
+        });
+        let (stdout, stderr) = (stdout.join().expect("reads"), stderr.join().expect("reads"));
+        let status = child.wait().expect("a child");
+        drop(done);
+        let in_time = guard.join().expect("waits");
+        let left = exists(group);
+        kill_group(group);
+        let result = Done { status, stdout, stderr };
+        assert!(in_time, "{command:?} took longer than {LIMIT:?}: {result:#?}");
+        assert!(!left, "{command:?} left a process behind: {result:#?}");
+        result
+    })
+}
+
+fn kill_group(group: i32) {
+    let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
+}
+
+fn exists(group: i32) -> bool {
+    nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), None).is_ok()
+}
+
+/// `fdwatch audit [options] -- command`.
+pub fn audit<S: AsRef<OsStr>>(options: &[&str], command: &[S]) -> Done {
+    run(Command::new(fdwatch()).arg("audit").args(options).arg("--").args(command))
+}
+
+/// The command by itself.
+pub fn alone<S: AsRef<OsStr>>(command: &[S]) -> Done {
+    run(Command::new(&command[0]).args(&command[1..]))
+}
+
+/// Whether a program is there.
+pub fn has(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|p| std::env::split_paths(&p).any(|d| nix::unistd::access(&d.join(program), nix::unistd::AccessFlags::X_OK).is_ok()))
+}
+
+/// A C program of `tests/targets`, built once; `None` without a C compiler.
+pub fn target(name: &str) -> Option<PathBuf> {
+    static BUILT: OnceLock<bool> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        if !has("cc") || !has("make") {
+            return false;
+        }
+        let lock = std::fs::File::create(std::env::temp_dir().join("fdwatch-tests-build")).expect("a lock file");
+        lock.lock().expect("the lock");
+        let make = run(Command::new("make").args(["-s", "-C"]).arg(root().join("tests/targets")));
+        assert_eq!(make.code(), 0, "{}", make.stderr);
+        true
+    });
+    built.then(|| root().join("target/targets").join(name))
+}
+
+/// Every CPython at hand, the one that `python3` means first. A shim is resolved to the interpreter behind it.
+pub fn pythons() -> Vec<PathBuf> {
+    static FOUND: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    FOUND
+        .get_or_init(|| {
+            let mut found: Vec<PathBuf> = Vec::new();
+            let mut add = |path: &Path| {
+                let ask = "import sys; print(sys.executable if sys.version_info >= (3, 8) else '')";
+                let Ok(out) = Command::new(path).args(["-c", ask]).stderr(Stdio::null()).output() else { return };
+                let text = String::from_utf8_lossy(&out.stdout).trim().to_string();
+                let Ok(real) = std::fs::canonicalize(text) else { return };
+                if !found.contains(&real) {
+                    found.push(real);
+                }
+            };
+            add(Path::new("python3"));
+            add(Path::new("/usr/bin/python3"));
+            let versions = std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".pyenv/versions"));
+            let mut more: Vec<PathBuf> = versions
+                .and_then(|v| std::fs::read_dir(v).ok())
+                .into_iter()
+                .flatten()
+                .filter_map(|e| Some(e.ok()?.path().join("bin/python3")))
+                .collect();
+            more.sort();
+            more.iter().for_each(|p| add(p));
+            found
+        })
+        .clone()
+}
+
+/// A file or folder below `examples/`.
+pub fn script(name: &str) -> String {
+    root().join("examples").join(name).to_string_lossy().into_owned()
+}
