@@ -57,10 +57,11 @@ impl Rule for DoubleClose {
         }
         if let Some((fd, stack, refused)) = closing {
             self.last.insert(tid, (fd, stack));
-            if refused && !in_loop {
-                if let Some(f) = self.finding(seen, fd) {
-                    self.waiting.insert(tid, f);
-                }
+            if refused
+                && !in_loop
+                && let Some(f) = self.finding(seen, fd)
+            {
+                self.waiting.insert(tid, f);
             }
         }
         if let EventKind::Exit { .. } = seen.event.kind {
@@ -111,7 +112,6 @@ impl DoubleClose {
 mod tests {
     use super::super::Role;
     use super::super::testing::*;
-    use super::*;
 
     #[test]
     fn the_second_close_is_told_at_the_next_event() {

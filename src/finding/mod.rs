@@ -10,7 +10,7 @@ mod stale_fd_to_child;
 mod use_after_close;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use culprit::{Blame, blame};
 

@@ -115,6 +115,7 @@ fn is_for_another(name: &str, to: Fd) -> bool {
 
 #[cfg(test)]
 mod tests {
+
     use super::super::testing::*;
     use super::*;
     use crate::event::{Cause, Escape};

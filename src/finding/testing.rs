@@ -5,23 +5,30 @@ use crate::base::{Fd, Pid, Tid};
 use crate::event::*;
 use crate::model::World;
 
-pub(super) const MAIN: Tid = Tid(100);
+pub(crate) const MAIN: Tid = Tid(100);
 
-pub(super) struct Script {
-    world: World,
+pub(crate) struct Script {
+    pub(crate) world: World,
     rules: Vec<Box<dyn super::Rule>>,
     at: u64,
+    site: Option<Site>,
 }
 
 impl Script {
-    pub(super) fn new() -> Script {
-        let mut s = Script { world: World::new(), rules: rules(), at: 0 };
+    pub(crate) fn new() -> Script {
+        let mut s = Script { world: World::new(), rules: rules(), at: 0, site: None };
         let program = Program { exe: b"/usr/bin/job".to_vec(), argv: vec![b"job".to_vec()] };
         s.event(MAIN, EventKind::Start { program, present: vec![] });
         s
     }
 
-    fn event(&mut self, tid: Tid, kind: EventKind) -> Vec<Finding> {
+    /// The site of the next call, in place of an empty one.
+    pub(crate) fn at(&mut self, site: Site) -> &mut Script {
+        self.site = Some(site);
+        self
+    }
+
+    pub(crate) fn event(&mut self, tid: Tid, kind: EventKind) -> Vec<Finding> {
         self.at += 1000;
         let event = Event { at: self.at, tid, kind };
         let transitions = self.world.consequences(&event);
@@ -30,30 +37,57 @@ impl Script {
         self.rules.iter_mut().flat_map(|r| r.check(&seen)).collect()
     }
 
-    fn call(&mut self, tid: Tid, name: &'static str, ret: i64, effects: Vec<Effect>, site: Site) -> Vec<Finding> {
-        let info = CallInfo { name, args: [0; 6], ret: Some(ret) };
+    fn call(
+        &mut self,
+        tid: Tid,
+        name: &'static str,
+        args: &[i64],
+        ret: i64,
+        effects: Vec<Effect>,
+        site: Site,
+    ) -> Vec<Finding> {
+        let mut six = [0; 6];
+        args.iter().zip(&mut six).for_each(|(a, s)| *s = *a as u64);
+        let info = CallInfo { name, args: six, ret: Some(ret) };
+        let site = self.site.take().unwrap_or(site);
         self.event(tid, EventKind::Call(Call { info, effects, site }))
     }
 
-    pub(super) fn open(&mut self, tid: Tid, fd: i32, path: &str) -> Vec<Finding> {
-        let file = NewFile::from_link(path.as_bytes().to_vec(), libc::O_WRONLY as u32);
-        self.call(tid, "openat", fd.into(), vec![Effect::Open { fd: Fd(fd), cloexec: true, file }], Site::default())
+    pub(crate) fn open(&mut self, tid: Tid, fd: i32, path: &str) -> Vec<Finding> {
+        let file =
+            NewFile::from_link(path.as_bytes().to_vec(), (libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC) as u32);
+        let args = [i64::from(libc::AT_FDCWD), 0, (libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC).into()];
+        self.call(
+            tid,
+            "openat",
+            &args,
+            fd.into(),
+            vec![Effect::Open { fd: Fd(fd), cloexec: true, file }],
+            Site::default(),
+        )
     }
 
-    pub(super) fn pipe(&mut self, tid: Tid, read: i32, write: i32) {
+    pub(crate) fn pipe(&mut self, tid: Tid, read: i32, write: i32) {
         let end = |fd, flags: i32| Effect::Open {
             fd: Fd(fd),
             cloexec: true,
             file: NewFile::from_link(b"pipe:[9]".to_vec(), flags as u32),
         };
-        self.call(tid, "pipe2", 0, vec![end(read, libc::O_RDONLY), end(write, libc::O_WRONLY)], Site::default());
+        self.call(
+            tid,
+            "pipe2",
+            &[0x7ffc_0000_1000, libc::O_CLOEXEC.into()],
+            0,
+            vec![end(read, libc::O_RDONLY), end(write, libc::O_WRONLY)],
+            Site::default(),
+        );
     }
 
-    pub(super) fn close(&mut self, tid: impl Into<Id>, fd: i32) -> Vec<Finding> {
+    pub(crate) fn close(&mut self, tid: impl Into<Id>, fd: i32) -> Vec<Finding> {
         self.close_by(tid, fd, Cause::Explicit, None)
     }
 
-    pub(super) fn close_by(
+    pub(crate) fn close_by(
         &mut self,
         tid: impl Into<Id>,
         fd: i32,
@@ -61,33 +95,33 @@ impl Script {
         escape: Option<Escape>,
     ) -> Vec<Finding> {
         let site = Site { cause, escape, ..Site::default() };
-        self.call(tid.into().0, "close", 0, vec![Effect::Close { fd: Fd(fd) }], site)
+        self.call(tid.into().0, "close", &[fd.into()], 0, vec![Effect::Close { fd: Fd(fd) }], site)
     }
 
-    pub(super) fn refused(&mut self, tid: i32, fd: i32, to: Option<i32>) -> Vec<Finding> {
+    pub(crate) fn refused(&mut self, tid: i32, fd: i32, to: Option<i32>) -> Vec<Finding> {
         let effect = Effect::Refused { fd: Fd(fd), to: to.map(Fd), close: false };
-        self.call(Tid(tid), "dup2", -9, vec![effect], Site::default())
+        self.call(Tid(tid), "dup2", &[fd.into(), to.unwrap_or(-1).into()], -9, vec![effect], Site::default())
     }
 
-    pub(super) fn set_cloexec(&mut self, tid: Tid, fd: i32) -> Vec<Finding> {
-        self.call(tid, "fcntl", 0, vec![Effect::Cloexec { fd: Fd(fd), on: true }], Site::default())
+    pub(crate) fn set_cloexec(&mut self, tid: Tid, fd: i32) -> Vec<Finding> {
+        self.call(tid, "fcntl", &[fd.into(), 2, 1], 0, vec![Effect::Cloexec { fd: Fd(fd), on: true }], Site::default())
     }
 
-    pub(super) fn refused_close(&mut self, tid: i32, fd: i32) -> Vec<Finding> {
+    pub(crate) fn refused_close(&mut self, tid: i32, fd: i32) -> Vec<Finding> {
         let effect = Effect::Refused { fd: Fd(fd), to: None, close: true };
-        self.call(Tid(tid), "close", -9, vec![effect], Site::default())
+        self.call(Tid(tid), "close", &[fd.into()], -9, vec![effect], Site::default())
     }
 
-    pub(super) fn dup2(&mut self, tid: i32, from: i32, to: i32) -> Vec<Finding> {
+    pub(crate) fn dup2(&mut self, tid: i32, from: i32, to: i32) -> Vec<Finding> {
         let effect = Effect::Alias { from: Fd(from), to: Fd(to), cloexec: false };
-        self.call(Tid(tid), "dup2", to.into(), vec![effect], Site::default())
+        self.call(Tid(tid), "dup2", &[from.into(), to.into()], to.into(), vec![effect], Site::default())
     }
 
-    pub(super) fn fork(&mut self, parent: Tid, child: i32) -> Vec<Finding> {
+    pub(crate) fn fork(&mut self, parent: Tid, child: i32) -> Vec<Finding> {
         self.fork_holding(parent, child, vec![])
     }
 
-    pub(super) fn fork_holding(&mut self, parent: Tid, child: i32, held: Vec<(Fd, Held)>) -> Vec<Finding> {
+    pub(crate) fn fork_holding(&mut self, parent: Tid, child: i32, held: Vec<(Fd, Held)>) -> Vec<Finding> {
         let fork = Fork {
             child: Tid(child),
             child_pid: Pid(child),
@@ -99,17 +133,17 @@ impl Script {
         self.event(parent, EventKind::Fork(fork))
     }
 
-    pub(super) fn exec(&mut self, tid: i32) -> Vec<Finding> {
+    pub(crate) fn exec(&mut self, tid: i32) -> Vec<Finding> {
         self.event(Tid(tid), EventKind::Exec { former: Tid(tid), program: Program::default() })
     }
 
-    pub(super) fn exit(&mut self, tid: i32) -> Vec<Finding> {
+    pub(crate) fn exit(&mut self, tid: i32) -> Vec<Finding> {
         self.event(Tid(tid), EventKind::Exit { status: ExitStatus::Code(0) })
     }
 }
 
 /// A tid, written as a number or as one.
-pub(super) struct Id(pub(super) Tid);
+pub(crate) struct Id(pub(crate) Tid);
 
 impl From<Tid> for Id {
     fn from(t: Tid) -> Id {

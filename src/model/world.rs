@@ -64,6 +64,8 @@ pub struct FdTable {
     tasks: u32,
     /// The table it was copied from, and when.
     pub copied_from: Option<(TableId, u64)>,
+    /// The task it was made for.
+    pub made_for: Tid,
 }
 
 impl FdTable {
@@ -432,10 +434,10 @@ impl World {
         Moment { at: event.at, pid, tid: event.tid, what, site }
     }
 
-    fn new_table(&mut self, copied_from: Option<(TableId, u64)>) -> TableId {
+    fn new_table(&mut self, copied_from: Option<(TableId, u64)>, made_for: Tid) -> TableId {
         let id = TableId(self.next_table);
         self.next_table += 1;
-        self.tables.insert(id, FdTable { slots: BTreeMap::new(), tasks: 1, copied_from });
+        self.tables.insert(id, FdTable { slots: BTreeMap::new(), tasks: 1, copied_from, made_for });
         id
     }
 
@@ -519,7 +521,7 @@ impl World {
 
     fn start(&mut self, event: &Event, present: Vec<Present>, program: Program, changes: &mut Vec<Change>) {
         let pid = Pid(event.tid.0);
-        let table = self.new_table(None);
+        let table = self.new_table(None, event.tid);
         self.tasks.insert(event.tid, Task { pid, table });
         self.processes.insert(pid, Process { parent: None, program, window: None, tasks: 1, since: event.at });
         let moment = self.moment(event);
@@ -550,7 +552,7 @@ impl World {
             parent.table
         } else {
             let moment = self.moment(event);
-            self.copy_table(parent.table, moment, Origin::Inherited, changes)
+            self.copy_table(parent.table, fork.child, moment, Origin::Inherited, changes)
         };
         self.tasks.insert(fork.child, Task { pid: fork.child_pid, table });
         if fork.child_pid == parent.pid {
@@ -571,11 +573,12 @@ impl World {
     fn copy_table(
         &mut self,
         from: TableId,
+        made_for: Tid,
         moment: Moment,
         origin: fn(LifeId) -> Origin,
         changes: &mut Vec<Change>,
     ) -> TableId {
-        let table = self.new_table(Some((from, moment.at)));
+        let table = self.new_table(Some((from, moment.at)), made_for);
         let open: Vec<LifeId> = self.tables.get(&from).map(|t| t.open().map(|o| o.1).collect()).unwrap_or_default();
         for old in open {
             let Some(l) = self.lives.get(&old) else {
@@ -595,7 +598,7 @@ impl World {
             return;
         }
         let moment = self.moment(event);
-        let table = self.copy_table(old, moment, Origin::Unshared, changes);
+        let table = self.copy_table(old, event.tid, moment, Origin::Unshared, changes);
         if let Some(t) = self.tables.get_mut(&old) {
             t.tasks -= 1;
         }
@@ -606,15 +609,16 @@ impl World {
 
     fn task_gone(&mut self, event: &Event, tid: Tid, changes: &mut Vec<Change>) {
         // exec from another thread: the leader's place is taken by the caller, whose own tid goes.
-        if let EventKind::Exec { former, .. } = &event.kind {
-            if *former == tid && tid != event.tid {
-                if let Some(task) = self.tasks.remove(&tid) {
-                    if let Some(leader) = self.tasks.insert(event.tid, task) {
-                        self.leave(event, &leader, changes);
-                    }
-                }
-                return;
+        if let EventKind::Exec { former, .. } = &event.kind
+            && *former == tid
+            && tid != event.tid
+        {
+            if let Some(task) = self.tasks.remove(&tid)
+                && let Some(leader) = self.tasks.insert(event.tid, task)
+            {
+                self.leave(event, &leader, changes);
             }
+            return;
         }
         if let Some(task) = self.tasks.remove(&tid) {
             self.leave(event, &task, changes);
@@ -626,10 +630,10 @@ impl World {
             p.tasks = p.tasks.saturating_sub(1);
             if p.tasks == 0 {
                 self.dead_processes.push_back(task.pid);
-                if self.dead_processes.len() > DEAD_PROCESSES {
-                    if let Some(old) = self.dead_processes.pop_front() {
-                        self.processes.remove(&old);
-                    }
+                if self.dead_processes.len() > DEAD_PROCESSES
+                    && let Some(old) = self.dead_processes.pop_front()
+                {
+                    self.processes.remove(&old);
                 }
             }
         }
