@@ -3,10 +3,12 @@
 //! Nothing here has an effect; the folder may be used by all others and uses none of them.
 
 mod ids;
+mod nearest;
 mod regs;
 pub mod text;
 
 pub use ids::{Fd, FileId, LifeId, Pid, PyStackId, StackId, TableId, Tid};
+pub use nearest::nearest;
 pub use regs::{Arch, RawCall, Regs};
 
 /// Reading another address space, or a recorded one.

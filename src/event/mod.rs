@@ -8,6 +8,7 @@ mod file;
 pub use file::{Direction, FileKind, NewFile};
 
 use crate::base::{Fd, Pid, PyStackId, StackId, Tid};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// One thing that a task did, or that happened to it.
@@ -143,7 +144,8 @@ pub struct Site {
 }
 
 /// What the stack of an end says about why it came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Cause {
     /// Nothing is known.
     #[default]

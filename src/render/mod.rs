@@ -1,7 +1,31 @@
 //! Values to text: what the prompt and the reports show.
 
+pub mod backtrace;
+pub mod banner;
+pub mod call;
+pub mod finding;
+pub mod history;
+pub mod page;
+pub mod place;
+pub mod record;
+mod sources;
+pub(crate) mod style;
+pub mod table;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use sources::FileSources;
+pub use style::{Color, Style};
+
 use crate::base::{PyStackId, StackId};
 use std::sync::Arc;
+
+/// Gives lines of source files, as they are on disk.
+pub trait Sources {
+    /// Line `n` (from 1) of `file` without its end; `None` where there is no such line or it cannot be read. Not safe
+    /// to show: escape it.
+    fn line(&mut self, file: &str, n: u32) -> Option<String>;
+}
 
 /// Turns interned stacks into names; the session implements it, and tests do.
 pub trait Names {

@@ -1,0 +1,249 @@
+//! What became of a number, or of an object, in the order of time.
+
+use super::Names;
+use super::call::{self, file};
+use super::finding::by_cause;
+use super::place::place;
+use super::style::{Ink, Style, columns};
+use super::table::program;
+use crate::base::{Fd, FileId, LifeId, TableId, Tid};
+use crate::event::Site;
+use crate::finding::Finding;
+use crate::model::{End, Ended, Life, Moment, Origin, What, World};
+use std::collections::{BTreeMap, HashSet};
+
+/// The column at which places begin.
+const PLACE_AT: usize = 62;
+
+/// One line of a history.
+struct Entry {
+    at: u64,
+    /// Among entries of the same moment: ends before beginnings.
+    order: u32,
+    who: String,
+    what: String,
+    site: Site,
+    notes: Vec<String>,
+    /// The life whose end this is.
+    end_of: Option<LifeId>,
+}
+
+/// The lives of number `fd` as the task knows them.
+pub fn of_number(world: &World, tid: Tid, fd: Fd, findings: &[Finding], names: &mut dyn Names, style: Style) -> String {
+    let Some(task) = world.task(tid) else { return format!("task {tid} is gone\n") };
+    // A copy over fork tells nothing that the life it copies does not.
+    let lives: Vec<&Life> = world.lineage(task.table, fd).collect();
+    if lives.is_empty() {
+        return format!("fd {fd} was never open here\n");
+    }
+    let entries = entries(world, &lives, true);
+    text(entries, findings, names, style)
+}
+
+/// Everything that happened to object `id`, across dup, fork and exec.
+pub fn of_object(world: &World, id: FileId, findings: &[Finding], names: &mut dyn Names, style: Style) -> String {
+    let mut lives: Vec<&Life> = world.lives().filter(|l| l.file == id).collect();
+    if lives.is_empty() {
+        return format!("no object {id} is remembered\n");
+    }
+    lives.sort_by_key(|l| l.id);
+    let entries = entries(world, &lives, false);
+    text(entries, findings, names, style)
+}
+
+fn entries(world: &World, lives: &[&Life], show_object: bool) -> Vec<Entry> {
+    let mut out = Vec::new();
+    // What one event does to several numbers is one line: the copies of a fork, what execve closes.
+    let mut copies: BTreeMap<(u64, TableId), Vec<&Life>> = BTreeMap::new();
+    let mut mass: BTreeMap<(u64, TableId), Vec<(&Life, &End)>> = BTreeMap::new();
+    for life in lives {
+        match life.origin {
+            Origin::Inherited(_) | Origin::Unshared(_) => {
+                copies.entry((life.began.at, life.table)).or_default().push(life);
+            }
+            _ => out.push(beginning(world, life, show_object)),
+        }
+        if let Some(end) = &life.end {
+            match end.how {
+                Ended::ClosedOnExec | Ended::TableGone | Ended::ClosedInRange => {
+                    mass.entry((end.moment.at, life.table)).or_default().push((life, end));
+                }
+                _ => out.push(ending(life, end)),
+            }
+        }
+    }
+    out.extend(copies.into_iter().filter_map(|((_, table), group)| copied(world, table, &group)));
+    out.extend(mass.into_iter().filter_map(|((_, table), group)| ended_together(world, table, &group, lives)));
+    out.sort_by_key(|e| (e.at, e.order));
+    out
+}
+
+fn beginning(world: &World, life: &Life, show_object: bool) -> Entry {
+    let opened = world.file(life.file);
+    let path = opened.map(|f| f.file.path.as_slice());
+    let mut what = match &life.began.what {
+        What::Call(info) => call::call(info, path),
+        _ => format!("{} open when fdwatch began to look", life.fd),
+    };
+    let mut notes = Vec::new();
+    if let Origin::Duplicated(_) = life.origin {
+        what += if life.cloexec { " (CLOEXEC)" } else { " (no CLOEXEC)" };
+        notes.push(format!("also held as {}", life.fd));
+    }
+    if show_object {
+        notes = vec![opened.map(call::open_file).unwrap_or_else(|| life.file.to_string())];
+    } else if let (Origin::Opened, Some(f)) = (life.origin, opened) {
+        // The call names no path, or hides which end this is.
+        if !what.contains('"') {
+            notes.push(format!("{} is {}", life.fd, file(&f.file)));
+        }
+    }
+    entry(&life.began, what, notes, 2)
+}
+
+fn entry(moment: &Moment, what: String, notes: Vec<String>, order: u32) -> Entry {
+    let who = format!("[{}]", moment.tid);
+    Entry { at: moment.at, order, who, what, site: moment.site.clone(), notes, end_of: None }
+}
+
+fn ending(life: &Life, end: &End) -> Entry {
+    let mut what = match &end.moment.what {
+        What::Call(info) => call::call(info, None),
+        _ => String::new(),
+    };
+    let mut notes = Vec::new();
+    match end.how {
+        Ended::Replaced => notes.push(format!("put another file in place of {}", life.fd)),
+        Ended::Vanished => {
+            what = format!("{} was closed unseen", life.fd);
+        }
+        _ => {}
+    }
+    notes.extend(by_cause(end.moment.site.cause).map(str::to_string));
+    Entry { end_of: Some(life.id), ..entry(&end.moment, what, notes, 1) }
+}
+
+fn copied(world: &World, table: TableId, group: &[&Life]) -> Option<Entry> {
+    let first = group.first()?;
+    let child = world.table(table).map_or(first.began.tid, |t| t.made_for);
+    let list = numbers(group.iter().map(|l| l.fd));
+    let (who, what) = match first.origin {
+        Origin::Inherited(_) => (format!("[{}>{child}]", first.began.tid), format!("fork copy: {list}")),
+        _ => (format!("[{}]", first.began.tid), format!("own copy of the table: {list}")),
+    };
+    Some(Entry { who, ..entry(&first.began, what, Vec::new(), 3) })
+}
+
+fn ended_together(world: &World, table: TableId, group: &[(&Life, &End)], all: &[&Life]) -> Option<Entry> {
+    let (first, end) = group.first()?;
+    let list = numbers(group.iter().map(|g| g.0.fd));
+    let moment = &end.moment;
+    let what = match (end.how, &moment.what) {
+        (Ended::ClosedOnExec, _) => {
+            let over = |l: &&&Life| {
+                l.table == table && l.began.at < moment.at && l.end.as_ref().is_none_or(|e| e.moment.at > moment.at)
+            };
+            let kept = numbers(all.iter().filter(over).map(|l| l.fd));
+            let process = world.process(moment.pid).filter(|p| p.since == moment.at);
+            let by =
+                process.map(|p| format!(" execve {}", program(&p.program))).unwrap_or_else(|| " execve".to_string());
+            match kept.is_empty() {
+                true => format!("close-on-exec dropped {list} at{by}"),
+                false => format!("close-on-exec dropped {list}; {kept} survives{by}"),
+            }
+        }
+        (Ended::ClosedInRange, What::Call(info)) => format!("{} closed {list}", call::call(info, None)),
+        _ => format!("the last task ended, and {list} with it"),
+    };
+    Some(Entry { end_of: Some(first.id), ..entry(moment, what, Vec::new(), 1) })
+}
+
+fn numbers(fds: impl Iterator<Item = Fd>) -> String {
+    let mut fds: Vec<Fd> = fds.collect();
+    fds.sort();
+    fds.dedup();
+    fds.iter().map(|f| f.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn text(entries: Vec<Entry>, findings: &[Finding], names: &mut dyn Names, style: Style) -> String {
+    let mut out = String::new();
+    let mut told = HashSet::new();
+    let who_width = entries.iter().map(|e| columns(&e.who)).max().unwrap_or(0);
+    for e in entries {
+        let seconds = format!("+{:.6}", e.at as f64 / 1e9);
+        let mut line = format!("  {seconds} {:<who_width$} {}", e.who, e.what);
+        if let Some(p) = place(names, &e.site).user {
+            let pad = PLACE_AT.saturating_sub(columns(&line)).max(2);
+            line += &" ".repeat(pad);
+            line += &style.paint(Ink::Place, &p);
+        }
+        if !e.notes.is_empty() {
+            line += &format!("  {}", e.notes.join(", "));
+        }
+        let blamed = |f: &&Finding| {
+            e.end_of.is_some() && f.step(crate::finding::Role::Closed).is_some_and(|s| s.moment.at == e.at)
+        };
+        for f in findings.iter().filter(blamed) {
+            if told.insert((f.name, e.at)) {
+                line += &format!("  {}", style.paint(Ink::Error, &format!("<- {}", f.name)));
+            }
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{PyStackId, StackId};
+    use crate::event::{Cause, Escape};
+    use crate::finding::testing::{MAIN, Script};
+    use crate::render::testing::cpython;
+
+    #[test]
+    fn an_object_is_followed_over_dup_fork_and_exec() {
+        let mut s = Script::new();
+        let site = Site { stack: Some(StackId(1)), py: Some(PyStackId(1)), ..Site::default() };
+        s.at(site).open(MAIN, 3, "/tmp/a");
+        s.dup2(100, 3, 7);
+        s.fork(MAIN, 200);
+        s.exec(200);
+        s.exit(100);
+        let text = of_object(&s.world, FileId(1), &[], &mut cpython(), Style::plain());
+        let expected = "  \
+  +0.000002 [100]     openat(AT_FDCWD, \"/tmp/a\", O_WRONLY|O_CREAT|O_CLOEXEC) = 3  job.py:2 in <module>
+  +0.000003 [100]     dup2(3, 7) = 7 (no CLOEXEC)  also held as 7
+  +0.000004 [100>200] fork copy: 3, 7
+  +0.000005 [200]     close-on-exec dropped 3; 7 survives execve
+  +0.000006 [100]     the last task ended, and 3, 7 with it
+";
+        assert_eq!(text.replace("execve \n", "execve\n"), expected);
+    }
+
+    #[test]
+    fn a_number_has_its_lives_with_the_culprit_marked() {
+        let mut s = Script::new();
+        s.open(MAIN, 3, "/tmp/a");
+        s.close_by(MAIN, 3, Cause::Finalizer, Some(Escape::FilenoCall));
+        s.pipe(MAIN, 3, 4);
+        s.fork(MAIN, 200);
+        s.close(200, 3);
+        let found = s.refused(200, 3, Some(1));
+        let text = of_number(&s.world, Tid(200), Fd(3), &found, &mut cpython(), Style::plain());
+        let expected = "  \
+  +0.000002 [100]     openat(AT_FDCWD, \"/tmp/a\", O_WRONLY|O_CREAT|O_CLOEXEC) = 3  #1 /tmp/a
+  +0.000003 [100]     close(3) = 0  by reference count, no close() call  <- stale-fd-to-child
+  +0.000004 [100]     pipe2(0x7ffc00001000, O_CLOEXEC) = 0  #2 pipe:[9] (read end)
+  +0.000005 [100>200] fork copy: 3
+  +0.000006 [200]     close(3) = 0
+";
+        assert_eq!(text, expected);
+        assert_eq!(of_number(&s.world, MAIN, Fd(9), &[], &mut cpython(), Style::plain()), "fd 9 was never open here\n");
+        assert_eq!(
+            of_object(&s.world, FileId(99), &[], &mut cpython(), Style::plain()),
+            "no object #99 is remembered\n"
+        );
+    }
+}

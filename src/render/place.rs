@@ -1,0 +1,302 @@
+//! Where in a program something happened: the user's own line, the runtime's, and the native functions that tell why.
+
+use super::{Names, NativeFrame, PythonFrame};
+use crate::base::text::escape;
+use crate::event::Site;
+use crate::render::style::{columns, keep_end};
+
+/// How many native functions are named in a chain.
+const CHAIN: usize = 3;
+/// The longest file name shown in a place.
+const FILE: usize = 40;
+
+/// Where something happened. All text is safe to show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// `job.py:2 in <module>`: the innermost line that is the user's own.
+    pub user: Option<String>,
+    /// The file and line behind it, as found: not safe to show.
+    pub source: Option<(String, u32)>,
+    /// `subprocess.py _execute_child`: the runtime's line, where it is another.
+    pub runtime: Option<String>,
+    /// `textiowrapper_dealloc`, `iobase_finalize`, `__close`: the most telling native functions, outermost first.
+    pub chain: Vec<String>,
+}
+
+impl Place {
+    /// The chain as text: `textiowrapper_dealloc < iobase_finalize < __close`; `None` without names.
+    pub fn chain_text(&self) -> Option<String> {
+        (!self.chain.is_empty()).then(|| self.chain.join(" < "))
+    }
+}
+
+/// Where `site` is.
+pub fn place(names: &mut dyn Names, site: &Site) -> Place {
+    let native = site.stack.map(|id| names.native(id));
+    let python = site.py.map(|id| names.python(id));
+    of_frames(native.as_deref().unwrap_or_default(), python.as_deref().unwrap_or_default())
+}
+
+/// Where these two stacks, innermost frame first, are.
+pub fn of_frames(native: &[NativeFrame], python: &[PythonFrame]) -> Place {
+    let chain = chain(native);
+    if python.is_empty() {
+        let own = native.iter().find(|f| !is_libc(f) && !is_standard(f) && f.file.is_some());
+        let own = own.or_else(|| native.iter().find(|f| !is_libc(f) && f.function.is_some()));
+        let source = own.and_then(|f| Some((f.file.clone()?, f.line?)));
+        return Place { user: own.map(native_place), source, runtime: None, chain };
+    }
+    let user = python.iter().find(|f| !is_library(&f.file)).or(python.first());
+    let runtime = python.first().filter(|f| Some(*f) != user);
+    Place {
+        user: user.map(python_place),
+        source: user.and_then(|f| Some((f.file.clone(), f.line?))),
+        runtime: runtime.map(|f| format!("{} {}", file_name(base(&f.file)), escape(f.function.as_bytes()))),
+        chain,
+    }
+}
+
+fn python_place(f: &PythonFrame) -> String {
+    format!("{} in {}", at_line(&f.file, f.line), escape(f.function.as_bytes()))
+}
+
+fn native_place(f: &NativeFrame) -> String {
+    match (&f.file, &f.function) {
+        (Some(file), Some(function)) => format!("{} in {}", at_line(file, f.line), escape(function.as_bytes())),
+        (Some(file), None) => at_line(file, f.line),
+        (None, Some(function)) => format!("{} in {}", escape(function.as_bytes()), file_name(base(&f.module))),
+        (None, None) => raw_address(f),
+    }
+}
+
+/// `job.py:2`, safe to show.
+pub(crate) fn at_line(file: &str, line: Option<u32>) -> String {
+    match line {
+        Some(n) => format!("{}:{n}", file_name(file)),
+        None => file_name(file),
+    }
+}
+
+/// `libc.so.6+0x1234`, safe to show.
+pub(crate) fn raw_address(f: &NativeFrame) -> String {
+    match f.module.is_empty() {
+        true => format!("{:#x}", f.offset),
+        false => format!("{}+{:#x}", file_name(base(&f.module)), f.offset),
+    }
+}
+
+fn file_name(file: &str) -> String {
+    let safe = escape(file.as_bytes());
+    if columns(&safe) <= FILE { safe } else { keep_end(&safe, FILE) }
+}
+
+/// The last component of a path.
+pub(crate) fn base(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// Whether a Python file belongs to the language's own library.
+pub(crate) fn is_library(file: &str) -> bool {
+    // `<frozen importlib._bootstrap>`; `<string>` and `<stdin>` are the user's.
+    if file.starts_with("<frozen ") {
+        return true;
+    }
+    let installed = file.contains("/site-packages/") || file.contains("/dist-packages/");
+    let in_lib = ["/lib/python", "/lib64/python"]
+        .iter()
+        .any(|p| file.split_once(p).is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit())));
+    (in_lib && !installed) || file == "subprocess.py" || file.starts_with("importlib/")
+}
+
+/// Whether a frame is the C library's, the dynamic linker's or the kernel's.
+pub(crate) fn is_libc(f: &NativeFrame) -> bool {
+    const MODULES: &[&str] =
+        &["libc.so", "libc-", "libc.musl", "ld-linux", "ld-musl", "ld-", "ld.so", "libpthread", "[vdso]", "linux-vdso"];
+    let module = base(&f.module);
+    // A static program has its C library inside; its sources lie there.
+    let file = f.file.as_deref().unwrap_or_default();
+    MODULES.iter().any(|m| module.starts_with(m)) || file.contains("sysdeps/") || file.contains("/csu/libc-start")
+}
+
+/// Whether a frame is a language's own library, as far as names tell.
+fn is_standard(f: &NativeFrame) -> bool {
+    let file = f.file.as_deref().unwrap_or_default();
+    let function = f.function.as_deref().unwrap_or_default();
+    file.starts_with("/rustc/")
+        || file.contains("/rustlib/src/")
+        || file.contains("/go/src/")
+        || file.contains("/include/c++/")
+        || ["std::", "core::", "alloc::", "<std::", "<core::", "<alloc::"].iter().any(|p| function.starts_with(p))
+}
+
+/// The most telling functions, outermost first; unresolved frames tell nothing.
+fn chain(native: &[NativeFrame]) -> Vec<String> {
+    // What lies beyond the evaluation loop is told by the Python frames.
+    let end = native.iter().position(|f| f.evaluates_python).unwrap_or(native.len());
+    let mut named: Vec<(&NativeFrame, &str)> =
+        native.iter().take(end).filter_map(|f| Some((f, f.function.as_deref()?))).collect();
+    // `open_impl` called by `open` is one thing.
+    let names: Vec<&str> = named.iter().map(|n| n.1).collect();
+    let mut i = 0;
+    named.retain(|(_, name)| {
+        i += 1;
+        name.strip_suffix("_impl").is_none_or(|stem| names.get(i) != Some(&stem))
+    });
+    let Some(first) = named.first().copied() else { return Vec::new() };
+    let mut rest: Vec<(usize, u8, &str)> = named
+        .iter()
+        .enumerate()
+        .skip(1)
+        .filter(|(_, (f, _))| !is_libc(f))
+        .map(|(i, (_, name))| (i, weight(name), *name))
+        .filter(|(_, w, _)| *w > 0)
+        .collect();
+    // The heaviest; among equals the outermost of those that end an object, the innermost of others.
+    rest.sort_by_key(|(i, w, _)| (std::cmp::Reverse(*w), *i));
+    rest.truncate(CHAIN - 1);
+    rest.sort_by_key(|r| std::cmp::Reverse(r.0));
+    rest.into_iter().map(|r| r.2).chain([first.1]).map(|n| escape(short(n).as_bytes())).collect()
+}
+
+/// How much a function's name tells about why; 0 for the plumbing of an interpreter or a runtime.
+fn weight(name: &str) -> u8 {
+    const PLUMBING: &[&str] = &[
+        "_Py_",
+        "Py_",
+        "_PyEval",
+        "PyEval",
+        "_PyObject",
+        "PyObject",
+        "_PyFunction",
+        "_PyVectorcall",
+        "PyVectorcall",
+        "_PyCFunction",
+        "_PyStack",
+        "_PyType",
+        "_PyMethod",
+        "PyCFunction",
+        "PyRun_",
+        "_PyRun_",
+        "pymain_",
+        "run_mod",
+        "run_eval",
+        "object_vacall",
+        "method_vectorcall",
+        "cfunction_",
+        "slot_",
+        "type_call",
+        "wrap_",
+        "builtin_exec",
+        "vectorcall_",
+        "wrapperdescr_",
+        "partial_",
+        "_start",
+        "__libc_start",
+        "call_init",
+        "_PyTuple",
+        "_PyBytes",
+    ];
+    const ENDS: &[&str] = &["dealloc", "finaliz", "destroy", "destruct", "drop_in_place", "::drop", "~", "__gc"];
+    if PLUMBING.iter().any(|p| name.starts_with(p)) {
+        0
+    } else if ENDS.iter().any(|e| name.contains(e)) {
+        2
+    } else {
+        1
+    }
+}
+
+/// Whether a function is the plumbing of an interpreter or a runtime.
+pub(crate) fn is_plumbing(name: &str) -> bool {
+    weight(name) == 0
+}
+
+/// A function's name without the parameters and template arguments that make it long.
+pub(crate) fn short(name: &str) -> &str {
+    const LONG: usize = 60;
+    if name.len() <= LONG {
+        return name;
+    }
+    match name.find(['(', '<']) {
+        Some(n) if n > 0 => name.get(..n).unwrap_or(name),
+        _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{native, python};
+    use super::*;
+
+    #[test]
+    fn the_users_own_line_comes_first_and_the_runtimes_is_named_too() {
+        let py = python(&[
+            ("_execute_child", "/usr/lib/python3.11/subprocess.py", 1900),
+            ("run", "/usr/lib/python3.11/subprocess.py", 548),
+            ("<module>", "job.py", 2),
+        ]);
+        let p = of_frames(&[], &py);
+        assert_eq!(p.user.as_deref(), Some("job.py:2 in <module>"));
+        assert_eq!(p.runtime.as_deref(), Some("subprocess.py _execute_child"));
+        assert_eq!(p.source, Some(("job.py".to_string(), 2)));
+    }
+
+    #[test]
+    fn what_is_installed_is_not_the_library_but_frozen_code_is() {
+        assert!(is_library("/usr/lib/python3.11/os.py"));
+        assert!(is_library("/opt/x/lib/python3.13/importlib/__init__.py"));
+        assert!(is_library("<frozen importlib._bootstrap>"));
+        assert!(!is_library("/usr/lib/python3.11/site-packages/requests/api.py"));
+        assert!(!is_library("/home/me/lib/pythonic.py"));
+        assert!(!is_library("<stdin>"));
+    }
+
+    #[test]
+    fn the_chain_names_who_ended_it() {
+        let n = native(&[
+            ("__close", "/lib/libc.so.6"),
+            ("_io_FileIO_close_impl", "/usr/bin/python3"),
+            ("_io_FileIO_close", "/usr/bin/python3"),
+            ("PyObject_CallMethodNoArgs", "/usr/bin/python3"),
+            ("iobase_finalize", "/usr/bin/python3"),
+            ("PyObject_CallFinalizerFromDealloc", "/usr/bin/python3"),
+            ("textiowrapper_dealloc", "/usr/bin/python3"),
+            ("_Py_Dealloc", "/usr/bin/python3"),
+            ("_PyEval_EvalFrameDefault", "/usr/bin/python3"),
+            ("main", "/usr/bin/python3"),
+        ]);
+        assert_eq!(
+            of_frames(&n, &[]).chain_text().as_deref(),
+            Some("textiowrapper_dealloc < iobase_finalize < __close")
+        );
+        let n = native(&[
+            ("__open64", "/lib/libc.so.6"),
+            ("_io_FileIO___init___impl", "/usr/bin/python3"),
+            ("_io_FileIO___init__", "/usr/bin/python3"),
+            ("_PyEval_EvalFrameDefault", "/usr/bin/python3"),
+        ]);
+        assert_eq!(of_frames(&n, &[]).chain_text().as_deref(), Some("_io_FileIO___init__ < __open64"));
+    }
+
+    #[test]
+    fn a_c_program_is_placed_by_its_first_own_frame() {
+        let mut n =
+            native(&[("__close", "/lib/x86_64-linux-gnu/libc.so.6"), ("log_close", "/bin/job"), ("main", "/bin/job")]);
+        n[1].file = Some("src/log.c".into());
+        n[1].line = Some(40);
+        let p = of_frames(&n, &[]);
+        assert_eq!(p.user.as_deref(), Some("src/log.c:40 in log_close"));
+        assert_eq!(p.chain_text().as_deref(), Some("main < log_close < __close"));
+        n[1].file = None;
+        assert_eq!(of_frames(&n, &[]).user.as_deref(), Some("log_close in job"));
+    }
+
+    #[test]
+    fn hostile_names_are_escaped_and_long_ones_cut() {
+        let py = python(&[("f\x1b[2J", &format!("/{}/a\n.py", "x".repeat(100)), 1)]);
+        let user = of_frames(&[], &py).user.unwrap();
+        assert!(user.ends_with("/a\\n.py:1 in f\\x1b[2J") && user.starts_with('…'), "{user}");
+        let long = format!("std::vector<{}>::push_back(int)", "x".repeat(100));
+        assert_eq!(short(&long), "std::vector");
+    }
+}

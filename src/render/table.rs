@@ -1,0 +1,266 @@
+//! Lists: descriptors, processes, threads, findings.
+
+use super::call::file;
+use super::place::place;
+use super::style::{Ink, Style, columns, keep_end};
+use super::{Names, style};
+use crate::base::text::escape;
+use crate::base::{Fd, Pid, Tid};
+use crate::event::Program;
+use crate::finding::{Finding, Role};
+use crate::model::{Life, Origin, World};
+
+/// A place of this many columns has room in a list.
+const PLACE: usize = 28;
+
+/// Rows under a heading, each line at most `style.width` columns: the column `flexible` gives way.
+fn table(head: &[&str], rows: &[Vec<String>], flexible: usize, style: Style) -> String {
+    const GAP: usize = 2;
+    let mut widths: Vec<usize> = head.iter().map(|h| columns(h)).collect();
+    for row in rows {
+        for (w, cell) in widths.iter_mut().zip(row) {
+            *w = (*w).max(columns(cell));
+        }
+    }
+    let total: usize = widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
+    let over = total.saturating_sub(style.width);
+    if let Some(w) = widths.get_mut(flexible) {
+        *w = w.saturating_sub(over).max(8);
+    }
+    let mut out = String::new();
+    let heading: Vec<String> = head.iter().map(|h| (*h).to_string()).collect();
+    for (i, row) in [&heading].into_iter().chain(rows).enumerate() {
+        let mut line = String::new();
+        for (c, (cell, w)) in row.iter().zip(&widths).enumerate() {
+            let cell = if c == flexible { keep_end(cell, *w) } else { cell.clone() };
+            line.push_str(&cell);
+            line.push_str(&" ".repeat((w + GAP).saturating_sub(columns(&cell))));
+        }
+        let line = line.trim_end();
+        out.push_str(&if i == 0 { style.paint(Ink::Label, line) } else { line.to_string() });
+        out.push('\n');
+    }
+    out
+}
+
+/// The open descriptors of the task's table.
+pub fn fds(world: &World, tid: Tid, names: &mut dyn Names, style: Style) -> String {
+    let open = world.task(tid).and_then(|t| world.table(t.table));
+    let rows: Vec<Vec<String>> = open
+        .into_iter()
+        .flat_map(|t| t.open())
+        .filter_map(|(fd, id)| {
+            let life = world.life(id)?;
+            let what = world.file(life.file);
+            Some(vec![
+                fd.to_string(),
+                life.file.to_string(),
+                if life.cloexec { "yes" } else { "no" }.to_string(),
+                what.map(|f| file(&f.file)).unwrap_or_default(),
+                origin(world, life, names),
+            ])
+        })
+        .collect();
+    match rows.is_empty() {
+        true => "no descriptor is open\n".to_string(),
+        false => table(&["FD", "OBJECT", "CLOEXEC", "FILE", "SINCE"], &rows, 3, style),
+    }
+}
+
+/// How a life began, in a few words.
+fn origin(world: &World, life: &Life, names: &mut dyn Names) -> String {
+    let at = place(names, &life.began.site).user.map(|p| keep_end(p.split(" in ").next().unwrap_or(&p), PLACE));
+    match life.origin {
+        Origin::Opened => at.unwrap_or_else(|| "opened".to_string()),
+        Origin::Duplicated(from) => {
+            let of = world.life(from).map(|l| format!("dup of {}", l.fd)).unwrap_or_else(|| "dup".to_string());
+            at.map_or(of.clone(), |a| format!("{of}, {a}"))
+        }
+        Origin::Inherited(_) => "inherited".to_string(),
+        Origin::Unshared(_) => "unshared".to_string(),
+        Origin::Present => "start".to_string(),
+    }
+}
+
+/// All that is known of number `fd` in the task's table, now and before.
+pub fn fd(world: &World, tid: Tid, fd: Fd, names: &mut dyn Names, style: Style) -> String {
+    let mut out = String::new();
+    match world.open_life(tid, fd) {
+        Some(life) => {
+            let what = world.file(life.file);
+            let text = what.map(super::call::open_file).unwrap_or_else(|| life.file.to_string());
+            out += &format!("fd {fd} {text}\n");
+            let mut line = |label: &str, text: &str| {
+                out += &format!("  {}{text}\n", style.paint(Ink::Label, &format!("{label:<9}")));
+            };
+            if let Some(f) = what {
+                line("kind", f.file.noun());
+                line("flags", &super::call::open_flags(f.file.flags));
+            }
+            line("cloexec", if life.cloexec { "yes" } else { "no: a program that is executed gets it" });
+            line("since", &format!("[{}] {}", life.began.tid, origin(world, life, names)));
+            let held: Vec<String> = world
+                .lives()
+                .filter(|l| l.file == life.file && l.end.is_none() && l.id != life.id)
+                .map(|l| match l.table == life.table {
+                    true => format!("{}", l.fd),
+                    false => format!("{} in [{}]", l.fd, world.table(l.table).map_or(l.began.tid, |t| t.made_for)),
+                })
+                .collect();
+            if !held.is_empty() {
+                let mut held = held;
+                held.sort();
+                line("also", &held.join(", "));
+            }
+        }
+        None => out += &format!("fd {fd} is not open\n"),
+    }
+    let past = world.task(tid).map_or(0, |t| world.lineage(t.table, fd).filter(|l| l.end.is_some()).count());
+    if past > 0 {
+        let lives = if past == 1 { "life" } else { "lives" };
+        out += &format!("  {}{past} earlier {lives}: hist {fd}\n", style.paint(Ink::Label, "before   "));
+    }
+    out
+}
+
+/// The processes, the living first.
+pub fn procs(world: &World, at: Pid, style: Style) -> String {
+    let mut all: Vec<_> = world.processes().collect();
+    all.sort_by_key(|(pid, p)| (p.tasks == 0, *pid));
+    let rows: Vec<Vec<String>> = all
+        .into_iter()
+        .map(|(pid, p)| {
+            let open = world.tasks().find(|(_, t)| t.pid == pid).and_then(|(_, t)| world.table(t.table));
+            let state = match (p.tasks, &p.window) {
+                (0, _) => "ended",
+                (_, Some(_)) => "forked",
+                _ => "runs",
+            };
+            vec![
+                if pid == at { ">" } else { "" }.to_string(),
+                pid.to_string(),
+                p.parent.map(|p| p.to_string()).unwrap_or_default(),
+                state.to_string(),
+                p.tasks.to_string(),
+                open.map(|t| t.open().count().to_string()).unwrap_or_default(),
+                program(&p.program),
+            ]
+        })
+        .collect();
+    table(&["", "PID", "PARENT", "STATE", "TASKS", "FDS", "PROGRAM"], &rows, 6, style)
+}
+
+/// A program as its command line, shortened.
+pub(crate) fn program(p: &Program) -> String {
+    const LONG: usize = 200;
+    let argv: Vec<String> = p.argv.iter().map(|a| escape(a)).collect();
+    let text = if argv.is_empty() { escape(&p.exe) } else { argv.join(" ") };
+    style::keep_start(&text, LONG)
+}
+
+/// The tasks that stand still, as (tid, name, state).
+pub fn threads(world: &World, tids: &[(Tid, String, String)], at: Tid, style: Style) -> String {
+    let rows: Vec<Vec<String>> = tids
+        .iter()
+        .map(|(tid, comm, state)| {
+            vec![
+                if *tid == at { ">" } else { "" }.to_string(),
+                tid.to_string(),
+                world.task(*tid).map(|t| t.pid.to_string()).unwrap_or_default(),
+                escape(state.as_bytes()),
+                escape(comm.as_bytes()),
+            ]
+        })
+        .collect();
+    table(&["", "TID", "PID", "STATE", "NAME"], &rows, 4, style)
+}
+
+/// The findings so far.
+pub fn findings(findings: &[Finding], names: &mut dyn Names, style: Style) -> String {
+    if findings.is_empty() {
+        return "nothing was found so far\n".to_string();
+    }
+    let rows: Vec<Vec<String>> = findings
+        .iter()
+        .enumerate()
+        .map(|(i, f)| {
+            let culprit = f.step(Role::Closed).or(f.steps.last());
+            vec![
+                (i + 1).to_string(),
+                f.severity.to_string(),
+                f.name.to_string(),
+                format!("fd {} {}", f.fd, f.object.id),
+                f.pid.to_string(),
+                culprit.and_then(|s| place(names, &s.moment.site).user).unwrap_or_default(),
+            ]
+        })
+        .collect();
+    table(&["N", "SEVERITY", "NAME", "FD", "PID", "CULPRIT"], &rows, 5, style)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{PyStackId, StackId};
+    use crate::event::{Cause, Site};
+    use crate::finding::testing::{MAIN, Script};
+    use crate::render::testing::cpython;
+
+    fn world() -> (Script, Vec<Finding>) {
+        let mut s = Script::new();
+        let site = Site { stack: Some(StackId(1)), py: Some(PyStackId(1)), cause: Cause::Explicit, escape: None };
+        s.at(site).open(MAIN, 3, "/tmp/a");
+        s.dup2(100, 3, 7);
+        s.open(MAIN, 5, &format!("/tmp/{}/end\x1b", "long/".repeat(30)));
+        s.close(MAIN, 3);
+        s.fork(MAIN, 200);
+        let found = s.refused(200, 3, Some(1));
+        (s, found)
+    }
+
+    #[test]
+    fn descriptors_in_a_table_that_fits() {
+        let (s, _) = world();
+        let text = fds(&s.world, MAIN, &mut cpython(), Style::plain());
+        let expected = "\
+FD  OBJECT  CLOEXEC  FILE                                               SINCE
+5   #2      yes      …long/long/long/long/long/long/long/long//end\\x1b  opened
+7   #1      no       /tmp/a                                             dup of 3
+";
+        assert_eq!(text, expected);
+        assert!(text.lines().all(|l| columns(l) <= 80), "{text}");
+    }
+
+    #[test]
+    fn one_number_with_all_who_hold_its_object() {
+        let (s, _) = world();
+        let expected = "\
+fd 7 #1 /tmp/a
+  kind     file
+  flags    O_WRONLY|O_CREAT|O_CLOEXEC
+  cloexec  no: a program that is executed gets it
+  since    [100] dup of 3
+  also     7 in [200]
+";
+        assert_eq!(fd(&s.world, MAIN, Fd(7), &mut cpython(), Style::plain()), expected);
+        let gone = fd(&s.world, MAIN, Fd(3), &mut cpython(), Style::plain());
+        assert_eq!(gone, "fd 3 is not open\n  before   1 earlier life: hist 3\n");
+    }
+
+    #[test]
+    fn processes_threads_and_findings() {
+        let (s, found) = world();
+        let p = procs(&s.world, Pid(100), Style::plain());
+        let expected = "   PID  PARENT  STATE   TASKS  FDS  PROGRAM\n>  100          runs    1      2    job\n   200  100     forked  1      2    job\n";
+        assert_eq!(p, expected);
+        let tids = [(MAIN, "job\x1b".to_string(), "close".to_string())];
+        let t = threads(&s.world, &tids, MAIN, Style::plain());
+        assert_eq!(t, "   TID  PID  STATE  NAME\n>  100  100  close  job\\x1b\n");
+        let f = findings(&found, &mut cpython(), Style::plain());
+        assert_eq!(
+            f,
+            "N  SEVERITY  NAME               FD       PID  CULPRIT\n1  error     stale-fd-to-child  fd 3 #1  200\n"
+        );
+        assert_eq!(findings(&[], &mut cpython(), Style::plain()), "nothing was found so far\n");
+    }
+}
