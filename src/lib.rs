@@ -6,6 +6,7 @@ pub mod finding;
 pub mod kernel;
 pub mod model;
 pub mod policy;
+pub mod prompt;
 pub mod render;
 pub mod session;
 pub mod stack;

@@ -1,0 +1,213 @@
+//! The terminal: who owns it when, and a line editor on it.
+
+use super::console::{Console, Input, Words};
+use crate::base::Pid;
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::termios::{InputFlags, LocalFlags, OutputFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use nix::unistd::{getpgrp, tcgetpgrp, tcsetpgrp};
+use rustyline::completion::Completer;
+use rustyline::config::Behavior;
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::FileHistory;
+use rustyline::validate::Validator;
+use rustyline::{CompletionType, Config, Context, Editor, Helper};
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+/// How many lines are remembered.
+const HISTORY: usize = 1000;
+
+/// The controlling terminal.
+///
+/// It belongs to the target while that runs: [`Terminal::give_to`] when it starts, [`Terminal::take`] and
+/// [`Terminal::give_back`] around a prompt, [`Terminal::reclaim`] when it is over.
+pub struct Terminal {
+    file: File,
+    own: Termios,
+    held: Option<(Termios, nix::unistd::Pid)>,
+    editor: Option<Editor<Completion, FileHistory>>,
+    history: Option<PathBuf>,
+}
+
+impl Terminal {
+    /// Opens /dev/tty; an error when there is no controlling terminal.
+    pub fn open() -> io::Result<Terminal> {
+        let file = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open("/dev/tty")?;
+        let own = sane(tcgetattr(&file)?);
+        Ok(Terminal { file, own, held: None, editor: None, history: history_file() })
+    }
+
+    /// Makes process group `pgid` the one in the foreground: it may read, and Ctrl-C goes to it.
+    pub fn give_to(&mut self, pgid: Pid) -> io::Result<()> {
+        self.quietly(|t| tcsetpgrp(&t.file, nix::unistd::Pid::from_raw(pgid.0)))
+    }
+
+    /// Takes the terminal from whoever has it, and remembers how they had it.
+    pub fn take(&mut self) -> io::Result<()> {
+        if self.held.is_some() {
+            return Ok(());
+        }
+        let theirs = (tcgetattr(&self.file)?, tcgetpgrp(&self.file)?);
+        self.quietly(|t| {
+            tcsetpgrp(&t.file, getpgrp())?;
+            tcsetattr(&t.file, SetArg::TCSANOW, &t.own)
+        })?;
+        self.held = Some(theirs);
+        Ok(())
+    }
+
+    /// Gives the terminal back as it was taken. What was typed and not read yet stays for the target.
+    pub fn give_back(&mut self) -> io::Result<()> {
+        let Some((mode, group)) = self.held.take() else { return Ok(()) };
+        self.quietly(|t| {
+            tcsetattr(&t.file, SetArg::TCSANOW, &mode)?;
+            match tcsetpgrp(&t.file, group) {
+                // The group is gone: whoever comes next takes the terminal for itself.
+                Err(Errno::ESRCH | Errno::EPERM | Errno::EINVAL) => Ok(()),
+                r => r,
+            }
+        })
+    }
+
+    /// Takes the terminal for good, when the target is over.
+    pub fn reclaim(&mut self) -> io::Result<()> {
+        self.held = None;
+        self.quietly(|t| {
+            tcsetpgrp(&t.file, getpgrp())?;
+            tcsetattr(&t.file, SetArg::TCSANOW, &t.own)
+        })
+    }
+
+    /// The terminal as a stream, to ask it about colour.
+    pub fn stream(&self) -> &File {
+        &self.file
+    }
+
+    /// Does something that the kernel answers with SIGTTOU when it is done from the background (tcsetpgrp(3)): with
+    /// the signal blocked it is simply done.
+    fn quietly(&mut self, what: impl FnOnce(&mut Terminal) -> nix::Result<()>) -> io::Result<()> {
+        let mut ttou = SigSet::empty();
+        ttou.add(Signal::SIGTTOU);
+        let old = ttou.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let done = what(self);
+        old.thread_set_mask()?;
+        Ok(done?)
+    }
+
+    /// The line editor; `None` where the terminal is too simple for one.
+    fn editor(&mut self) -> Option<&mut Editor<Completion, FileHistory>> {
+        if self.editor.is_none() && !is_simple(std::env::var("TERM").ok().as_deref()) {
+            let config = Config::builder()
+                .behavior(Behavior::PreferTerm)
+                .completion_type(CompletionType::List)
+                .max_history_size(HISTORY)
+                .ok()?
+                .history_ignore_dups(true)
+                .ok()?
+                .build();
+            let history = FileHistory::with_config(&config);
+            let mut editor = Editor::with_history(config, history).ok()?;
+            editor.set_helper(Some(Completion::default()));
+            if let Some(path) = &self.history {
+                // There is none yet, or it cannot be read: then this session begins one.
+                let _ = editor.load_history(path);
+            }
+            self.editor = Some(editor);
+        }
+        self.editor.as_mut()
+    }
+
+    /// A line as the terminal itself edits it. Nothing behind the line is read.
+    fn plain(&mut self, prompt: &str) -> io::Result<Input> {
+        self.file.write_all(prompt.as_bytes())?;
+        let mut buf = [0; 4096];
+        match self.file.read(&mut buf) {
+            Ok(0) => Ok(Input::End),
+            Ok(n) => {
+                let text = String::from_utf8_lossy(buf.get(..n).unwrap_or_default());
+                Ok(Input::Line(text.trim_end_matches('\n').to_string()))
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(Input::Interrupted),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+impl Console for Terminal {
+    fn read(&mut self, prompt: &str, words: &Words) -> io::Result<Input> {
+        let path = self.history.clone();
+        let Some(editor) = self.editor() else { return self.plain(prompt) };
+        if let Some(helper) = editor.helper_mut() {
+            helper.words = words.clone();
+        }
+        match editor.readline(prompt) {
+            Ok(line) => {
+                let is_answer = *words == Words::default();
+                if !is_answer && !line.trim().is_empty() {
+                    let _ = editor.add_history_entry(line.as_str());
+                    if let Some(path) = path {
+                        let _ = editor.append_history(&path);
+                    }
+                }
+                Ok(Input::Line(line))
+            }
+            Err(ReadlineError::Eof) => Ok(Input::End),
+            Err(ReadlineError::Interrupted) => Ok(Input::Interrupted),
+            Err(ReadlineError::Io(e)) => Err(e),
+            Err(e) => Err(io::Error::other(e.to_string())),
+        }
+    }
+
+    fn write(&mut self, text: &str) {
+        let _ = self.file.write_all(text.as_bytes());
+    }
+}
+
+/// A mode in which lines can be read and written, whatever was left behind.
+fn sane(mut mode: Termios) -> Termios {
+    mode.input_flags |= InputFlags::ICRNL;
+    mode.output_flags |= OutputFlags::OPOST | OutputFlags::ONLCR;
+    mode.local_flags |= LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG | LocalFlags::IEXTEN;
+    mode
+}
+
+/// Whether the editor would refuse the terminal and turn to stdin and stdout, which are the target's.
+fn is_simple(term: Option<&str>) -> bool {
+    matches!(term.map(str::to_ascii_lowercase).as_deref(), Some("dumb" | "cons25" | "emacs" | ""))
+}
+
+/// Where typed lines are kept (XDG base directory specification); `None` where there is no place.
+fn history_file() -> Option<PathBuf> {
+    let absolute = |p: PathBuf| p.is_absolute().then_some(p);
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).and_then(absolute);
+    let state = state.or_else(|| Some(absolute(std::env::var_os("HOME")?.into())?.join(".local/state")))?;
+    let dir = state.join("fdwatch");
+    DirBuilder::new().recursive(true).mode(0o700).create(&dir).ok()?;
+    Some(dir.join("history"))
+}
+
+/// Completes words.
+#[derive(Default)]
+struct Completion {
+    words: Words,
+}
+
+impl Completer for Completion {
+    type Candidate = String;
+
+    fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
+        Ok(self.words.complete(line.get(..pos).unwrap_or_default()))
+    }
+}
+
+impl Hinter for Completion {
+    type Hint = String;
+}
+impl Highlighter for Completion {}
+impl Validator for Completion {}
+impl Helper for Completion {}
