@@ -5,6 +5,7 @@ use crate::base::Tid;
 use crate::finding::{Finding, Seen};
 use crate::model::World;
 use crate::policy::Break;
+pub use crate::prompt::{Decision, Then};
 use crate::render::Names;
 
 /// What a front end sees at a break. Every task that can be is stopped.
@@ -17,37 +18,10 @@ pub struct View<'a> {
     pub names: &'a mut dyn Names,
     /// The break.
     pub at: &'a Break,
-    /// The living tasks, in ascending order.
-    pub tids: &'a [Tid],
+    /// The living tasks: tid, name, state; in ascending order.
+    pub tids: &'a [(Tid, String, String)],
     /// The calls whose results were changed so far.
     pub altered: &'a [Altered],
-}
-
-/// What to do then.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Then {
-    /// Go on, and do not show the next `ignore` breaks.
-    Continue {
-        /// How many.
-        ignore: u32,
-    },
-    /// Go on to the next descriptor event.
-    Next,
-    /// Go on and deliver this signal, or the one that was withheld.
-    Signal(Option<i32>),
-    /// End the target.
-    Kill,
-    /// Leave the target to itself.
-    Detach,
-}
-
-/// What the front end decides.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Decision {
-    /// The call that is about to be made does not happen, and the program is told that it did.
-    pub keep: bool,
-    /// What to do then.
-    pub then: Then,
 }
 
 /// Someone, or something, to ask.

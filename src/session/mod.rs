@@ -3,16 +3,18 @@
 //! The only place where the kernel, the model, the stacks and what the user sees meet.
 
 mod frontend;
+mod interactive;
 mod names;
 mod sites;
 mod stops;
 
 pub use frontend::{Decision, Frontend, Quiet, Then, View};
+pub use interactive::Interactive;
 
 use crate::base::{Pid, Tid};
 use crate::event::{CallInfo, Event, ExitStatus};
 use crate::finding::{Finding, Rule, Seen, rules};
-use crate::kernel::{Error, Launched, Next, Resume, Stop, Tracer};
+use crate::kernel::{Error, Launched, Next, Resume, Stop, Tracer, procfs};
 use crate::model::{Change, Transition, World};
 use crate::policy::{Break, Policy, suppression};
 use crate::syscall::Table;
@@ -259,7 +261,7 @@ impl Session {
         self.step = false;
         self.breaks += 1;
         let at = make(&self.world, self.breaks);
-        let tids = self.tracer.tids();
+        let tids = self.tracer.tids().into_iter().map(named).collect::<Vec<_>>();
         let mut names = names::SessionNames { sites: &mut self.sites };
         let view = View {
             world: &self.world,
@@ -285,4 +287,15 @@ impl Session {
         }
         Ok(decision)
     }
+}
+
+/// A task with its name and its state in a word (proc_pid_stat(5)).
+fn named(tid: Tid) -> (Tid, String, String) {
+    let state = match procfs::state(tid) {
+        Some('t' | 'T') => "stopped",
+        Some('D') => "in the kernel",
+        Some('Z' | 'X') | None => "gone",
+        Some(_) => "running",
+    };
+    (tid, String::from_utf8_lossy(&procfs::comm(tid)).into_owned(), state.to_string())
 }

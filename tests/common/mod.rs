@@ -113,8 +113,9 @@ pub fn alone<S: AsRef<OsStr>>(command: &[S]) -> Done {
 
 /// Whether a program is there.
 pub fn has(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|p| std::env::split_paths(&p).any(|d| nix::unistd::access(&d.join(program), nix::unistd::AccessFlags::X_OK).is_ok()))
+    std::env::var_os("PATH").is_some_and(|p| {
+        std::env::split_paths(&p).any(|d| nix::unistd::access(&d.join(program), nix::unistd::AccessFlags::X_OK).is_ok())
+    })
 }
 
 /// A C program of `tests/targets`, built once; `None` without a C compiler.

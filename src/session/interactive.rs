@@ -1,0 +1,78 @@
+//! The front end with a prompt: a user at a terminal, a script, or both.
+
+use super::frontend::{Decision, Frontend, Then, View};
+use crate::base::Pid;
+use crate::prompt::{Prompt, Scene, Terminal};
+use crate::render::{FileSources, Style};
+use nix::sys::signal::{Signal, killpg, raise};
+
+/// Asks the prompt at each break.
+pub struct Interactive {
+    prompt: Prompt,
+    /// The terminal, shared with the target; `None` without a user.
+    terminal: Option<Terminal>,
+    /// The target's process group.
+    target: Pid,
+    sources: FileSources,
+    style: Style,
+}
+
+impl Interactive {
+    /// A front end for the process group `target`, which gets the terminal now.
+    ///
+    /// # Errors
+    /// If the terminal cannot be given away.
+    pub fn new(prompt: Prompt, terminal: Option<Terminal>, target: Pid, style: Style) -> std::io::Result<Interactive> {
+        let mut new = Interactive { prompt, terminal, target, sources: FileSources::new(), style };
+        new.give()?;
+        Ok(new)
+    }
+
+    fn give(&mut self) -> std::io::Result<()> {
+        self.terminal.as_mut().map_or(Ok(()), |t| t.give_to(self.target))
+    }
+}
+
+impl Frontend for Interactive {
+    fn wants_breaks(&self) -> bool {
+        self.prompt.is_live()
+    }
+
+    fn takes_interrupts(&self) -> bool {
+        self.terminal.is_some()
+    }
+
+    fn on_break(&mut self, view: View<'_>) -> Decision {
+        let mut scene = Scene {
+            world: view.world,
+            findings: view.findings,
+            names: view.names,
+            sources: &mut self.sources,
+            at: view.at,
+            tids: view.tids,
+            style: self.style,
+        };
+        self.prompt.ask(&mut scene, self.terminal.as_mut()).unwrap_or_else(|e| {
+            // Nobody can be asked any more: the terminal is gone, and with it the user.
+            eprintln!("fdwatch: {e}");
+            Decision { keep: false, then: Then::Kill }
+        })
+    }
+
+    fn on_suspended(&mut self) {
+        let Some(terminal) = &mut self.terminal else { return };
+        // The shell that waits for fdwatch must see it stop, and gives the terminal back when the job is to go on.
+        let _ = terminal.reclaim();
+        let _ = raise(Signal::SIGTSTP);
+        if let Err(e) = self.give() {
+            tracing::warn!("the terminal could not be given back: {e}");
+        }
+        let _ = killpg(nix::unistd::Pid::from_raw(self.target.0), Signal::SIGCONT);
+    }
+
+    fn on_end(&mut self) {
+        if let Some(terminal) = &mut self.terminal {
+            let _ = terminal.reclaim();
+        }
+    }
+}
