@@ -8,6 +8,7 @@ pub mod model;
 pub mod policy;
 pub mod prompt;
 pub mod render;
+pub mod report;
 pub mod session;
 pub mod stack;
 pub mod syscall;

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
 
 /// How many ended lives of one number in one table are remembered.
-const PAST_PER_NUMBER: usize = 8;
+const PAST_PER_NUMBER: usize = 256;
 /// How many tables without a task are remembered.
 const DEAD_TABLES: usize = 256;
 /// How many ended processes are remembered.

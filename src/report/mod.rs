@@ -1,0 +1,204 @@
+//! What is left of a run: findings with all their names, how the target ended, and what could not be seen.
+
+mod file;
+mod json;
+mod text;
+
+pub use file::{check_writable, write_whole};
+
+use crate::base::text::escape;
+use crate::base::{Fd, FileId, Pid, Tid};
+use crate::finding::{Finding, Severity};
+use crate::model::World;
+use crate::render::Names;
+use crate::render::record::FindingRecord;
+use serde::{Deserialize, Serialize};
+
+/// The schema of [`Report`], in docs/report.schema.json. The number after the slash changes when a reader of the
+/// former would misread the new; new fields do not change it.
+pub const SCHEMA: &str = "fdwatch-report/1";
+
+/// A report. Text in it is escaped as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The version of fdwatch that wrote it.
+    pub version: String,
+    /// The command that was watched; empty when it was attached to.
+    pub command: Vec<String>,
+    /// How the target ended.
+    pub target: Target,
+    /// How many findings of each severity.
+    pub counts: Counts,
+    /// What was found, in the order of time.
+    pub findings: Vec<FindingRecord>,
+    /// The calls that fdwatch made come out differently.
+    pub altered: Vec<Altered>,
+    /// What was seen and what was not.
+    pub coverage: Coverage,
+}
+
+/// How the target ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "how")]
+pub enum Target {
+    /// With this exit status.
+    Exited {
+        /// 0..=255.
+        status: i32,
+    },
+    /// By a signal.
+    Signaled {
+        /// Its number.
+        signal: i32,
+    },
+    /// It was killed at the prompt.
+    Killed,
+    /// It goes on without being watched.
+    Detached,
+}
+
+/// How many findings of each severity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Errors.
+    pub errors: u64,
+    /// Warnings.
+    pub warnings: u64,
+    /// Notes.
+    pub notes: u64,
+    /// Findings of any severity that the user did not want to see.
+    pub suppressed: u64,
+}
+
+/// A call that fdwatch made come out differently.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Altered {
+    /// When, since fdwatch started watching.
+    pub at_ns: u64,
+    /// The process.
+    pub pid: Pid,
+    /// The task.
+    pub tid: Tid,
+    /// What was done: `keep`.
+    pub how: String,
+    /// The call: `close(3)`.
+    pub call: String,
+    /// The number concerned.
+    pub fd: Option<Fd>,
+    /// The object concerned.
+    pub object: Option<FileId>,
+}
+
+/// Which calls stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Those that concern descriptors, by a seccomp filter.
+    Seccomp,
+    /// All.
+    Full,
+}
+
+/// What was seen and what was not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Which calls stopped.
+    pub mode: Mode,
+    /// Whether the target ran with no_new_privs: setuid programs got no privilege.
+    pub no_new_privs: bool,
+    /// How many processes were seen.
+    pub processes: u64,
+    /// How many ended lives were forgotten to bound memory.
+    pub forgotten_lives: u64,
+    /// How often a descriptor turned out to be open or closed against expectation.
+    pub surprises: u64,
+    /// Whatever else limits what this report can tell, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// What the caller knows of a run and the model does not.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The command; empty when it was attached to.
+    pub command: Vec<Vec<u8>>,
+    /// How the target ended.
+    pub target: Target,
+    /// Which calls stopped.
+    pub mode: Mode,
+    /// Whether the target ran with no_new_privs.
+    pub no_new_privs: bool,
+    /// How many processes were seen.
+    pub processes: u64,
+    /// How many findings the user did not want to see.
+    pub suppressed: u64,
+    /// The calls that were altered.
+    pub altered: Vec<Altered>,
+    /// What else limits what the report can tell.
+    pub notes: Vec<String>,
+}
+
+/// A way to write a report down.
+pub trait Format: Sync {
+    /// Its name, as `--format` takes it.
+    fn name(&self) -> &'static str;
+    /// The report in this format, with a line end.
+    fn write(&self, report: &Report) -> Vec<u8>;
+}
+
+/// Every format.
+pub static FORMATS: &[&dyn Format] = &[&text::Text, &json::Json];
+
+/// The format of this name.
+pub fn format(name: &str) -> Option<&'static dyn Format> {
+    FORMATS.iter().find(|f| f.name() == name).copied()
+}
+
+/// The report as text in this style.
+pub use text::text;
+
+impl Report {
+    /// The report of a run.
+    pub fn new(facts: Facts, world: &World, findings: &[Finding], names: &mut dyn Names) -> Report {
+        let count = |s| findings.iter().filter(|f| f.severity == s).count() as u64;
+        Report {
+            schema: SCHEMA.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            command: facts.command.iter().map(|a| escape(a)).collect(),
+            target: facts.target,
+            counts: Counts {
+                errors: count(Severity::Error),
+                warnings: count(Severity::Warning),
+                notes: count(Severity::Note),
+                suppressed: facts.suppressed,
+            },
+            findings: findings.iter().map(|f| FindingRecord::of(f, names)).collect(),
+            altered: facts.altered,
+            coverage: Coverage {
+                mode: facts.mode,
+                no_new_privs: facts.no_new_privs,
+                processes: facts.processes,
+                forgotten_lives: world.forgotten(),
+                surprises: world.surprises(),
+                notes: facts.notes.iter().map(|n| escape(n.as_bytes())).collect(),
+            },
+        }
+    }
+
+    /// Reads a report that was written as JSON; else one line that says what is wrong.
+    pub fn read(bytes: &[u8]) -> Result<Report, String> {
+        #[derive(Deserialize)]
+        struct Head {
+            schema: String,
+        }
+        let head: Head = serde_json::from_slice(bytes).map_err(|e| format!("not a report of fdwatch: {e}"))?;
+        if head.schema != SCHEMA {
+            return Err(format!("its schema is {}, this fdwatch reads {SCHEMA}", escape(head.schema.as_bytes())));
+        }
+        serde_json::from_slice(bytes).map_err(|e| format!("not a report of fdwatch: {e}"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! The report as text, for people.
+
+use super::{Format, Mode, Report, Target};
+use crate::render::finding::record;
+use crate::render::style::{Ink, Style};
+use nix::sys::signal::Signal;
+use std::fmt::Write;
+
+pub(super) struct Text;
+
+impl Format for Text {
+    fn name(&self) -> &'static str {
+        "text"
+    }
+
+    fn write(&self, report: &Report) -> Vec<u8> {
+        text(report, Style::plain()).into_bytes()
+    }
+}
+
+/// The report as text in this style: the findings, then what they are worth.
+pub fn text(report: &Report, style: Style) -> String {
+    let mut out = String::new();
+    for f in &report.findings {
+        out += &record(f, style);
+    }
+    let mut say = |line: &str| {
+        let _ = writeln!(out, "{} {line}", style.paint(Ink::Strong, "fdwatch:"));
+    };
+    let c = &report.counts;
+    let notes = if c.notes > 0 { format!(", {}", count(c.notes, "note")) } else { String::new() };
+    say(&format!(
+        "{}, {}{notes}, {} suppressed; target {}",
+        count(c.errors, "error"),
+        count(c.warnings, "warning"),
+        c.suppressed,
+        ended(report.target)
+    ));
+    if !report.altered.is_empty() {
+        say(&format!("results altered by {}", count(report.altered.len() as u64, "injection")));
+        for a in &report.altered {
+            let object = a.object.map(|o| format!(" {o}")).unwrap_or_default();
+            let fd = a.fd.map(|f| format!(", fd {f}{object}")).unwrap_or_default();
+            say(&format!("  {} of {} by [{}]{fd}", a.how, a.call, a.tid));
+        }
+    }
+    let v = &report.coverage;
+    let mode = match v.mode {
+        Mode::Seccomp => "calls that concern descriptors (seccomp)",
+        Mode::Full => "all calls",
+    };
+    let privs = if v.no_new_privs { "; no_new_privs was set: setuid programs got no privilege" } else { "" };
+    say(&format!("watched {mode} of {}{privs}", many(v.processes, "process", "processes")));
+    if v.forgotten_lives > 0 {
+        say(&format!("{} forgotten to bound memory", many(v.forgotten_lives, "ended life was", "ended lives were")));
+    }
+    if v.surprises > 0 {
+        let times = many(v.surprises, "time", "times");
+        say(&format!("{times} a descriptor was open or closed against expectation: something was not seen"));
+    }
+    v.notes.iter().for_each(|n| say(n));
+    out
+}
+
+fn count(n: u64, noun: &str) -> String {
+    match n {
+        1 => format!("1 {noun}"),
+        n => format!("{n} {noun}s"),
+    }
+}
+
+fn many(n: u64, one: &str, several: &str) -> String {
+    match n {
+        1 => format!("1 {one}"),
+        n => format!("{n} {several}"),
+    }
+}
+
+fn ended(target: Target) -> String {
+    match target {
+        Target::Exited { status } => format!("exited {status}"),
+        Target::Signaled { signal } => match Signal::try_from(signal) {
+            Ok(s) => format!("was killed by {s}"),
+            Err(_) => format!("was killed by signal {signal}"),
+        },
+        Target::Killed => "was killed at the prompt".to_string(),
+        Target::Detached => "goes on, not watched any more".to_string(),
+    }
+}
