@@ -1,40 +1,217 @@
-//! The `fdwatch` program.
-fn main() {
-    use fdwatch::kernel::*;
-    let argv: Vec<std::ffi::OsString> = std::env::args_os().skip(1).collect();
-    let signals = Caught::new();
-    let l = Launched::start(&Command { argv, own_group: false, seccomp: true }, &signals);
-    let l = match l {
-        Ok(l) => l,
-        Err(e) => {
-            eprintln!("fdwatch: {e}");
-            std::process::exit(e.status().into())
+//! The `fdwatch` program: parse, dispatch, exit status.
+
+use anyhow::{Context, Result, bail};
+use fdwatch::cli::{self, Breaks, Cli, Color, Command, Common};
+use fdwatch::event::ExitStatus;
+use fdwatch::finding::Finding;
+use fdwatch::kernel::{self, Caught, LaunchError, Launched};
+use fdwatch::policy::{Implicit, Policy};
+use fdwatch::prompt::{Prompt, ScriptLine, Terminal, check_script};
+use fdwatch::render::Style;
+use fdwatch::report::{self, Report};
+use fdwatch::session::{Frontend, Interactive, Outcome, Quiet, Session};
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// fdwatch itself failed.
+const FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(cli) => cli,
+        Err(Ok(text)) => {
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            return ExitCode::SUCCESS;
         }
+        Err(Err(line)) => return fail(&line),
     };
-    let mut s = fdwatch::session::Session::new(l, Default::default(), false);
-    let o = s.run(&mut fdwatch::session::Quiet).unwrap();
-    let fs = s.findings().to_vec();
-    use fdwatch::render::Names;
-    for f in &fs {
-        eprintln!("{}[{}] {}\n  object {:?}", f.severity, f.name, f.title, f.object);
-        for st in &f.steps {
-            eprintln!(
-                "  {:?} {:?} tid {} {:?} {:?}",
-                st.role, st.moment.what, st.moment.tid, st.moment.site.cause, st.moment.site.escape
-            );
-            let mut n = s.names();
-            if let Some(p) = st.moment.site.py {
-                for fr in n.python(p).iter().take(4) {
-                    eprintln!("      py {}:{:?} {}", fr.file, fr.line, fr.function);
-                }
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(e) => match e.downcast_ref::<LaunchError>() {
+            Some(launch) => {
+                fail(&launch.to_string());
+                ExitCode::from(launch.status())
             }
-            if let Some(p) = st.moment.site.stack {
-                for fr in n.native(p).iter().take(6) {
-                    eprintln!("      {:?} {:?}:{:?}", fr.function, fr.file, fr.line);
-                }
-            }
-        }
-        eprintln!("  evidence {:?}", f.evidence);
+            None => fail(&format!("{e:#}")),
+        },
     }
-    eprintln!("{o:?} {:?} {:?}", s.unseen(), s.python_coverage());
+}
+
+fn fail(line: &str) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "fdwatch: {line}");
+    ExitCode::from(FAILED)
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode> {
+    match cli.command {
+        Command::Run(run) => self::run(run),
+        Command::Audit(audit) => self::audit(audit),
+        Command::Explain(explain) => {
+            let style = Style::for_stream(fdwatch::render::Color::Auto, &std::io::stdout());
+            let text = match explain.name {
+                Some(name) => fdwatch::render::page::page(&name, style).map_err(anyhow::Error::msg)?,
+                None => fdwatch::render::page::index(),
+            };
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// What both ways of starting a target check before it starts.
+fn prepare(common: &Common) -> Result<()> {
+    start_log(common)?;
+    if let Some(path) = &common.output {
+        report::check_writable(path).map_err(anyhow::Error::msg)?;
+    }
+    Ok(())
+}
+
+fn start_log(common: &Common) -> Result<()> {
+    use tracing_subscriber::EnvFilter;
+    let named = std::env::var("FDWATCH_LOG").ok();
+    let directives = named.as_deref().unwrap_or(match common.verbose {
+        0 => "warn",
+        1 => "fdwatch=info,warn",
+        _ => "fdwatch=debug,warn",
+    });
+    let filter = EnvFilter::try_new(directives).with_context(|| format!("FDWATCH_LOG={directives}"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).without_time();
+    let started = match &common.log_file {
+        Some(path) => {
+            let file = std::fs::File::create(path).with_context(|| path.display().to_string())?;
+            log.with_ansi(false).with_writer(file).try_init()
+        }
+        None => log.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).try_init(),
+    };
+    started.map_err(|e| anyhow::anyhow!("the log: {e}"))
+}
+
+fn color(color: Color) -> fdwatch::render::Color {
+    match color {
+        Color::Auto => fdwatch::render::Color::Auto,
+        Color::Always => fdwatch::render::Color::Always,
+        Color::Never => fdwatch::render::Color::Never,
+    }
+}
+
+fn audit(args: cli::Audit) -> Result<ExitCode> {
+    prepare(&args.common)?;
+    let launched = start(&args.argv, &args.common, false)?;
+    let mut session = Session::new(launched, Policy::default(), args.common.no_seccomp);
+    let outcome = session.run(&mut Quiet)?;
+    write_report(&mut session, &outcome, &args.argv, &args.common)?;
+    let found = |f: &Finding| args.fail_on.includes(f.severity);
+    if session.findings().iter().any(found) {
+        return Ok(ExitCode::from(args.error_exitcode));
+    }
+    Ok(end_as(outcome.status))
+}
+
+fn run(args: cli::Run) -> Result<ExitCode> {
+    let script = script(&args)?;
+    check_script(&script).map_err(anyhow::Error::msg)?;
+    let terminal = match std::io::stdin().is_terminal() {
+        true => Terminal::open().ok(),
+        false => None,
+    };
+    if terminal.is_none() && script.is_empty() {
+        bail!("no terminal to ask at: use `fdwatch audit -- CMD` for a report, or -x FILE or -ex CMD for a script");
+    }
+    prepare(&args.common)?;
+    let style = match &terminal {
+        Some(t) => Style::for_stream(color(args.common.color), t.stream()),
+        None => Style::for_stream(color(args.common.color), &std::io::stderr()),
+    };
+    let policy = Policy {
+        fds: args.fds.iter().copied().map(fdwatch::base::Fd).collect(),
+        paths: args.paths.clone(),
+        implicit: match args.breaks {
+            Breaks::Escaped => Implicit::Escaped,
+            Breaks::Implicit => Implicit::All,
+            Breaks::None => Implicit::Never,
+        },
+        findings: true,
+    };
+    let launched = start(&args.argv, &args.common, terminal.is_some())?;
+    let target = fdwatch::base::Pid(launched.tid.0);
+    let prompt = Prompt::new(script, terminal.is_some(), style);
+    if terminal.is_some() {
+        eprintln!("fdwatch: watching the closes of {}; Ctrl-C opens the prompt", shown(&args.argv));
+    }
+    let mut frontend = Interactive::new(prompt, terminal, target, style).context("the terminal")?;
+    let mut session = Session::new(launched, policy, args.common.no_seccomp);
+    let outcome = session.run(&mut frontend);
+    if outcome.is_err() {
+        frontend.on_end();
+    }
+    let outcome = outcome?;
+    write_report(&mut session, &outcome, &args.argv, &args.common)?;
+    if outcome.ended_by_user {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(end_as(outcome.status))
+}
+
+fn shown(argv: &[std::ffi::OsString]) -> String {
+    argv.first().map(|a| fdwatch::base::text::escape(a.as_encoded_bytes())).unwrap_or_default()
+}
+
+fn start(argv: &[std::ffi::OsString], common: &Common, own_group: bool) -> Result<Launched> {
+    let command = kernel::Command { argv: argv.to_vec(), own_group, seccomp: !common.no_seccomp };
+    Ok(Launched::start(&command, &Caught::new())?)
+}
+
+/// The commands of `-ex` and `-x`, in the order files after commands.
+fn script(args: &cli::Run) -> Result<Vec<ScriptLine>> {
+    let mut lines: Vec<ScriptLine> = args
+        .commands
+        .iter()
+        .enumerate()
+        .map(|(i, text)| ScriptLine { text: text.clone(), from: format!("-ex {}", i + 1) })
+        .collect();
+    for path in &args.scripts {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
+        lines.extend(
+            text.lines()
+                .enumerate()
+                .map(|(i, l)| ScriptLine { text: l.to_string(), from: format!("{name}:{}", i + 1) }),
+        );
+    }
+    Ok(lines)
+}
+
+/// Ends as the target ended.
+fn end_as(status: ExitStatus) -> ExitCode {
+    match status {
+        ExitStatus::Code(code) => ExitCode::from(code as u8),
+        ExitStatus::Signal(signal) => {
+            kernel::die_by(signal);
+            ExitCode::from(128u8.wrapping_add(signal as u8))
+        }
+    }
+}
+
+fn write_report(session: &mut Session, outcome: &Outcome, argv: &[std::ffi::OsString], common: &Common) -> Result<()> {
+    let facts = session.facts(outcome, argv.iter().map(|a| a.as_encoded_bytes().to_vec()).collect());
+    let (world, findings, mut names) = session.parts();
+    let report = Report::new(facts, world, findings, &mut names);
+    let failed = |path: &Path| path.display().to_string();
+    match &common.output {
+        Some(path) => {
+            let format = report::format(&common.format).context("no such format")?;
+            report::write_whole(path, &format.write(&report)).with_context(|| failed(path))?;
+        }
+        None if common.format == "text" => {
+            let style = Style::for_stream(color(common.color), &std::io::stderr());
+            let _ = std::io::stderr().write_all(report::text(&report, style).as_bytes());
+        }
+        None => {
+            let format = report::format(&common.format).context("no such format")?;
+            let _ = std::io::stderr().write_all(&format.write(&report));
+        }
+    }
+    Ok(())
 }

@@ -1,6 +1,5 @@
 //! Who is asked at a break: a person at the prompt, a script, or nobody.
 
-use super::Altered;
 use crate::base::Tid;
 use crate::finding::{Finding, Seen};
 use crate::model::World;
@@ -20,8 +19,6 @@ pub struct View<'a> {
     pub at: &'a Break,
     /// The living tasks: tid, name, state; in ascending order.
     pub tids: &'a [(Tid, String, String)],
-    /// The calls whose results were changed so far.
-    pub altered: &'a [Altered],
 }
 
 /// Someone, or something, to ask.

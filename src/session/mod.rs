@@ -12,30 +12,16 @@ pub use frontend::{Decision, Frontend, Quiet, Then, View};
 pub use interactive::Interactive;
 
 use crate::base::{Pid, Tid};
-use crate::event::{CallInfo, Event, ExitStatus};
+use crate::event::{Event, ExitStatus};
 use crate::finding::{Finding, Rule, Seen, rules};
 use crate::kernel::{Error, Launched, Next, Resume, Stop, Tracer, procfs};
 use crate::model::{Change, Transition, World};
 use crate::policy::{Break, Policy, suppression};
+use crate::report::{Altered, Facts, Mode, Target};
 use crate::syscall::Table;
 use rustc_hash::FxHashMap;
 use sites::Sites;
 use std::time::Instant;
-
-/// A call whose result fdwatch changed.
-#[derive(Clone, Debug)]
-pub struct Altered {
-    /// Nanoseconds since fdwatch started watching.
-    pub at: u64,
-    /// The task.
-    pub tid: Tid,
-    /// The call, with the result that the task was given.
-    pub call: CallInfo,
-    /// The path of the object that was kept.
-    pub path: Vec<u8>,
-    /// What was done: `keep`.
-    pub how: &'static str,
-}
 
 /// How the whole ended.
 #[derive(Debug)]
@@ -46,25 +32,19 @@ pub struct Outcome {
     pub ended_by_user: bool,
 }
 
-/// What was not seen, or not as well as could be.
+/// What was seen, and what limits it.
 #[derive(Clone, Debug, Default)]
-pub struct Unseen {
+struct Limits {
     /// Whether setuid programs ran without privilege (no_new_privs).
-    pub no_new_privs: bool,
+    no_new_privs: bool,
     /// Whether every call stopped instead of those of the table only.
-    pub all_calls: bool,
+    all_calls: bool,
     /// Calls of the x32 table, which is not followed.
-    pub x32_calls: u64,
-    /// Stops that ptrace(2) does not describe.
-    pub unknown_stops: u64,
-    /// Slots that were filled or empty against expectation.
-    pub surprises: u64,
-    /// Ended lives that were forgotten to bound memory.
-    pub forgotten: u64,
-    /// Python stacks that were not taken to keep the target fast.
-    pub python_skipped: u64,
+    x32_calls: u64,
     /// Whether the user left the target to itself before its end.
-    pub detached: bool,
+    detached: bool,
+    /// Processes that were followed.
+    processes: u64,
 }
 
 /// What a task is at.
@@ -90,7 +70,7 @@ pub struct Session {
     findings: Vec<Finding>,
     suppressed: u32,
     altered: Vec<Altered>,
-    unseen: Unseen,
+    limits: Limits,
     breaks: u32,
     /// Breaks that the user does not want to see.
     ignore: u32,
@@ -122,7 +102,7 @@ impl Session {
             findings: Vec::new(),
             suppressed: 0,
             altered: Vec::new(),
-            unseen: Unseen { no_new_privs: launched.no_new_privs, all_calls, ..Unseen::default() },
+            limits: Limits { no_new_privs: launched.no_new_privs, all_calls, processes: 1, ..Limits::default() },
             breaks: 0,
             ignore: 0,
             step: false,
@@ -143,45 +123,53 @@ impl Session {
         &self.findings
     }
 
-    /// How many findings are known to be harmless and were left out.
-    pub fn suppressed(&self) -> u32 {
-        self.suppressed
-    }
-
-    /// The calls whose results were changed.
-    pub fn altered(&self) -> &[Altered] {
-        &self.altered
-    }
-
-    /// What was not seen.
-    pub fn unseen(&self) -> Unseen {
-        Unseen {
-            unknown_stops: self.tracer.unknown_stops(),
-            surprises: self.world.surprises(),
-            forgotten: self.world.forgotten(),
-            python_skipped: self.sites.python_skipped(),
-            ..self.unseen.clone()
+    /// What a report needs to know of the run besides the model.
+    pub fn facts(&self, outcome: &Outcome, command: Vec<Vec<u8>>) -> Facts {
+        let target = match outcome.status {
+            _ if outcome.ended_by_user => Target::Killed,
+            _ if self.limits.detached => Target::Detached,
+            ExitStatus::Code(status) => Target::Exited { status },
+            ExitStatus::Signal(signal) => Target::Signaled { signal },
+        };
+        Facts {
+            command,
+            target,
+            mode: if self.limits.all_calls { Mode::Full } else { Mode::Seccomp },
+            no_new_privs: self.limits.no_new_privs,
+            processes: self.limits.processes,
+            suppressed: u64::from(self.suppressed),
+            altered: self.altered.clone(),
+            notes: self.notes(),
         }
     }
 
-    /// Names for the stacks of this session.
-    pub fn names(&mut self) -> impl crate::render::Names + '_ {
-        names::SessionNames { sites: &mut self.sites }
+    /// What limits what can be told, a sentence each; nothing that is as it should be.
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let mut say = |n: u64, what: &str| {
+            if n > 0 {
+                notes.push(format!("{n} {what}"));
+            }
+        };
+        say(self.limits.x32_calls, "calls of the x32 table were not followed");
+        say(self.tracer.unknown_stops(), "stops were of an unknown kind");
+        say(self.sites.python_skipped(), "Python stacks were not taken, to keep the target fast");
+        let python = self.sites.python_coverage();
+        say(python.failures, "Python stacks could not be read");
+        say(python.by_py_spy, "Python stacks were read by py-spy, without evidence of escaped numbers");
+        say(python.undecided, "closes ran in Python code whose bytecode is not understood");
+        for minor in &python.unsupported {
+            notes.push(format!("Python 3.{minor} is not understood: no Python lines, no evidence of escaped numbers"));
+        }
+        for (why, n) in self.sites.coverage().truncated {
+            notes.push(format!("{n} native stacks are incomplete: {why}"));
+        }
+        notes
     }
 
     /// World and names together, for a report.
     pub fn parts(&mut self) -> (&World, &[Finding], impl crate::render::Names + '_) {
         (&self.world, &self.findings, names::SessionNames { sites: &mut self.sites })
-    }
-
-    /// What the stacks leave out.
-    pub fn stack_coverage(&self) -> crate::stack::StackCoverage {
-        self.sites.coverage()
-    }
-
-    /// What the Python stacks leave out.
-    pub fn python_coverage(&self) -> &crate::stack::lang::python::Coverage {
-        self.sites.python_coverage()
     }
 
     /// Runs the target to the end of its last task.
@@ -263,14 +251,7 @@ impl Session {
         let at = make(&self.world, self.breaks);
         let tids = self.tracer.tids().into_iter().map(named).collect::<Vec<_>>();
         let mut names = names::SessionNames { sites: &mut self.sites };
-        let view = View {
-            world: &self.world,
-            findings: &self.findings,
-            names: &mut names,
-            at: &at,
-            tids: &tids,
-            altered: &self.altered,
-        };
+        let view = View { world: &self.world, findings: &self.findings, names: &mut names, at: &at, tids: &tids };
         let decision = frontend.on_break(view);
         match decision.then {
             Then::Continue { ignore } => self.ignore = ignore,
@@ -282,7 +263,7 @@ impl Session {
             }
             Then::Detach => {
                 self.relay = true;
-                self.unseen.detached = true;
+                self.limits.detached = true;
             }
         }
         Ok(decision)

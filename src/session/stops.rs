@@ -2,12 +2,14 @@
 
 use super::frontend::{Decision, Frontend, Then};
 use super::sites::Where;
-use super::{Altered, Session, TaskState};
-use crate::base::{Arch, Pid, RawCall, ReadMemory, Regs, Tid};
+use super::{Session, TaskState};
+use crate::base::{Arch, LifeId, Pid, RawCall, ReadMemory, Regs, Tid};
 use crate::event::{Call, CallInfo, Effect, Event, EventKind, ExitStatus, Fork, Site};
 use crate::finding::object;
 use crate::kernel::{Entering, Error, Resume, Stop, Stopped, procfs};
 use crate::policy::{Break, Why};
+use crate::render::call::invocation;
+use crate::report::Altered;
 use crate::syscall::{Made, Row, When};
 
 /// Results that the kernel keeps to itself: the call will be made again (ERESTARTSYS … ERESTART_RESTARTBLOCK,
@@ -17,7 +19,7 @@ const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
 impl Session {
     /// Syscall stops: with every call stopping, the kernel says which side it is.
     pub(super) fn on_call(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
-        if !self.unseen.all_calls {
+        if !self.limits.all_calls {
             return self.on_exit(task, frontend);
         }
         match task.call()? {
@@ -37,7 +39,7 @@ impl Session {
 
     fn entering(&mut self, task: Stopped, call: RawCall, frontend: &mut dyn Frontend) -> Result<(), Error> {
         if call.arch == Arch::X32 {
-            self.unseen.x32_calls += 1;
+            self.limits.x32_calls += 1;
         }
         let tid = task.tid();
         let (Some(row), true) = (self.table.row(&call), self.tasks.contains_key(&tid)) else {
@@ -131,9 +133,7 @@ impl Session {
                 )?;
                 if decision.keep {
                     if let Some(result) = skipped_result(row, raw) {
-                        let path =
-                            self.world.life(life).and_then(|l| self.world.file(l.file)).map(|f| f.file.path.clone());
-                        self.alter(task, row, raw, result, path.unwrap_or_default())?;
+                        self.alter(task, row, raw, result, life)?;
                         return Ok(Some(decision));
                     }
                 }
@@ -154,11 +154,21 @@ impl Session {
         row: &'static Row,
         raw: &RawCall,
         result: i64,
-        path: Vec<u8>,
+        life: LifeId,
     ) -> Result<(), Error> {
         task.skip_call(result)?;
-        let call = CallInfo { name: row.name, args: raw.args, ret: Some(result) };
-        self.altered.push(Altered { at: self.now(), tid: task.tid(), call, path, how: "keep" });
+        let info = CallInfo { name: row.name, args: raw.args, ret: None };
+        let tid = task.tid();
+        let life = self.world.life(life);
+        self.altered.push(Altered {
+            at_ns: self.now(),
+            pid: self.pid_of(tid),
+            tid,
+            how: "keep".to_string(),
+            call: invocation(&info, None),
+            fd: life.map(|l| l.fd),
+            object: life.map(|l| l.file),
+        });
         Ok(())
     }
 
@@ -299,6 +309,7 @@ impl Session {
             None => self.sites.new_space(),
         };
         self.tasks.insert(child, TaskState { space, pending: None });
+        self.limits.processes += u64::from(!thread);
         let fork = Fork {
             child,
             child_pid,
