@@ -211,3 +211,76 @@ impl Hinter for Completion {
 impl Highlighter for Completion {}
 impl Validator for Completion {}
 impl Helper for Completion {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rexpect::session::{Options, spawn_with_options};
+    use std::process::Command;
+
+    #[test]
+    fn simple_terminals_are_known() {
+        assert!(is_simple(Some("dumb")) && is_simple(Some("")));
+        assert!(!is_simple(Some("xterm-256color")) && !is_simple(None));
+    }
+
+    /// Not a test by itself: what runs on the terminal of the tests below. Reads four lines as four prompts would, the
+    /// terminal given back in between, and then one as a target would.
+    #[test]
+    #[ignore = "run by the tests of the terminal"]
+    fn on_a_terminal() {
+        let Ok(mut t) = Terminal::open() else { return };
+        let words = Words::default();
+        for _ in 0..4 {
+            t.take().unwrap();
+            let got = t.read("(p) ", &words).unwrap();
+            t.give_back().unwrap();
+            t.write(&format!("<{got:?}>\n"));
+        }
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).unwrap();
+        t.reclaim().unwrap();
+        t.write(&format!("<target {line:?}>\n"));
+    }
+
+    fn spawn(term: &str) -> rexpect::session::PtySession {
+        let mut c = Command::new(std::env::current_exe().unwrap());
+        let name = "prompt::tty::tests::on_a_terminal";
+        c.args([name, "--exact", "--ignored", "--nocapture"]).env("TERM", term).env("XDG_STATE_HOME", "/nonexistent");
+        spawn_with_options(c, Options::new().timeout_ms(Some(20_000))).unwrap()
+    }
+
+    #[test]
+    fn lines_typed_ahead_reach_the_next_prompt() {
+        for term in ["xterm", "dumb"] {
+            let mut p = spawn(term);
+            p.exp_string("(p) ").unwrap();
+            // One write: the editor reads it all with the first line.
+            p.send("bt\ncontinue\nfd 3\n").unwrap();
+            p.flush().unwrap();
+            for line in ["bt", "continue", "fd 3"] {
+                p.exp_string(&format!("<Line(\"{line}\")>")).unwrap();
+            }
+            p.exp_string("(p) ").unwrap();
+            p.send_line("last").unwrap();
+            p.exp_string("<Line(\"last\")>").unwrap();
+            p.send_line("to the target").unwrap();
+            p.exp_string("<target \"to the target\\n\">").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_bracketed_paste_is_one_input_and_ctrl_c_and_ctrl_d_are_told_apart() {
+        let mut p = spawn("xterm");
+        p.exp_string("(p) ").unwrap();
+        p.send("\x1b[200~bt\rcontinue\x1b[201~\r").unwrap();
+        p.flush().unwrap();
+        p.exp_string("<Line(\"bt\\ncontinue\")>").unwrap();
+        p.exp_string("(p) ").unwrap();
+        p.send_control('c').unwrap();
+        p.exp_string("<Interrupted>").unwrap();
+        p.exp_string("(p) ").unwrap();
+        p.send_control('d').unwrap();
+        p.exp_string("<End>").unwrap();
+    }
+}
