@@ -36,10 +36,11 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{ad}' | '\u{61c}')
 }
 
-/// A duration in nanoseconds as people write it: `0.2 ms`, `1.5 s`.
+/// A duration in nanoseconds as people write it: `1.0 µs`, `0.20 ms`, `1.50 s`.
 pub fn duration(ns: u64) -> String {
     let ns = ns as f64;
     match ns {
+        n if n < 1e4 => format!("{:.1} µs", n / 1e3),
         n if n < 1e6 => format!("{:.2} ms", n / 1e6),
         n if n < 1e9 => format!("{:.1} ms", n / 1e6),
         n => format!("{:.2} s", n / 1e9),
@@ -60,6 +61,7 @@ mod tests {
 
     #[test]
     fn durations_read_well() {
+        assert_eq!(duration(1_000), "1.0 µs");
         assert_eq!(duration(200_000), "0.20 ms");
         assert_eq!(duration(12_340_000), "12.3 ms");
         assert_eq!(duration(1_500_000_000), "1.50 s");

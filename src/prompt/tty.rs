@@ -243,9 +243,47 @@ mod tests {
         t.write(&format!("<target {line:?}>\n"));
     }
 
+    /// Not a test by itself either: gives the terminal to a process group of its own, takes it and gives it back.
+    #[test]
+    #[ignore = "run by the tests of the terminal"]
+    fn owner_of_a_terminal() {
+        use std::os::unix::process::CommandExt;
+        let Ok(mut t) = Terminal::open() else { return };
+        let mut child = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+        let group = nix::unistd::Pid::from_raw(child.id() as i32);
+        t.give_to(Pid(group.as_raw())).unwrap();
+        let mut raw = tcgetattr(&t.file).unwrap();
+        raw.local_flags.remove(LocalFlags::ECHO | LocalFlags::ICANON);
+        t.quietly(|t| tcsetattr(&t.file, SetArg::TCSANOW, &raw)).unwrap();
+        assert_eq!(tcgetpgrp(&t.file).unwrap(), group);
+        t.take().unwrap();
+        t.take().unwrap();
+        assert_eq!(tcgetpgrp(&t.file).unwrap(), getpgrp());
+        assert!(tcgetattr(&t.file).unwrap().local_flags.contains(LocalFlags::ECHO | LocalFlags::ICANON));
+        t.give_back().unwrap();
+        assert_eq!(tcgetpgrp(&t.file).unwrap(), group);
+        assert!(!tcgetattr(&t.file).unwrap().local_flags.intersects(LocalFlags::ECHO | LocalFlags::ICANON));
+        t.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        t.give_back().expect("a group that is gone is no error");
+        t.reclaim().unwrap();
+        assert_eq!(tcgetpgrp(&t.file).unwrap(), getpgrp());
+        t.write("<all is well>\n");
+    }
+
+    #[test]
+    fn the_terminal_is_given_taken_and_given_back() {
+        let mut p = spawn_test("prompt::tty::tests::owner_of_a_terminal", "xterm");
+        p.exp_string("<all is well>").unwrap();
+    }
+
     fn spawn(term: &str) -> rexpect::session::PtySession {
+        spawn_test("prompt::tty::tests::on_a_terminal", term)
+    }
+
+    fn spawn_test(name: &str, term: &str) -> rexpect::session::PtySession {
         let mut c = Command::new(std::env::current_exe().unwrap());
-        let name = "prompt::tty::tests::on_a_terminal";
         c.args([name, "--exact", "--ignored", "--nocapture"]).env("TERM", term).env("XDG_STATE_HOME", "/nonexistent");
         spawn_with_options(c, Options::new().timeout_ms(Some(20_000))).unwrap()
     }

@@ -151,7 +151,7 @@ mod tests {
         let text = finding(&acceptance("/tmp/a", Cause::Finalizer), &mut cpython(), Style::plain());
         let expected = "\
 error[stale-fd-to-child]: child 200 of job was given fd 3 as stdout, but 3 had already been closed
-  object  #1 /tmp/a (O_WRONLY|O_CREAT|O_CLOEXEC), lived 0.00 ms
+  object  #1 /tmp/a (O_WRONLY|O_CREAT|O_CLOEXEC), lived 1.0 µs
   opened  [100] job.py:2 in <module>: openat()
           native: _io_FileIO___init__ < __open64
   closed  [100] job.py:2 in <module>, by reference count, no close() call
