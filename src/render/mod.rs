@@ -5,6 +5,8 @@ pub mod banner;
 pub mod call;
 pub mod finding;
 pub mod history;
+#[cfg(test)]
+mod hostile;
 pub mod page;
 pub mod place;
 pub mod record;
