@@ -3,17 +3,21 @@
 use super::culprit::{advice, blame, story};
 use super::{Confidence, Finding, Rule, Seen, Severity, called, object};
 use crate::base::{Fd, LifeId, StackId, Tid};
-use crate::event::{Effect, EventKind};
+use crate::event::{Call, Effect, EventKind};
 use std::collections::{HashMap, HashSet};
 
 /// The rule. Remembers whom it has blamed, so that one mistake is told once.
 ///
 /// A loop over all numbers (libuv and others set FD_CLOEXEC on whatever they inherited) uses what it never owned; it is
 /// known by the number before, used by the same task from the same place.
+///
+/// A shell saves what a redirection is about to replace with F_DUPFD, whether it is open or not. So a refused F_DUPFD
+/// waits for the task's next event: if that fills the same number, it was a redirection.
 #[derive(Default)]
 pub(super) struct UseAfterClose {
     told: HashSet<LifeId>,
     last: HashMap<Tid, (Fd, Option<StackId>)>,
+    saving: HashMap<Tid, Finding>,
 }
 
 impl Rule for UseAfterClose {
@@ -34,21 +38,27 @@ impl Rule for UseAfterClose {
     }
 
     fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding> {
-        if let EventKind::Exit { .. } = seen.event.kind {
-            self.last.remove(&seen.event.tid);
-        }
-        let EventKind::Call(call) = &seen.event.kind else { return Vec::new() };
-        // Between fork and exec it is a broken hand-off: another rule's.
-        if seen.world.window(seen.event.tid).is_some() {
-            return Vec::new();
-        }
-        let Some(task) = seen.world.task(seen.event.tid) else { return Vec::new() };
-        let since = seen.world.process(task.pid).map_or(0, |p| p.since);
+        let tid = seen.event.tid;
         let mut out = Vec::new();
+        if let Some(waiting) = self.saving.remove(&tid)
+            && !fills(&seen.event.kind, waiting.fd)
+        {
+            out.push(waiting);
+        }
+        if let EventKind::Exit { .. } = seen.event.kind {
+            self.last.remove(&tid);
+        }
+        let EventKind::Call(call) = &seen.event.kind else { return out };
+        // Between fork and exec it is a broken hand-off: another rule's.
+        if seen.world.window(tid).is_some() {
+            return out;
+        }
+        let Some(task) = seen.world.task(tid) else { return out };
+        let since = seen.world.process(task.pid).map_or(0, |p| p.since);
         for effect in &call.effects {
             let (Effect::Refused { fd, .. } | Effect::Cloexec { fd, .. }) = effect else { continue };
             let here = (*fd, call.site.stack);
-            let before = self.last.insert(seen.event.tid, here);
+            let before = self.last.insert(tid, here);
             let Effect::Refused { close: false, .. } = effect else { continue };
             if before.is_some_and(|b| b.0.0.abs_diff(fd.0) == 1 && b.1 == here.1) {
                 continue;
@@ -61,12 +71,12 @@ impl Rule for UseAfterClose {
             let mut steps = story(seen.world, &blame);
             steps.push(seen.used(call, None, None));
             let cause = blame.life.end.as_ref().map(|e| e.moment.site.cause).unwrap_or_default();
-            out.push(Finding {
+            let finding = Finding {
                 name: self.name(),
                 severity: self.severity(),
                 confidence: Confidence::Certain,
                 fd: *fd,
-                tid: seen.event.tid,
+                tid,
                 pid: task.pid,
                 title: format!(
                     "process {} ({}) called {} on fd {fd}, which had already been closed",
@@ -78,10 +88,31 @@ impl Rule for UseAfterClose {
                 steps,
                 evidence: blame.evidence,
                 help: advice(cause).to_string(),
-            });
+            };
+            if is_saving(call) {
+                self.saving.insert(tid, finding);
+            } else {
+                out.push(finding);
+            }
         }
         out
     }
+}
+
+fn is_saving(call: &Call) -> bool {
+    let command = call.info.args[1] as i32;
+    call.info.name.starts_with("fcntl") && matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC)
+}
+
+/// Whether an event puts something at `fd`, or empties it for good.
+fn fills(event: &EventKind, fd: Fd) -> bool {
+    let EventKind::Call(call) = event else { return false };
+    call.effects.iter().any(|e| match e {
+        Effect::Open { fd: to, .. } | Effect::Alias { to, .. } | Effect::Refused { fd: to, close: true, .. } => {
+            *to == fd
+        }
+        _ => false,
+    })
 }
 
 #[cfg(test)]
@@ -109,6 +140,24 @@ mod tests {
         s.close(MAIN, 3);
         s.set_cloexec(MAIN, 2);
         assert!(s.refused(MAIN.0, 3, None).is_empty());
+    }
+
+    #[test]
+    fn a_shell_that_saves_what_it_redirects_is_left_alone() {
+        let closed = || {
+            let mut s = Script::new();
+            s.open(MAIN, 5, "/tmp/a");
+            s.close(MAIN, 5);
+            s.open(MAIN, 3, "/tmp/b");
+            assert!(s.refused_dupfd(MAIN, 5).is_empty());
+            s
+        };
+        let mut shell = closed();
+        assert!(shell.dup2(MAIN.0, 3, 5).is_empty());
+        assert!(shell.exit(MAIN.0).is_empty());
+        let mut other = closed();
+        assert_eq!(other.dup2(MAIN.0, 3, 9).len(), 1);
+        assert_eq!(closed().exit(MAIN.0).len(), 1);
     }
 
     #[test]

@@ -77,12 +77,12 @@ impl Session {
             Effect::Close { fd } => Some(*fd),
             _ => None,
         });
-        if let (When::Entry, Some(fd)) = (row.when, ends) {
-            if self.world.open_life(tid, fd).is_none() {
-                // A number that never was open can be no one's mistake; a child tidies up before exec.
-                let dull = self.world.window(tid).is_some() || !self.world.ever_lived(tid, fd);
-                return Ok(dull.then_some(go));
-            }
+        if let (When::Entry, Some(fd)) = (row.when, ends)
+            && self.world.open_life(tid, fd).is_none()
+        {
+            // A number that never was open can be no one's mistake; a child tidies up before exec.
+            let dull = self.world.window(tid).is_some() || !self.world.ever_lived(tid, fd);
+            return Ok(dull.then_some(go));
         }
         let info = CallInfo { name: row.name, args: raw.args, ret: None };
         let mut call = Call { info, effects, site: Site::default() };
@@ -104,10 +104,10 @@ impl Session {
                 first.filter(|_| self.step).map(|l| (l, Why::Stepped))
             });
             if let Some((life, why)) = why {
-                if row.when != When::Entry {
-                    if let (Some(at), EventKind::Call(call)) = (self.locate(task)?, &mut event.kind) {
-                        call.site = self.sites.site(&at, None);
-                    }
+                if row.when != When::Entry
+                    && let (Some(at), EventKind::Call(call)) = (self.locate(task)?, &mut event.kind)
+                {
+                    call.site = self.sites.site(&at, None);
                 }
                 let EventKind::Call(call) = &event.kind else { return Ok(Some(go)) };
                 let call = call.clone();
@@ -131,11 +131,11 @@ impl Session {
                     },
                     frontend,
                 )?;
-                if decision.keep {
-                    if let Some(result) = skipped_result(row, raw) {
-                        self.alter(task, row, raw, result, life)?;
-                        return Ok(Some(decision));
-                    }
+                if decision.keep
+                    && let Some(result) = skipped_result(row, raw)
+                {
+                    self.alter(task, row, raw, result, life)?;
+                    return Ok(Some(decision));
                 }
             }
         }
@@ -361,10 +361,10 @@ impl Session {
         let event = Event { at: self.now(), tid, kind: EventKind::Exit { status } };
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
-        if let Some(state) = self.tasks.remove(&tid) {
-            if !self.tasks.values().any(|t| t.space == state.space) {
-                self.sites.drop_space(state.space, pid);
-            }
+        if let Some(state) = self.tasks.remove(&tid)
+            && !self.tasks.values().any(|t| t.space == state.space)
+        {
+            self.sites.drop_space(state.space, pid);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What every test on a real process needs: fdwatch as a child, a time limit, and nothing left behind.
 #![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -68,7 +69,7 @@ pub fn run(command: &mut Command) -> Done {
         let _ = from.read_to_end(&mut text);
         String::from_utf8_lossy(&text).into_owned()
     };
-    let (done, wait) = mpsc::channel();
+    let (done, wait) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
         let stdout = scope.spawn(|| read(&mut out));
         let stderr = scope.spawn(|| read(&mut err));
