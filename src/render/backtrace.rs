@@ -1,6 +1,6 @@
 //! Stacks as text, native and Python frames in one.
 
-use super::place::{at_line, base, is_libc, is_library, raw_address, short};
+use super::place::{at_line, base, is_libc, is_library, own, raw_address, short};
 use super::style::{Ink, Style};
 use super::{Names, NativeFrame, PythonFrame};
 use crate::base::text::escape;
@@ -79,10 +79,19 @@ pub fn merge(native: &[NativeFrame], python: &[PythonFrame]) -> Vec<Frame> {
 impl Trace {
     /// The number of the frame that a user would look at first: the innermost of their own.
     pub fn own(&self) -> usize {
-        let python = |f: &&Frame| matches!(f, Frame::Python(p) if !is_library(&p.file));
-        let native = |f: &&Frame| matches!(f, Frame::Native(n) if !is_libc(n));
-        let at = |p: &dyn Fn(&&Frame) -> bool| self.frames.iter().position(|f| p(&f));
-        at(&python).or_else(|| at(&native)).unwrap_or(0)
+        let python = |f: &Frame| matches!(f, Frame::Python(p) if !is_library(&p.file));
+        if let Some(n) = self.frames.iter().position(python) {
+            return n;
+        }
+        let native = self.frames.iter().filter_map(|f| match f {
+            Frame::Native(n) => Some(n),
+            Frame::Python(_) => None,
+        });
+        let own = own(native);
+        self.frames
+            .iter()
+            .position(|f| matches!(f, Frame::Native(n) if own.is_some_and(|o| std::ptr::eq(o, n))))
+            .unwrap_or(0)
     }
 
     /// The stack as text, the frame `selected` marked; lines with their ends.

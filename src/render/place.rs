@@ -41,8 +41,7 @@ pub fn place(names: &mut dyn Names, site: &Site) -> Place {
 pub fn of_frames(native: &[NativeFrame], python: &[PythonFrame]) -> Place {
     let chain = chain(native);
     if python.is_empty() {
-        let own = native.iter().find(|f| !is_libc(f) && !is_standard(f) && f.file.is_some());
-        let own = own.or_else(|| native.iter().find(|f| !is_libc(f) && f.function.is_some()));
+        let own = own(native.iter());
         let source = own.and_then(|f| Some((f.file.clone()?, f.line?)));
         return Place { user: own.map(native_place), source, runtime: None, chain };
     }
@@ -54,6 +53,14 @@ pub fn of_frames(native: &[NativeFrame], python: &[PythonFrame]) -> Place {
         runtime: runtime.map(|f| format!("{} {}", file_name(base(&f.file)), escape(f.function.as_bytes()))),
         chain,
     }
+}
+
+/// The innermost frame that is neither the C library's nor a language's own, a known line before a bare name.
+pub(crate) fn own<'f>(native: impl Iterator<Item = &'f NativeFrame> + Clone) -> Option<&'f NativeFrame> {
+    let mut theirs = native.enumerate().filter(|(i, f)| !(is_libc(f) || (*i == 0 && is_wrapper(f)))).map(|(_, f)| f);
+    let named = theirs.clone().find(|f| f.function.is_some());
+    let lined = theirs.clone().find(|f| f.file.is_some());
+    theirs.find(|f| !is_standard(f) && f.file.is_some()).or(lined).or(named)
 }
 
 fn python_place(f: &PythonFrame) -> String {
@@ -110,13 +117,35 @@ pub(crate) fn is_library(file: &str) -> bool {
 
 /// Whether a frame is the C library's, the dynamic linker's or the kernel's.
 pub(crate) fn is_libc(f: &NativeFrame) -> bool {
-    const MODULES: &[&str] =
-        &["libc.so", "libc-", "libc.musl", "ld-linux", "ld-musl", "ld-", "ld.so", "libpthread", "[vdso]", "linux-vdso"];
+    const MODULES: &[&str] = &[
+        "libc.so",
+        "libc-2.",
+        "libc.musl",
+        "ld-linux",
+        "ld-musl",
+        "ld-",
+        "ld.so",
+        "libpthread",
+        "[vdso]",
+        "linux-vdso",
+    ];
     let module = base(&f.module);
     // A static program has its C library inside; its sources lie there.
     let file = f.file.as_deref().unwrap_or_default();
     MODULES.iter().any(|m| module.starts_with(m)) || file.contains("sysdeps/") || file.contains("/csu/libc-start")
 }
+
+/// Whether a frame is the wrapper of a system call in a static program without debug information, by its name.
+fn is_wrapper(f: &NativeFrame) -> bool {
+    let Some(name) = &f.function else { return false };
+    let stem = name.trim_start_matches('_').trim_start_matches("libc_");
+    let stem = stem.trim_end_matches("_nocancel").trim_end_matches("64");
+    f.file.is_none() && crate::syscall::by_name(stem).is_some()
+}
+
+/// How names of functions begin in the libraries of Rust, C++ and Go.
+const STANDARD: &[&str] =
+    &["std::", "core::", "alloc::", "<std::", "<core::", "<alloc::", "syscall.", "runtime.", "internal/", "os.("];
 
 /// Whether a frame is a language's own library, as far as names tell.
 fn is_standard(f: &NativeFrame) -> bool {
@@ -125,8 +154,9 @@ fn is_standard(f: &NativeFrame) -> bool {
     file.starts_with("/rustc/")
         || file.contains("/rustlib/src/")
         || file.contains("/go/src/")
+        || file.contains("/go-1.")
         || file.contains("/include/c++/")
-        || ["std::", "core::", "alloc::", "<std::", "<core::", "<alloc::"].iter().any(|p| function.starts_with(p))
+        || STANDARD.iter().any(|p| function.starts_with(p))
 }
 
 /// The most telling functions, outermost first; unresolved frames tell nothing.
@@ -289,6 +319,20 @@ mod tests {
         assert_eq!(p.chain_text().as_deref(), Some("main < log_close < __close"));
         n[1].file = None;
         assert_eq!(of_frames(&n, &[]).user.as_deref(), Some("log_close in job"));
+    }
+
+    #[test]
+    fn a_static_or_standard_library_is_nobodys_own() {
+        let n = native(&[("__close_nocancel", "/bin/job"), ("log_close", "/bin/job"), ("main", "/bin/job")]);
+        assert_eq!(of_frames(&n, &[]).user.as_deref(), Some("log_close in job"));
+        let mut n =
+            native(&[("close", "/lib/libc.so.6"), ("<std::fs::File as Drop>::drop", "/bin/r"), ("r::main", "/bin/r")]);
+        n[1].file = Some("/rustc/abc/library/std/src/fs.rs".into());
+        n[2].file = Some("src/main.rs".into());
+        n[2].line = Some(5);
+        assert_eq!(of_frames(&n, &[]).user.as_deref(), Some("src/main.rs:5 in r::main"));
+        let n = native(&[("", "/lib/libc.so.6"), ("", "/bin/stripped")]);
+        assert_eq!(of_frames(&n, &[]), Place::default());
     }
 
     #[test]

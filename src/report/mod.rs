@@ -114,6 +114,8 @@ pub struct Coverage {
     pub forgotten_lives: u64,
     /// How often a descriptor turned out to be open or closed against expectation.
     pub surprises: u64,
+    /// How many native stacks of these findings are incomplete.
+    pub incomplete_stacks: u64,
     /// Whatever else limits what this report can tell, a sentence each.
     pub notes: Vec<String>,
 }
@@ -162,6 +164,8 @@ impl Report {
     /// The report of a run.
     pub fn new(facts: Facts, world: &World, findings: &[Finding], names: &mut dyn Names) -> Report {
         let count = |s| findings.iter().filter(|f| f.severity == s).count() as u64;
+        let records: Vec<_> = findings.iter().map(|f| FindingRecord::of(f, names)).collect();
+        let cut = records.iter().flat_map(|f| &f.steps).filter(|s| s.incomplete.is_some()).count();
         Report {
             schema: SCHEMA.to_string(),
             version: env!("CARGO_PKG_VERSION").to_string(),
@@ -173,7 +177,7 @@ impl Report {
                 notes: count(Severity::Note),
                 suppressed: facts.suppressed,
             },
-            findings: findings.iter().map(|f| FindingRecord::of(f, names)).collect(),
+            findings: records,
             altered: facts.altered,
             coverage: Coverage {
                 mode: facts.mode,
@@ -181,6 +185,7 @@ impl Report {
                 processes: facts.processes,
                 forgotten_lives: world.forgotten(),
                 surprises: world.surprises(),
+                incomplete_stacks: cut as u64,
                 notes: facts.notes.iter().map(|n| escape(n.as_bytes())).collect(),
             },
         }

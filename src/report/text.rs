@@ -58,6 +58,9 @@ pub fn text(report: &Report, style: Style) -> String {
         let times = many(v.surprises, "time", "times");
         say(&format!("{times} a descriptor was open or closed against expectation: something was not seen"));
     }
+    if v.incomplete_stacks > 0 {
+        say(&format!("{} incomplete", many(v.incomplete_stacks, "stack is", "stacks are")));
+    }
     v.notes.iter().for_each(|n| say(n));
     out
 }
