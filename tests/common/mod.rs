@@ -98,8 +98,17 @@ fn kill_group(group: i32) {
     let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
 }
 
+/// Whether a process of this group is alive. One that has ended and that nobody has waited for yet (an orphan's first
+/// process, until init does) is not.
 fn exists(group: i32) -> bool {
-    nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), None).is_ok()
+    let stats = std::fs::read_dir("/proc").into_iter().flatten().filter_map(|e| {
+        let stat = std::fs::read_to_string(e.ok()?.path().join("stat")).ok()?;
+        // pid (comm) state ppid pgrp …; comm may hold anything (proc_pid_stat(5)).
+        let rest = stat.rsplit_once(") ")?.1;
+        let mut fields = rest.split(' ');
+        Some((fields.next()?.to_string(), fields.nth(1)?.parse::<i32>().ok()?))
+    });
+    stats.into_iter().any(|(state, pgrp)| pgrp == group && !matches!(state.as_str(), "Z" | "X"))
 }
 
 /// `fdwatch audit [options] -- command`.
