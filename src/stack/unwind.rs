@@ -167,10 +167,22 @@ fn frame_pointer(m: &Machine, sp: u64, regs: &mut Registers, mem: &mut Memory<'_
     let cfa = Plain::frame_pointer(m).step(m, &mut next, mem).map_err(|_| Why::NoUnwindInfo)?;
     let ra = next.get(m.ra).unwrap_or(0);
     let outer = next.get(m.fp).unwrap_or(0);
-    let sane = (ra == 0 || space.is_code(ra - 1)) && (outer == 0 || outer > fp);
+    // The frame pointer of a caller that keeps none may hold anything; then the return address must prove itself.
+    let sane = ra == 0 || (space.is_code(ra - 1) && (outer > fp || after_call(ra, mem)));
     sane.then_some(()).ok_or(Why::NoUnwindInfo)?;
     *regs = next;
     Ok(cfa)
+}
+
+/// Whether the instruction before `ra` can be a call: `call rel32`, or `call r/m` (opcode FF /2) of 2 to 7 bytes.
+#[cold]
+fn after_call(ra: u64, mem: &Memory<'_>) -> bool {
+    let mut code = [0; 7];
+    if mem.mem.read(ra.wrapping_sub(7), &mut code) != code.len() {
+        return false;
+    }
+    let indirect = |&[op, modrm]: &[u8; 2]| op == 0xff && modrm >> 3 & 7 == 2;
+    code.get(2) == Some(&0xe8) || code.array_windows::<2>().any(indirect)
 }
 
 /// `mov $15, %rax; syscall`: rt_sigreturn, as C libraries without unwind information for it (musl, Go) write it.

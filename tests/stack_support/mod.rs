@@ -1,0 +1,199 @@
+//! A tracer of its own for the tests of the stack layer: small, and independent of fdwatch's.
+#![allow(dead_code, unreachable_pub)] // each test binary uses a part
+
+use fdwatch::base::{AddressSpace, ReadMemory, Regs, StackId};
+use fdwatch::stack::Stacks;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{IoSliceMut, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// A stopped process, by its own `/proc` files.
+pub struct Space(pub Pid);
+
+impl ReadMemory for Space {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
+        let remote = [nix::sys::uio::RemoteIoVec { base: addr as usize, len: buf.len() }];
+        nix::sys::uio::process_vm_readv(self.0, &mut [IoSliceMut::new(buf)], &remote).unwrap_or(0)
+    }
+}
+
+impl AddressSpace for Space {
+    fn maps(&self) -> std::io::Result<Vec<u8>> {
+        std::fs::read(format!("/proc/{}/maps", self.0))
+    }
+
+    fn open_mapped(&self, start: u64, end: u64, path: &[u8], _: (u32, u32), _: u64) -> std::io::Result<File> {
+        File::open(format!("/proc/{}/map_files/{start:x}-{end:x}", self.0))
+            .or_else(|_| File::open(OsStr::from_bytes(path)))
+    }
+}
+
+/// A traced program, killed when dropped or after 60 seconds.
+pub struct Tracee {
+    pub pid: Pid,
+    /// The task that is stopped now.
+    pub tid: Pid,
+    child: Child,
+    _watchdog: mpsc::Sender<()>,
+}
+
+/// A stop at the entry of a system call.
+pub struct Entry {
+    pub regs: Regs,
+    pub nr: u64,
+    pub args: [u64; 3],
+}
+
+impl Tracee {
+    /// Starts `program` and stops it after its exec. A shell waits for us to attach before it execs.
+    pub fn start(program: &Path, args: &[&str]) -> Tracee {
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg("read go; exec \"$@\"").arg("sh").arg(program).args(args);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("start a shell");
+        let pid = Pid::from_raw(child.id() as i32);
+        let (watchdog, dropped) = mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            if dropped.recv_timeout(Duration::from_secs(60)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let _ = nix::sys::signal::kill(pid, Signal::SIGKILL);
+            }
+        });
+        let options = Options::PTRACE_O_EXITKILL
+            | Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_TRACEEXEC
+            | Options::PTRACE_O_TRACECLONE
+            | Options::PTRACE_O_TRACEFORK
+            | Options::PTRACE_O_TRACEVFORK;
+        ptrace::seize(pid, options).expect("trace the shell");
+        child.stdin.as_mut().expect("a pipe").write_all(b"\n").expect("let the shell go");
+        let mut tracee = Tracee { pid, tid: pid, child, _watchdog: watchdog };
+        loop {
+            match tracee.wait() {
+                Some(WaitStatus::PtraceEvent(_, _, 4)) => return tracee,
+                Some(status) => tracee.resume(status),
+                None => panic!("the program did not start"),
+            }
+        }
+    }
+
+    fn wait(&mut self) -> Option<WaitStatus> {
+        let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+        let status = waitpid(Pid::from_raw(-1), Some(flags)).ok()?;
+        self.tid = status.pid()?;
+        Some(status)
+    }
+
+    fn resume(&self, status: WaitStatus) {
+        let signal = match status {
+            WaitStatus::Stopped(_, s) => Some(s),
+            WaitStatus::Exited(..) | WaitStatus::Signaled(..) => return,
+            _ => None,
+        };
+        let _ = ptrace::syscall(self.tid, signal);
+    }
+
+    /// Runs to the next entry of a system call for which `wanted` holds; `None` at the end of the program.
+    pub fn run_to(&mut self, wanted: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        let _ = ptrace::syscall(self.tid, None);
+        loop {
+            let status = self.wait()?;
+            if let WaitStatus::PtraceSyscall(tid) = status
+                && let Some(entry) = entry(tid)
+                && wanted(&entry)
+            {
+                return Some(entry);
+            }
+            self.resume(status);
+        }
+    }
+
+    pub fn space(&self) -> Space {
+        Space(self.tid)
+    }
+}
+
+impl Drop for Tracee {
+    fn drop(&mut self) {
+        let _ = nix::sys::signal::kill(self.pid, Signal::SIGKILL);
+        // Each traced thread wants to be waited for, before its leader can be.
+        while self.wait().is_some() {}
+    }
+}
+
+/// At the entry of a call the kernel has put -ENOSYS into rax.
+fn entry(tid: Pid) -> Option<Entry> {
+    let r = ptrace::getregs(tid).ok()?;
+    if r.rax as i64 != -38 {
+        return None;
+    }
+    let regs = regs(&r);
+    let args = if regs.is_32bit() { [r.rbx, r.rcx, r.rdx] } else { [r.rdi, r.rsi, r.rdx] };
+    Some(Entry { nr: r.orig_rax, args, regs })
+}
+
+fn regs(r: &nix::libc::user_regs_struct) -> Regs {
+    Regs {
+        rax: r.rax,
+        rbx: r.rbx,
+        rcx: r.rcx,
+        rdx: r.rdx,
+        rsi: r.rsi,
+        rdi: r.rdi,
+        rbp: r.rbp,
+        rsp: r.rsp,
+        r8: r.r8,
+        r9: r.r9,
+        r10: r.r10,
+        r11: r.r11,
+        r12: r.r12,
+        r13: r.r13,
+        r14: r.r14,
+        r15: r.r15,
+        rip: r.rip,
+        orig_rax: r.orig_rax,
+        cs: r.cs,
+        fs_base: r.fs_base,
+    }
+}
+
+/// The functions on a stack; those of the C library only as module and offset, because its debug information is large.
+pub fn names(stacks: &mut Stacks, id: StackId) -> Vec<String> {
+    let mut out = Vec::new();
+    for frame in stacks.frames(id).to_vec() {
+        let module = frame.module.and_then(|m| stacks.module(m)).map(|m| m.name()).unwrap_or_default();
+        if module.starts_with("libc.") {
+            out.push(format!("{module}+{:#x}", frame.offset));
+        } else {
+            out.extend(stacks.explain_frame(frame).iter().map(|n| n.function.clone().unwrap_or_else(|| n.to_string())));
+        }
+    }
+    out
+}
+
+/// Whether `entry` is `close(fd)`.
+pub fn is_close(entry: &Entry, fd: i32) -> bool {
+    let nr = if entry.regs.is_32bit() { 6 } else { 3 };
+    entry.nr == nr && entry.args[0] as u32 == fd as u32
+}
+
+/// Compiles `tests/targets/stack/NAME.c`; `None`, with the reason printed, where that cannot be done.
+pub fn compile(name: &str, label: &str, flags: &[&str], dir: &Path) -> Option<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/targets/stack").join(name).with_extension("c");
+    let out = dir.join(format!("{name}-{label}"));
+    match Command::new("cc").args(flags).arg("-pthread").arg("-o").arg(&out).arg(source).output() {
+        Err(e) => println!("skipped: no cc: {e}"),
+        Ok(o) if !o.status.success() => {
+            println!("skipped: cc {flags:?} failed: {}", String::from_utf8_lossy(&o.stderr));
+        }
+        Ok(_) => return Some(out),
+    }
+    None
+}

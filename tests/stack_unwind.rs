@@ -1,0 +1,180 @@
+//! Stacks of real programs, compared with the calls that their source makes.
+
+mod stack_support;
+
+use fdwatch::stack::{Cause, SpaceId, StackEnd, Stacks};
+use stack_support::{Tracee, compile, is_close, names};
+use std::path::Path;
+
+const CLOSED: i32 = -77;
+
+/// Compiles `odd.c`, runs it to its `close(-77)`, and returns the functions on the stack and whether it is whole.
+fn functions(flags: &[&str], label: &str, how: &str) -> Option<(Vec<String>, StackEnd)> {
+    let dir = tempfile::tempdir().unwrap();
+    let program = compile("odd", label, flags, dir.path())?;
+    Some(functions_of(&program, how))
+}
+
+fn functions_of(program: &Path, how: &str) -> (Vec<String>, StackEnd) {
+    let mut tracee = Tracee::start(program, &[how]);
+    let entry = tracee.run_to(|e| is_close(e, CLOSED)).expect("the program closes -77");
+    let mut stacks = Stacks::new();
+    let id = stacks.capture(SpaceId(0), &entry.regs, &tracee.space());
+    (names(&mut stacks, id), stacks.end(id))
+}
+
+/// `wanted` is a sub-sequence of `names`; each of its elements may lie under functions of the C library.
+#[track_caller]
+fn assert_calls(names: &[String], wanted: &[&str]) {
+    let mut rest = names.iter();
+    for w in wanted {
+        assert!(rest.any(|n| n == w), "no {w} where expected in {names:#?}");
+    }
+}
+
+/// What of `names` is in the program: everything but the C library's own.
+fn ours(names: &[String]) -> Vec<&str> {
+    const OURS: [&str; 13] = [
+        "target_close",
+        "outer_step",
+        "compare",
+        "handler",
+        "by_qsort",
+        "by_signal",
+        "by_fault",
+        "by_alloca",
+        "by_realign",
+        "thread",
+        "by_thread",
+        "main",
+        "_start",
+    ];
+    names.iter().map(String::as_str).filter(|n| OURS.contains(n)).collect()
+}
+
+const FLAGS: [(&str, &[&str]); 7] = [
+    ("O0", &["-O0", "-g"]),
+    ("O2", &["-O2", "-fomit-frame-pointer", "-g", "-fno-optimize-sibling-calls"]),
+    ("stripped", &["-O2", "-rdynamic", "-s", "-fno-optimize-sibling-calls"]),
+    ("debugframe", &["-O1", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-g"]),
+    ("gz", &["-O1", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-g", "-gz=zlib"]),
+    ("nopie", &["-O1", "-no-pie", "-g"]),
+    ("static", &["-O1", "-static", "-g"]),
+];
+
+/// Runs `how` under every kind of build and compares the program's own functions.
+fn under_all_builds(how: &str, wanted: &[&str]) {
+    for (label, flags) in FLAGS {
+        let Some((names, end)) = functions(flags, label, how) else { continue };
+        assert_eq!(ours(&names), wanted, "{label}: {names:#?}");
+        assert_eq!(end, StackEnd::Complete, "{label}: {names:#?}");
+    }
+}
+
+#[test]
+fn plain_calls() {
+    under_all_builds("plain", &["target_close", "outer_step", "main", "_start"]);
+}
+
+#[test]
+fn a_callback_through_the_c_library() {
+    under_all_builds("qsort", &["target_close", "compare", "by_qsort", "main", "_start"]);
+}
+
+#[test]
+fn a_signal_handler() {
+    under_all_builds("signal", &["target_close", "outer_step", "handler", "by_signal", "main", "_start"]);
+}
+
+#[test]
+fn a_signal_handler_on_a_stack_of_its_own() {
+    under_all_builds("sigaltstack", &["target_close", "outer_step", "handler", "by_signal", "main", "_start"]);
+}
+
+#[test]
+fn a_handler_of_a_fault_in_the_middle_of_a_function() {
+    under_all_builds("fault", &["target_close", "outer_step", "handler", "by_fault", "main", "_start"]);
+}
+
+#[test]
+fn alloca_and_realigned_stacks() {
+    under_all_builds("alloca", &["target_close", "outer_step", "by_alloca", "main", "_start"]);
+    under_all_builds("realign", &["target_close", "outer_step", "by_realign", "main", "_start"]);
+}
+
+#[test]
+fn a_thread_ends_where_the_thread_began() {
+    under_all_builds("thread", &["target_close", "outer_step", "thread"]);
+}
+
+#[test]
+fn frame_pointers_serve_where_there_is_nothing_else() {
+    let flags = ["-O0", "-fno-omit-frame-pointer", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables"];
+    let Some((names, end)) = functions(&flags, "fp", "plain") else { return };
+    assert_calls(&names, &["target_close", "outer_step", "main", "_start"]);
+    assert_eq!(end, StackEnd::Complete);
+}
+
+#[test]
+fn thirty_two_bit_programs() {
+    let dir = tempfile::tempdir().unwrap();
+    for (label, flags) in [("O0", "-O0"), ("O2", "-O2")] {
+        let flags = [flags, "-m32", "-static", "-nostdlib", "-fno-pie", "-no-pie", "-fno-stack-protector", "-g"];
+        let Some(program) = compile("small", label, &flags, dir.path()) else { return };
+        let (names, _) = functions_of(&program, "");
+        assert_calls(&names, &["target_close", "outer_step", "deep", "deep", "deep", "_start"]);
+    }
+}
+
+#[test]
+fn lines_and_inlined_calls() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(program) = compile("odd", "lines", &["-O1", "-g", "-gz=zlib"], dir.path()) else { return };
+    let mut tracee = Tracee::start(&program, &["plain"]);
+    let entry = tracee.run_to(|e| is_close(e, CLOSED)).unwrap();
+    // What happens to the file after it was mapped must not matter.
+    std::fs::remove_file(&program).unwrap();
+    let mut stacks = Stacks::new();
+    let id = stacks.capture(SpaceId(0), &entry.regs, &tracee.space());
+    drop(tracee);
+    let source = include_str!("targets/stack/odd.c");
+    let line = 1 + source.lines().position(|l| l.contains("void target_close")).unwrap() as u32;
+    let named = stacks.explain(id);
+    let target = named.iter().find(|n| n.function.as_deref() == Some("target_close")).unwrap();
+    assert_eq!(target.line, Some(line), "{target}");
+    assert!(target.file.as_deref().is_some_and(|f| f.ends_with("odd.c")), "{target}");
+    assert!(!target.inlined);
+}
+
+#[test]
+fn streams_are_told_from_plain_closes() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(program) = compile("odd", "cause", &["-O1"], dir.path()) else { return };
+    let mut stacks = Stacks::new();
+    for (how, cause) in [("fclose", Cause::Stream), ("plain", Cause::Explicit)] {
+        let mut tracee = Tracee::start(&program, &[how]);
+        let space = SpaceId(how.len() as u32);
+        let mut seen = Vec::new();
+        while let Some(entry) = tracee.run_to(|e| e.nr == 3) {
+            let id = stacks.capture(space, &entry.regs, &tracee.space());
+            seen.push(stacks.cause(id).cause);
+        }
+        assert_eq!(seen.last(), Some(&cause), "{seen:?}");
+    }
+}
+
+#[test]
+fn equal_stacks_of_two_processes_are_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(program) = compile("odd", "share", &["-O1", "-pie", "-fPIE"], dir.path()) else { return };
+    let mut stacks = Stacks::new();
+    let ids: Vec<_> = (0..2)
+        .map(|n| {
+            let mut tracee = Tracee::start(&program, &["qsort"]);
+            let entry = tracee.run_to(|e| is_close(e, CLOSED)).unwrap();
+            stacks.capture(SpaceId(n), &entry.regs, &tracee.space())
+        })
+        .collect();
+    assert_eq!(ids[0], ids[1]);
+    assert_eq!(stacks.coverage().stacks, 1);
+}
