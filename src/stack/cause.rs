@@ -3,6 +3,7 @@
 use super::debugfile;
 use super::elf::{self, RawSymbol};
 use super::module::{Module, Modules};
+use super::pytypes;
 use super::runtimes::ROWS;
 use super::types::{Frame, ModuleId, StackEnd};
 use crate::base::StackId;
@@ -166,7 +167,11 @@ impl Causes {
 fn scan(module: &Module, names: &FxHashMap<&'static [u8], &'static Row>) -> Box<[Range]> {
     let mut out = Vec::new();
     let stripped = std::cell::Cell::new(true);
+    let python = std::cell::Cell::new(false);
     let mut each = |s: RawSymbol<'_>| {
+        if s.name.starts_with(b"PyInit_") || s.name == b"_PyEval_EvalFrameDefault" {
+            python.set(true);
+        }
         if s.binding == 0 {
             stripped.set(false);
         }
@@ -184,6 +189,11 @@ fn scan(module: &Module, names: &FxHashMap<&'static [u8], &'static Row>) -> Box<
             && let Some((debug, _)) = module.build_id().and_then(debugfile::by_build_id)
         {
             elf::symbols(&ReadCache::new(&debug), &mut each);
+        }
+        if python.get() {
+            for (addr, row) in pytypes::functions(&file, module.segments(), elf::relocations(&file)) {
+                out.extend(module.cfi().function(addr).map(|(start, end)| Range { start, end, row }));
+            }
         }
     }
     out.sort_by_key(|r| r.start);

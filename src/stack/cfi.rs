@@ -97,6 +97,19 @@ impl Cfi {
         found
     }
 
+    /// The function that `addr` lies in by `.eh_frame`: its first address and one past its last.
+    pub(crate) fn function(&self, addr: u64) -> Option<(u64, u64)> {
+        let s = self.eh_frame.as_ref()?;
+        let mut section = gimli::EhFrame::new(&s.bytes, LittleEndian);
+        section.set_address_size(self.word);
+        let entry = match self.in_header(addr) {
+            Some(entry) => entry,
+            None => in_index(self.eh_index.get_or_init(|| index(&section, &self.bases)), addr),
+        };
+        let fde = section.fde_from_offset(&self.bases, entry?.into(), gimli::EhFrame::cie_from_offset).ok()?;
+        fde.contains(addr).then(|| (fde.initial_address(), fde.end_address()))
+    }
+
     /// Looks `addr` up in the sorted table of `.eh_frame_hdr` (Linux Standard Base Core 5.0, §10.6.2).
     ///
     /// `None` when there is no table of the kind that all linkers write; `Some(None)` when it has nothing for `addr`.

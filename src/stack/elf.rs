@@ -251,6 +251,32 @@ fn symbols_of<'d, E: FileHeader<Endian = LittleEndian>, R: ReadRef<'d>>(
     count
 }
 
+/// Addresses of words that the loader relocates by the load address alone, and what they hold relative to it.
+pub(crate) type Relocations = Vec<(u64, u64)>;
+
+/// The `R_X86_64_RELATIVE` entries of all `SHT_RELA` sections; none for ELF32. (`SHT_RELR` needs no table: the words
+/// hold their values already.)
+pub(crate) fn relocations(file: &File) -> Relocations {
+    const RELATIVE: u64 = 8;
+    let (le, cache) = (LittleEndian, ReadCache::new(file));
+    let Ok(header) = FileHeader64::<LittleEndian>::parse(&cache) else { return Vec::new() };
+    if header.e_ident.class != elf::ELFCLASS64 {
+        return Vec::new();
+    }
+    let sections = Sections::of(header, &cache).unwrap_or_default();
+    let mut out = Vec::new();
+    for s in sections.headers.iter().filter(|s| s.sh_type(le) == elf::SHT_RELA) {
+        let Some((offset, size)) = s.file_range(le).filter(|&(_, size)| size <= MAX_UNWIND) else { continue };
+        let Ok(bytes) = (&cache).read_bytes_at(offset, size) else { continue };
+        let (rows, _) = bytes.as_chunks::<24>();
+        let word = |b: &[u8]| b.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
+        let field = |row: &[u8; 24], i: usize| row.get(i * 8..).map_or(0, word);
+        let relative = rows.iter().filter(|row| field(row, 1) & 0xffff_ffff == RELATIVE);
+        out.extend(relative.map(|row| (field(row, 0), field(row, 2))));
+    }
+    out
+}
+
 /// A section of the file, decompressed; `None` when there is none, or it is damaged or larger than `max` bytes.
 pub(crate) fn section(file: &File, name: &str, max: u64) -> Option<Section> {
     use object::{Object, ObjectSection};

@@ -85,6 +85,10 @@ impl Module {
         &self.cfi
     }
 
+    pub(crate) fn segments(&self) -> &[super::elf::Segment] {
+        &self.image.segments
+    }
+
     pub(crate) fn memory(&self) -> Option<&[u8]> {
         self.memory.as_deref()
     }

@@ -19,7 +19,8 @@ pub(crate) static ROWS: &[Row] = &[
     exact("CPython", "PyEval_EvalCode", Role::Code),
     // A reference count has dropped to zero. Exported.
     exact("CPython", "PyObject_CallFinalizerFromDealloc", Role::Count),
-    // Called by either of the two above and below. The first is exported.
+    exact("CPython", "subtype_dealloc", Role::Count),
+    // Called by what is above and below. The first is exported.
     exact("CPython", "PyObject_CallFinalizer", Role::Finalizer),
     exact("CPython", "iobase_finalize", Role::Finalizer),
     exact("CPython", "ScandirIterator_finalize", Role::Finalizer),
