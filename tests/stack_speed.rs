@@ -2,7 +2,7 @@
 
 mod stack_support;
 
-use fdwatch::stack::{SpaceId, Stacks};
+use fdwatch::stack::{Frame, FrameKind, SpaceId, Stacks};
 use stack_support::{Tracee, compile, is_close};
 use std::time::Instant;
 
@@ -41,4 +41,43 @@ fn captures() {
             stacks.end(id)
         );
     }
+}
+
+/// Resident memory of this process in MiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with("VmRSS")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+/// The interpreter that `PYTHON` names: the cause of a close and the names of 1,000 addresses, at first sight.
+#[test]
+#[ignore = "measures, proves nothing"]
+fn python() {
+    let python = std::env::var("PYTHON").unwrap_or("python3".into());
+    let script = "import os\nf = open('/dev/null')\nos.close(-77) if os.getpid() else 0";
+    let mut tracee = Tracee::start(std::path::Path::new(&python), &["-S", "-E", "-c", script]);
+    let entry = tracee.run_to(|e| is_close(e, -77)).unwrap();
+    let (mut stacks, space) = (Stacks::new(), tracee.space());
+    println!("resident at start {} MiB", resident());
+    let begin = Instant::now();
+    let id = stacks.capture(SpaceId(0), &entry.regs, &space);
+    println!("capture {:?}, resident {} MiB", begin.elapsed(), resident());
+    let begin = Instant::now();
+    let verdict = stacks.cause(id);
+    println!("cause {:?}, resident {} MiB: {verdict:?}", begin.elapsed(), resident());
+    let begin = Instant::now();
+    let named = stacks.explain(id);
+    println!("explain {} frames {:?}, resident {} MiB", named.len(), begin.elapsed(), resident());
+    let frames = stacks.frames(id).to_vec();
+    let eval = frames.get(verdict.frame.unwrap_or(3)).copied().unwrap();
+    let mut stacks = Stacks::new();
+    stacks.capture(SpaceId(0), &entry.regs, &space);
+    let begin = Instant::now();
+    let mut with_line = 0;
+    for n in 0..1000 {
+        let frame = Frame { module: eval.module, offset: 0x70000 + n * 1993, kind: FrameKind::Exact };
+        with_line += usize::from(stacks.explain_frame(frame).iter().any(|n| n.line.is_some()));
+    }
+    println!("1000 addresses {:?}, {with_line} with lines, resident {} MiB", begin.elapsed(), resident());
 }

@@ -10,8 +10,10 @@ use addr2line::Loader;
 use object::ReadCache;
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -124,7 +126,7 @@ fn lines(loader: &Loader, addr: u64, base: &Named) -> Vec<Named> {
 /// Opens the debug information of a module, in its own file or a separate one.
 fn open(module: &Module) -> Option<Loader> {
     let own = module.file()?;
-    let own_path = PathBuf::from(std::ffi::OsString::from(String::from_utf8_lossy(module.path()).as_ref()));
+    let own_path = PathBuf::from(OsStr::from_bytes(module.path()));
     let (file, path) = if debugfile::has_dwarf(&own) {
         (own, own_path)
     } else {

@@ -78,12 +78,13 @@ impl Data {
 pub(crate) fn functions(file: &File, segments: &[Segment], relocations: Relocations) -> Vec<(u64, &'static Row)> {
     let mut data = Data { segments: Vec::new(), code: Vec::new(), relocated: relocations.into_iter().collect() };
     let mut budget = MAX_SEARCHED;
+    let separate = segments.iter().filter(|s| !s.executable).count() >= 2;
     for s in segments {
         if s.executable {
             data.code.push((s.vaddr, s.vaddr.saturating_add(s.size)));
         }
-        // Without separate code the strings lie in the executable segment.
-        if s.size > budget {
+        // Linkers have long kept code apart; before that the strings lay in the executable segment.
+        if s.size > budget || (s.executable && separate) {
             continue;
         }
         budget -= s.size;
@@ -114,7 +115,9 @@ fn inspect(data: &Data, at: u64, value: u64, out: &mut Vec<(u64, &'static Row)>)
     if value < 8 {
         return;
     }
-    let Some(text) = data.bytes(value) else { return };
+    let Some(text) = data.bytes(value).filter(|text| text.first().is_some_and(|b| b"_cmps".contains(b))) else {
+        return;
+    };
     let is = |name: &[u8]| text.strip_prefix(name).is_some_and(|rest| rest.first() == Some(&0));
     if is(b"collect") {
         // PyMethodDef: ml_name, ml_meth

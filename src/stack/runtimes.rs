@@ -20,6 +20,9 @@ pub(crate) static ROWS: &[Row] = &[
     // A reference count has dropped to zero. Exported.
     exact("CPython", "PyObject_CallFinalizerFromDealloc", Role::Count),
     exact("CPython", "subtype_dealloc", Role::Count),
+    // Python 2.
+    exact("CPython", "PyEval_EvalFrameEx", Role::Code),
+    exact("CPython", "file_dealloc", Role::Count),
     // Called by what is above and below. The first is exported.
     exact("CPython", "PyObject_CallFinalizer", Role::Finalizer),
     exact("CPython", "iobase_finalize", Role::Finalizer),

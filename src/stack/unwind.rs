@@ -181,8 +181,8 @@ fn after_call(ra: u64, mem: &Memory<'_>) -> bool {
     if mem.mem.read(ra.wrapping_sub(7), &mut code) != code.len() {
         return false;
     }
-    let indirect = |&[op, modrm]: &[u8; 2]| op == 0xff && modrm >> 3 & 7 == 2;
-    code.get(2) == Some(&0xe8) || code.array_windows::<2>().any(indirect)
+    let indirect = |pair: &[u8]| matches!(pair, [0xff, modrm] if modrm >> 3 & 7 == 2);
+    code.get(2) == Some(&0xe8) || code.windows(2).any(indirect)
 }
 
 /// `mov $15, %rax; syscall`: rt_sigreturn, as C libraries without unwind information for it (musl, Go) write it.
