@@ -1,4 +1,5 @@
 //! Whatever the process and its files hold, capturing and explaining cost detail only: no panic, no hang.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test may fail loudly
 
 use fdwatch::base::{AddressSpace, ReadMemory, Regs};
 use fdwatch::stack::{SpaceId, StackEnd, Stacks};

@@ -1,11 +1,12 @@
 //! Why CPython closes: told from the native stack alone, in every interpreter on this machine.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test may fail loudly
 
 mod stack_support;
 
 use fdwatch::stack::{Cause, SpaceId, StackEnd, Stacks, Verdict};
 use stack_support::{Tracee, is_close, names};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The system's interpreter (usually stripped) and the one that `python3` means (often built by hand).
@@ -27,7 +28,7 @@ fn interpreters() -> BTreeSet<PathBuf> {
 }
 
 /// Runs `script` and classifies the first close after its `os.close(-77)`.
-fn verdict(python: &PathBuf, script: &str) -> (Verdict, StackEnd, Vec<String>) {
+fn verdict(python: &Path, script: &str) -> (Verdict, StackEnd, Vec<String>) {
     let prelude = "import os, gc, sys\ndef mark():\n  try: os.close(-77)\n  except OSError: pass\n";
     let mut tracee = Tracee::start(python, &["-S", "-E", "-c", &format!("{prelude}{script}")]);
     tracee.run_to(|e| is_close(e, -77)).expect("the script reaches its mark");

@@ -1,4 +1,5 @@
 //! How long a capture takes: `cargo test --release --test stack_speed -- --ignored --nocapture`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test may fail loudly
 
 mod stack_support;
 
