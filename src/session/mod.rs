@@ -261,6 +261,8 @@ impl Session {
                 self.ended_by_user = true;
                 self.tracer.kill_all();
             }
+            // With a seccomp filter the kernel needs somebody to answer for the calls that the filter marks, to the end;
+            // see Tracer::detach_all.
             Then::Detach => {
                 self.relay = true;
                 self.limits.detached = true;

@@ -267,6 +267,9 @@ impl Session {
 
     /// Lets a task go on as was decided.
     fn carry_out(&mut self, task: Stopped, decision: Decision) -> Result<(), Error> {
+        if decision.then == Then::Detach && self.limits.all_calls {
+            return self.tracer.detach_all(Some(task));
+        }
         let how = match decision.then {
             Then::Signal(Some(sig)) => Resume::Deliver(sig),
             Then::Signal(None) => self.withheld.take().map_or(Resume::Go, Resume::Deliver),

@@ -54,6 +54,8 @@ pub(crate) struct Image {
     /// Link addresses of `.text` and `.got`, which unwind information may count from.
     pub(crate) text: u64,
     pub(crate) got: u64,
+    /// Where the kernel or the loader enters it; 0 for none.
+    pub(crate) entry: u64,
 }
 
 impl Image {
@@ -89,7 +91,7 @@ fn image<'d, R: ReadRef<'d>>(data: R) -> Result<Image, ElfError> {
 fn image_of<'d, E: FileHeader<Endian = LittleEndian>, R: ReadRef<'d>>(data: R, word: u8) -> Result<Image, ElfError> {
     let le = LittleEndian;
     let header = E::parse(data)?;
-    let mut out = Image { word, ..Image::default() };
+    let mut out = Image { word, entry: header.e_entry(le).into(), ..Image::default() };
     let mut hdr_at = None;
     for p in header.program_headers(le, data)? {
         match p.p_type(le) {

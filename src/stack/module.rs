@@ -89,6 +89,13 @@ impl Module {
         &self.image.segments
     }
 
+    /// Whether an address lies in the first instructions of the file, where the kernel or the loader enters it.
+    pub(crate) fn is_entry(&self, addr: u64) -> bool {
+        /// Longer than every `_start`: glibc's loader has 0x42 bytes, with `_dl_start_user`.
+        const START: u64 = 0x60;
+        self.image.entry != 0 && addr.checked_sub(self.image.entry).is_some_and(|into| into < START)
+    }
+
     pub(crate) fn memory(&self) -> Option<&[u8]> {
         self.memory.as_deref()
     }

@@ -152,7 +152,12 @@ impl Unwinder {
     fn new_rule(&mut self, id: ModuleId, addr: u64, m: &Machine, modules: &Modules) -> Rule {
         let Some(module) = modules.get(id) else { return Rule::Missing(Why::NoUnwindInfo) };
         let mut debug_frame = || super::debugfile::debug_frame(module);
-        let rule = module.cfi().rule(addr, m, &mut self.ctx, &mut self.full, &mut debug_frame);
+        let mut rule = module.cfi().rule(addr, m, &mut self.ctx, &mut self.full, &mut debug_frame);
+        // Nobody calls the entry point: where it has no unwind information to say so (glibc's loader), it is the
+        // outermost frame all the same.
+        if matches!(rule, Rule::Missing(Why::NoUnwindInfo)) && module.is_entry(addr) {
+            rule = Rule::Outermost;
+        }
         self.rules.insert((id, addr), rule);
         rule
     }

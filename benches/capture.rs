@@ -1,14 +1,13 @@
-//! How long a capture takes: `cargo test --release --test stack_speed -- --ignored --nocapture`.
+//! How long a capture, a cause and a name take, on stopped processes: `cargo bench --bench capture`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test may fail loudly
 
+#[path = "../tests/stack_support/mod.rs"]
 mod stack_support;
 
 use fdwatch::stack::{Frame, FrameKind, SpaceId, Stacks};
 use stack_support::{Tracee, compile, is_close};
 use std::time::Instant;
 
-#[test]
-#[ignore = "measures, proves nothing"]
 fn captures() {
     let dir = tempfile::tempdir().unwrap();
     let Some(program) = compile("deep", "O2", &["-O2", "-fno-optimize-sibling-calls"], dir.path()) else { return };
@@ -52,8 +51,6 @@ fn resident() -> u64 {
 }
 
 /// The interpreter that `PYTHON` names: the cause of a close and the names of 1,000 addresses, at first sight.
-#[test]
-#[ignore = "measures, proves nothing"]
 fn python() {
     let python = std::env::var("PYTHON").unwrap_or("python3".into());
     let script = "import os\nf = open('/dev/null')\nos.close(-77) if os.getpid() else 0";
@@ -81,4 +78,12 @@ fn python() {
         with_line += usize::from(stacks.explain_frame(frame).iter().any(|n| n.line.is_some()));
     }
     println!("1000 addresses {:?}, {with_line} with lines, resident {} MiB", begin.elapsed(), resident());
+}
+
+fn main() {
+    // `cargo test --all-targets` starts benchmarks, too, and wants them to be quick.
+    if std::env::args().any(|a| a == "--bench") {
+        captures();
+        python();
+    }
 }
