@@ -1,5 +1,7 @@
 //! `fdwatch audit` on real programs: who is blamed, who is left alone, and with which status it ends.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test may fail loudly
+
 mod common;
 
 use common::{Done, alone, audit, has, pythons, script, skip, target};
