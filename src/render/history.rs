@@ -28,16 +28,29 @@ struct Entry {
     end_of: Option<LifeId>,
 }
 
-/// The lives of number `fd` as the task knows them.
-pub fn of_number(world: &World, tid: Tid, fd: Fd, findings: &[Finding], names: &mut dyn Names, style: Style) -> String {
+/// The lives of number `fd` as task `tid` knows them: the last `last`, or all that are remembered.
+pub fn of_number(
+    world: &World,
+    (tid, fd): (Tid, Fd),
+    last: Option<usize>,
+    findings: &[Finding],
+    names: &mut dyn Names,
+    style: Style,
+) -> String {
     let Some(task) = world.task(tid) else { return format!("task {tid} is gone\n") };
-    // A copy over fork tells nothing that the life it copies does not.
-    let lives: Vec<&Life> = world.lineage(task.table, fd).collect();
+    let mut lives: Vec<&Life> = world.lineage(task.table, fd).collect();
     if lives.is_empty() {
         return format!("fd {fd} was never open here\n");
     }
-    let entries = entries(world, &lives, true);
-    text(entries, findings, names, style)
+    let before = lives.len().saturating_sub(last.unwrap_or(usize::MAX));
+    lives.truncate(lives.len() - before);
+    let mut out = String::new();
+    if before > 0 {
+        let noun = if before == 1 { "life" } else { "lives" };
+        out += &style.paint(Ink::Dim, &format!("  … {before} earlier {noun} (hist {fd} all shows them)"));
+        out.push('\n');
+    }
+    out + &text(entries(world, &lives, true), findings, names, style)
 }
 
 /// Everything that happened to object `id`, across dup, fork and exec.
@@ -91,7 +104,9 @@ fn beginning(world: &World, life: &Life, show_object: bool) -> Entry {
         notes.push(format!("also held as {}", life.fd));
     }
     if show_object {
-        notes = vec![opened.map(call::open_file).unwrap_or_else(|| life.file.to_string())];
+        // The call shows the path already.
+        let with_path = opened.filter(|_| !what.contains('"'));
+        notes = vec![with_path.map(call::open_file).unwrap_or_else(|| life.file.to_string())];
     } else if let (Origin::Opened, Some(f)) = (life.origin, opened) {
         // The call names no path, or hides which end this is.
         if !what.contains('"') {
@@ -172,13 +187,15 @@ fn text(entries: Vec<Entry>, findings: &[Finding], names: &mut dyn Names, style:
     for e in entries {
         let seconds = format!("+{:.6}", e.at as f64 / 1e9);
         let mut line = format!("  {seconds} {:<who_width$} {}", e.who, e.what);
+        let notes = e.notes.join(", ");
         if let Some(p) = place(names, &e.site).user {
             let pad = PLACE_AT.saturating_sub(columns(&line)).max(2);
-            line += &" ".repeat(pad);
+            let beside = columns(&line) + pad + columns(&p) + 2 + columns(&notes) <= style.width;
+            line += &if beside { " ".repeat(pad) } else { "\n      at ".to_string() };
             line += &style.paint(Ink::Place, &p);
         }
-        if !e.notes.is_empty() {
-            line += &format!("  {}", e.notes.join(", "));
+        if !notes.is_empty() {
+            line += &format!("  {notes}");
         }
         let blamed = |f: &&Finding| {
             e.end_of.is_some() && f.step(crate::finding::Role::Closed).is_some_and(|s| s.moment.at == e.at)
@@ -213,7 +230,8 @@ mod tests {
         s.exit(100);
         let text = of_object(&s.world, FileId(1), &[], &mut cpython(), Style::plain());
         let expected = "  \
-  +0.000002 [100]     openat(AT_FDCWD, \"/tmp/a\", O_WRONLY|O_CREAT|O_CLOEXEC) = 3  job.py:2 in <module>
+  +0.000002 [100]     openat(AT_FDCWD, \"/tmp/a\", O_WRONLY|O_CREAT|O_CLOEXEC) = 3
+      at job.py:2 in <module>
   +0.000003 [100]     dup2(3, 7) = 7 (no CLOEXEC)  also held as 7
   +0.000004 [100>200] fork copy: 3, 7
   +0.000005 [200]     close-on-exec dropped 3; 7 survives execve
@@ -231,16 +249,21 @@ mod tests {
         s.fork(MAIN, 200);
         s.close(200, 3);
         let found = s.refused(200, 3, Some(1));
-        let text = of_number(&s.world, Tid(200), Fd(3), &found, &mut cpython(), Style::plain());
+        let text = of_number(&s.world, (Tid(200), Fd(3)), None, &found, &mut cpython(), Style::plain());
         let expected = "  \
-  +0.000002 [100]     openat(AT_FDCWD, \"/tmp/a\", O_WRONLY|O_CREAT|O_CLOEXEC) = 3  #1 /tmp/a
+  +0.000002 [100]     openat(AT_FDCWD, \"/tmp/a\", O_WRONLY|O_CREAT|O_CLOEXEC) = 3  #1
   +0.000003 [100]     close(3) = 0  by reference count, no close() call  <- stale-fd-to-child
   +0.000004 [100]     pipe2(0x7ffc00001000, O_CLOEXEC) = 0  #2 pipe:[9] (read end)
   +0.000005 [100>200] fork copy: 3
   +0.000006 [200]     close(3) = 0
 ";
         assert_eq!(text, expected);
-        assert_eq!(of_number(&s.world, MAIN, Fd(9), &[], &mut cpython(), Style::plain()), "fd 9 was never open here\n");
+        let last = of_number(&s.world, (Tid(200), Fd(3)), Some(1), &found, &mut cpython(), Style::plain());
+        assert!(last.starts_with("  … 2 earlier lives (hist 3 all shows them)\n"), "{last}");
+        assert_eq!(
+            of_number(&s.world, (MAIN, Fd(9)), None, &[], &mut cpython(), Style::plain()),
+            "fd 9 was never open here\n"
+        );
         assert_eq!(
             of_object(&s.world, FileId(99), &[], &mut cpython(), Style::plain()),
             "no object #99 is remembered\n"

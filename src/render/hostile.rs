@@ -56,7 +56,7 @@ fn all(text: &str, path: &[u8], eval: bool) -> String {
     out += &table::procs(&s.world, Pid(100), style);
     out += &table::threads(&s.world, &tids, MAIN, style);
     out += &table::findings(&found, &mut n, style);
-    out += &history::of_number(&s.world, MAIN, Fd(3), &found, &mut n, style);
+    out += &history::of_number(&s.world, (MAIN, Fd(3)), None, &found, &mut n, style);
     out += &history::of_object(&s.world, FileId(1), &found, &mut n, style);
     let (_, mut at) = banner::tests::implicit_break();
     at.object.iter_mut().for_each(|o| o.file = NewFile::from_link(path.as_bytes().to_vec(), 1));

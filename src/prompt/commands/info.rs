@@ -110,18 +110,29 @@ fn whose(args: &[&str]) -> Result<Whose, String> {
     }
 }
 
+/// How many lives of a number are shown without `all`.
+const SHOWN_LIVES: usize = 6;
+
+/// The arguments before `all`, and whether it was there.
+fn without_all<'a, 'b>(args: &'a [&'b str]) -> (&'a [&'b str], bool) {
+    match args.split_last() {
+        Some((&"all", rest)) => (rest, true),
+        _ => (args, false),
+    }
+}
+
 impl Command for History {
     fn names(&self) -> &'static [&'static str] {
         &["hist", "history"]
     }
     fn usage(&self) -> &'static str {
-        "hist [N|#ID]"
+        "hist [N|#ID] [all]"
     }
     fn summary(&self) -> &'static str {
         "what became of descriptor N, or of an object"
     }
     fn help(&self) -> &'static str {
-        "With a number: all its lives in this table and in those it was copied from.\n\
+        "With a number: its last lives in this table and in those it was copied from; with `all`, every one.\n\
          With an object (#17): everything that happened to it, across dup, fork and exec.\n\
          Without either: the number that this break is about."
     }
@@ -129,9 +140,11 @@ impl Command for History {
         offer.fds.iter().chain(&offer.objects).cloned().collect()
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
-        whose(args).map(drop)
+        whose(without_all(args).0).map(drop)
     }
     fn run(&self, args: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
+        let (args, all) = without_all(args);
+        let last = (!all).then_some(SHOWN_LIVES);
         let s = &mut *at.scene;
         let about = s.at.fd.or(s.at.finding.as_ref().map(|f| f.fd));
         let whose = match (whose(args)?, about) {
@@ -141,7 +154,7 @@ impl Command for History {
         };
         let text = match whose {
             Whose::Object(id) => history::of_object(s.world, id, s.findings, s.names, s.style),
-            Whose::Number(fd) => history::of_number(s.world, s.at.tid, fd, s.findings, s.names, s.style),
+            Whose::Number(fd) => history::of_number(s.world, (s.at.tid, fd), last, s.findings, s.names, s.style),
             Whose::Break => String::new(),
         };
         at.show(&text);
