@@ -1,0 +1,128 @@
+//! What makes `fdwatch run` break, and what does not: by scripts, without a terminal.
+#![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test may fail loudly
+
+mod common;
+
+use common::{Done, alone, has, pythons, script, skip, target};
+use std::path::PathBuf;
+use std::process::Command;
+
+fn run(options: &[&str], command: &[&str]) -> Done {
+    common::run(Command::new(common::fdwatch()).arg("run").args(options).arg("--").args(command))
+}
+
+fn text(path: PathBuf) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// With `kill` at the first break, a program that breaks does not get to its end.
+fn goes_through(name: &str, command: &[&str]) {
+    let native = alone(command);
+    let done = run(&["-ex", "kill"], command);
+    assert!(!done.stderr.contains("break 1"), "{name}: {}", done.stderr);
+    assert_eq!((done.stdout.as_str(), done.code()), (native.stdout.as_str(), native.code()), "{name}: {}", done.stderr);
+}
+
+#[test]
+fn innocent_programs_do_not_break() {
+    for python in pythons().into_iter().map(text) {
+        goes_through("json.load", &[&python, &script("python/innocent_json_load.py")]);
+        goes_through("imports", &[&python, "-c", "import asyncio, subprocess, email, http.client, json; print(1)"]);
+        for letter in ["a", "b", "c", "d", "e"] {
+            goes_through(letter, &[&python, &script("python/repaired.py"), letter]);
+        }
+    }
+    if has("bash") {
+        goes_through("bash", &["bash", "-c", "for i in 1 2 3; do echo $i | cat; done; x=$(ls /); cat < /dev/null"]);
+    } else {
+        skip("innocent programs", "no bash");
+    }
+    match target("close_loop") {
+        Some(path) => goes_through("close loops", &[&text(path)]),
+        None => skip("close loops", "no C compiler"),
+    }
+}
+
+#[test]
+fn keep_saves_the_output_of_each_broken_permutation() {
+    let pythons = pythons();
+    if pythons.is_empty() {
+        return skip("keep", "no CPython of version 3.8 or later");
+    }
+    for python in pythons.into_iter().map(text) {
+        for name in ["p1_temporary", "p2_temporary_unbuffered", "p3_temporary_gc_disabled"] {
+            let path = script(&format!("python/permutations/{name}.py"));
+            let native = alone(&[&python, &path]);
+            let done = run(&["-ex", "keep", "-ex", "continue"], &[&python, &path]);
+            assert!(native.stdout.contains("0 bytes"), "{name} is broken: {}", native.stdout);
+            assert!(done.stdout.contains("3 bytes"), "{name}: {done:#?}");
+            assert!(done.stderr.contains("results altered by 1 injection"), "{}", done.stderr);
+            assert_eq!(done.errors(), 0, "nothing is wrong any more: {}", done.stderr);
+            assert_eq!(done.code(), 0);
+        }
+    }
+}
+
+#[test]
+fn keep_makes_each_symptom_go_away() {
+    let Some(python) = pythons().into_iter().next().map(text) else { return skip("keep", "no CPython") };
+    for (name, mended) in [
+        ("symptom_a_bare_call", "the file holds 3 bytes"),
+        ("symptom_b_input", "status 0"),
+        ("symptom_c_error_pipe", "the file holds 3 bytes"),
+        ("symptom_d_other_file", "the file holds 3 bytes"),
+        ("symptom_e_posix_spawn", "the file holds 3 bytes"),
+    ] {
+        let path = script(&format!("python/{name}.py"));
+        let done = run(&["-ex", "keep", "-ex", "continue"], &[&python, &path]);
+        assert!(done.stdout.contains(mended), "{name}: {done:#?}");
+        assert_eq!((done.errors(), done.code()), (0, 0), "{name}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn a_break_says_why_and_shows_the_programs_own_line() {
+    let Some(python) = pythons().into_iter().next().map(text) else { return skip("why", "no CPython") };
+    let path = script("python/symptom_a_bare_call.py");
+    let done = run(&["-ex", "bt", "-ex", "continue", "-ex", "explain", "-ex", "continue"], &[&python, &path]);
+    for part in
+        ["about to close fd 3", "no code called close()", "fileno() of a temporary", "symptom_a_bare_call.py:23"]
+    {
+        assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
+    }
+    assert!(done.stderr.contains("break 2"), "the broken hand-off breaks by itself: {}", done.stderr);
+    assert!(done.stderr.contains("between") && done.stderr.contains("execve"), "{}", done.stderr);
+}
+
+#[test]
+fn numbers_and_paths_break_when_asked() {
+    let shell = "exec 7</dev/null; exec 7<&-; echo end";
+    let by_number = run(&["--fd", "7", "-ex", "fd 7", "-ex", "continue"], &["sh", "-c", shell]);
+    assert!(by_number.stderr.contains("asked: --fd 7"), "{}", by_number.stderr);
+    assert_eq!(by_number.stdout, "end\n");
+    let by_path = run(&["--path", "/dev/nul?", "-ex", "continue"], &["sh", "-c", shell]);
+    assert!(by_path.stderr.contains("asked: --path"), "{}", by_path.stderr);
+    let no = run(&["--path", "/nowhere/*", "--fd", "99", "-ex", "kill"], &["sh", "-c", shell]);
+    assert!(!no.stderr.contains("break 1"), "{}", no.stderr);
+    // A dup2 over an open number ends it, too; it is shown before it happens, and can be kept from happening.
+    let over = "exec 8</dev/null; exec 8</etc/passwd; read x <&8; echo \"[$x]\"";
+    let native = alone(&["bash", "-c", over]);
+    if native.code() == 0 {
+        let kept = run(&["--fd", "8", "-ex", "keep", "-ex", "continue"], &["bash", "-c", over]);
+        assert!(kept.stderr.contains("dup2"), "{}", kept.stderr);
+        assert_ne!(kept.stdout, native.stdout, "8 is still /dev/null: {}", kept.stderr);
+    }
+}
+
+#[test]
+fn break_implicit_shows_what_the_default_only_remembers() {
+    let Some(python) = pythons().into_iter().next().map(text) else { return skip("implicit", "no CPython") };
+    let program = "open('/dev/null').read(); print('end')";
+    let all = run(&["--break", "implicit", "-ex", "continue"], &[&python, "-S", "-c", program]);
+    assert!(all.stderr.contains("break 1") && all.stderr.contains("/dev/null"), "{}", all.stderr);
+    assert_eq!(all.stdout, "end\n");
+    let lost = script("python/symptom_a_bare_call.py");
+    let none = run(&["--break", "none", "-ex", "kill"], &[&python, &lost]);
+    assert!(!none.stderr.contains("about to close"), "{}", none.stderr);
+    assert!(none.stderr.contains("stale-fd-to-child"), "the broken hand-off breaks all the same: {}", none.stderr);
+}
