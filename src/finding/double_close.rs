@@ -1,7 +1,7 @@
 //! `double-close`: a close of a number already closed.
 
 use super::culprit::{blame, story};
-use super::{Confidence, Finding, Rule, Seen, Severity, called, object};
+use super::{About, Confidence, Finding, Rule, Seen, Severity, called, object};
 use crate::base::{Fd, FileId, StackId, Tid};
 use crate::event::{Effect, EventKind};
 use std::collections::{HashMap, HashSet};
@@ -18,21 +18,16 @@ pub(super) struct DoubleClose {
     told: HashSet<FileId>,
 }
 
+static ABOUT: About = About {
+    name: "double-close",
+    severity: Severity::Error,
+    summary: "a close of a number already closed",
+    page: include_str!("pages/double-close.md"),
+};
+
 impl Rule for DoubleClose {
-    fn name(&self) -> &'static str {
-        "double-close"
-    }
-
-    fn severity(&self) -> Severity {
-        Severity::Error
-    }
-
-    fn summary(&self) -> &'static str {
-        "a close of a number already closed"
-    }
-
-    fn page(&self) -> &'static str {
-        include_str!("pages/double-close.md")
+    fn about(&self) -> &'static About {
+        &ABOUT
     }
 
     fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding> {
@@ -90,8 +85,8 @@ impl DoubleClose {
         let mut steps = story(seen.world, &blame);
         steps.push(seen.used(call, None, Some("closed again".to_string())));
         Some(Finding {
-            name: self.name(),
-            severity: self.severity(),
+            name: ABOUT.name,
+            severity: ABOUT.severity,
             confidence: Confidence::Certain,
             fd,
             tid: seen.event.tid,

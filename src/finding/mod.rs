@@ -169,16 +169,23 @@ impl Seen<'_> {
     }
 }
 
+/// What there is to say of a kind of finding before one was found.
+#[derive(Debug)]
+pub struct About {
+    /// Its name: the id everywhere.
+    pub name: &'static str,
+    /// Its severity when the confidence is at least likely.
+    pub severity: Severity,
+    /// One line for lists.
+    pub summary: &'static str,
+    /// The page for `fdwatch explain`.
+    pub page: &'static str,
+}
+
 /// A kind of finding.
 pub trait Rule {
-    /// Its name: the id everywhere.
-    fn name(&self) -> &'static str;
-    /// Its severity when the confidence is at least likely.
-    fn severity(&self) -> Severity;
-    /// One line for lists.
-    fn summary(&self) -> &'static str;
-    /// The page for `fdwatch explain`.
-    fn page(&self) -> &'static str;
+    /// What there is to say of it.
+    fn about(&self) -> &'static About;
     /// What is wrong now.
     fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding>;
 }

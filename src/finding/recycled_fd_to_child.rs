@@ -1,7 +1,7 @@
 //! `recycled-fd-to-child`: the number was live again, for another object; the child got the wrong file.
 
 use super::culprit::{advice, blame, story};
-use super::{Confidence, Finding, Rule, Seen, Severity, called, object, root, standard_name};
+use super::{About, Confidence, Finding, Rule, Seen, Severity, called, object, root, standard_name};
 use crate::base::{Fd, LifeId};
 use crate::event::{Direction, Effect, EventKind, Held};
 use crate::model::Life;
@@ -13,21 +13,16 @@ pub(super) struct RecycledFdToChild {
     told: HashSet<LifeId>,
 }
 
+static ABOUT: About = About {
+    name: "recycled-fd-to-child",
+    severity: Severity::Error,
+    summary: "the number was live again, for another object: the child got the wrong file",
+    page: include_str!("pages/recycled-fd-to-child.md"),
+};
+
 impl Rule for RecycledFdToChild {
-    fn name(&self) -> &'static str {
-        "recycled-fd-to-child"
-    }
-
-    fn severity(&self) -> Severity {
-        Severity::Error
-    }
-
-    fn summary(&self) -> &'static str {
-        "the number was live again, for another object: the child got the wrong file"
-    }
-
-    fn page(&self) -> &'static str {
-        include_str!("pages/recycled-fd-to-child.md")
+    fn about(&self) -> &'static About {
+        &ABOUT
     }
 
     fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding> {
@@ -57,8 +52,8 @@ impl Rule for RecycledFdToChild {
             let mut evidence = blame.evidence;
             evidence.extend(proof);
             out.push(Finding {
-                name: self.name(),
-                severity: self.severity(),
+                name: ABOUT.name,
+                severity: ABOUT.severity,
                 confidence: Confidence::Certain,
                 fd: *from,
                 tid: seen.event.tid,

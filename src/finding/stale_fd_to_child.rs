@@ -1,7 +1,7 @@
 //! `stale-fd-to-child`: a child was to be given a number whose intended life was over.
 
 use super::culprit::{DECISIVE, advice, blame, story};
-use super::{Confidence, Finding, Rule, Seen, Severity, called, object, standard_name};
+use super::{About, Confidence, Finding, Rule, Seen, Severity, called, object, standard_name};
 use crate::base::LifeId;
 use crate::event::{Cause, Effect, EventKind};
 use std::collections::HashSet;
@@ -12,21 +12,16 @@ pub(super) struct StaleFdToChild {
     told: HashSet<LifeId>,
 }
 
+static ABOUT: About = About {
+    name: "stale-fd-to-child",
+    severity: Severity::Error,
+    summary: "a child was to be given a number whose intended life was over",
+    page: include_str!("pages/stale-fd-to-child.md"),
+};
+
 impl Rule for StaleFdToChild {
-    fn name(&self) -> &'static str {
-        "stale-fd-to-child"
-    }
-
-    fn severity(&self) -> Severity {
-        Severity::Error
-    }
-
-    fn summary(&self) -> &'static str {
-        "a child was to be given a number whose intended life was over"
-    }
-
-    fn page(&self) -> &'static str {
-        include_str!("pages/stale-fd-to-child.md")
+    fn about(&self) -> &'static About {
+        &ABOUT
     }
 
     fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding> {
@@ -58,8 +53,8 @@ impl Rule for StaleFdToChild {
             steps.push(seen.used(call, None, Some(format!("between {how} and execve"))));
             let cause = end.moment.site.cause;
             out.push(Finding {
-                name: self.name(),
-                severity: self.severity(),
+                name: ABOUT.name,
+                severity: ABOUT.severity,
                 confidence: confidence(blame.weight, cause),
                 fd: *fd,
                 tid: seen.event.tid,

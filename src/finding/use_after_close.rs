@@ -1,7 +1,7 @@
 //! `use-after-close`: a call on a number whose life was over.
 
 use super::culprit::{advice, blame, story};
-use super::{Confidence, Finding, Rule, Seen, Severity, called, object};
+use super::{About, Confidence, Finding, Rule, Seen, Severity, called, object};
 use crate::base::{Fd, LifeId, StackId, Tid};
 use crate::event::{Call, Effect, EventKind};
 use std::collections::{HashMap, HashSet};
@@ -20,21 +20,16 @@ pub(super) struct UseAfterClose {
     saving: HashMap<Tid, Finding>,
 }
 
+static ABOUT: About = About {
+    name: "use-after-close",
+    severity: Severity::Error,
+    summary: "a call on a number whose life was over",
+    page: include_str!("pages/use-after-close.md"),
+};
+
 impl Rule for UseAfterClose {
-    fn name(&self) -> &'static str {
-        "use-after-close"
-    }
-
-    fn severity(&self) -> Severity {
-        Severity::Error
-    }
-
-    fn summary(&self) -> &'static str {
-        "a call on a number whose life was over"
-    }
-
-    fn page(&self) -> &'static str {
-        include_str!("pages/use-after-close.md")
+    fn about(&self) -> &'static About {
+        &ABOUT
     }
 
     fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding> {
@@ -72,8 +67,8 @@ impl Rule for UseAfterClose {
             steps.push(seen.used(call, None, None));
             let cause = blame.life.end.as_ref().map(|e| e.moment.site.cause).unwrap_or_default();
             let finding = Finding {
-                name: self.name(),
-                severity: self.severity(),
+                name: ABOUT.name,
+                severity: ABOUT.severity,
                 confidence: Confidence::Certain,
                 fd: *fd,
                 tid,

@@ -4,11 +4,14 @@
 //! [`World::commit`] is the only thing that changes it. So a break can be shown before a close happens, by asking for
 //! the consequences of a call that is only about to be made.
 
+mod commit;
+mod decide;
 mod life;
 mod world;
 
 #[cfg(test)]
 mod tests;
 
+pub use decide::{Change, Transition};
 pub use life::{End, Ended, Life, Moment, OpenFile, Origin, What};
-pub use world::{Change, FdTable, Process, Task, Transition, Window, World};
+pub use world::{FdTable, Process, Task, Window, World};

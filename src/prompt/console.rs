@@ -38,7 +38,7 @@ impl Words {
         let mut named = Offer {
             fds: open.iter().map(|(fd, _)| fd.to_string()).collect(),
             objects: open.iter().filter_map(|(_, l)| scene.world.life(*l)).map(|l| l.file.to_string()).collect(),
-            findings: rules().iter().map(|r| r.name().to_string()).collect(),
+            findings: rules().iter().map(|r| r.about().name.to_string()).collect(),
         };
         named.objects.sort();
         named.objects.dedup();

@@ -8,24 +8,27 @@ use crate::finding::rules;
 /// The page of the finding `name`, lines with their ends; else one line that names the nearest.
 pub fn page(name: &str, style: Style) -> Result<String, String> {
     let rules = rules();
-    if let Some(rule) = rules.iter().find(|r| r.name() == name) {
+    if let Some(rule) = rules.iter().find(|r| r.about().name == name) {
         let heading = |line: &str| match line.starts_with(' ') || line.is_empty() {
             true => line.to_string(),
             false => style.paint(Ink::Strong, line),
         };
-        return Ok(rule.page().lines().map(|l| heading(l) + "\n").collect());
+        return Ok(rule.about().page.lines().map(|l| heading(l) + "\n").collect());
     }
-    let names = rules.iter().map(|r| r.name());
+    let names = rules.iter().map(|r| r.about().name);
     let hint = match nearest(name, names) {
         Some(n) => format!("did you mean {n}?"),
-        None => format!("there are {}", rules.iter().map(|r| r.name()).collect::<Vec<_>>().join(", ")),
+        None => format!("there are {}", rules.iter().map(|r| r.about().name).collect::<Vec<_>>().join(", ")),
     };
     Err(format!("no finding is called \"{}\"; {hint}", escape(name.as_bytes())))
 }
 
 /// All findings with a line about each, lines with their ends.
 pub fn index() -> String {
-    rules().iter().map(|r| format!("{:<22} {:<8} {}\n", r.name(), r.severity().to_string(), r.summary())).collect()
+    rules()
+        .iter()
+        .map(|r| format!("{:<22} {:<8} {}\n", r.about().name, r.about().severity.to_string(), r.about().summary))
+        .collect()
 }
 
 #[cfg(test)]
@@ -35,10 +38,10 @@ mod tests {
     #[test]
     fn every_finding_has_a_page_and_a_line() {
         for rule in rules() {
-            let page = page(rule.name(), Style::plain()).unwrap();
-            assert!(page.starts_with(rule.name()), "{page}");
-            assert!(page.lines().all(|l| l.len() <= 80), "{}", rule.name());
-            assert!(index().contains(rule.name()));
+            let page = page(rule.about().name, Style::plain()).unwrap();
+            assert!(page.starts_with(rule.about().name), "{page}");
+            assert!(page.lines().all(|l| l.len() <= 80), "{}", rule.about().name);
+            assert!(index().contains(rule.about().name));
         }
         assert!(index().lines().all(|l| !l.is_empty()));
     }

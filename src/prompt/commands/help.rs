@@ -97,7 +97,7 @@ impl Command for Explain {
 /// The finding that `word` is the beginning of, if it is of one only.
 fn full(word: &str) -> String {
     let rules = rules();
-    let mut begun = rules.iter().map(|r| r.name()).filter(|n| n.starts_with(word));
+    let mut begun = rules.iter().map(|r| r.about().name).filter(|n| n.starts_with(word));
     match (begun.next(), begun.next()) {
         (Some(one), None) => one.to_string(),
         _ => word.to_string(),

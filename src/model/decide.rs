@@ -1,0 +1,180 @@
+//! Deciding: what an event changes.
+
+use super::life::Ended;
+use super::world::World;
+use crate::base::{Fd, LifeId, TableId, Tid};
+use crate::event::{Effect, Event, EventKind, Fork, NewFile, Present, Program};
+
+/// One thing that an event changes. Decided by [`World::consequences`], carried out by [`World::commit`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Transition {
+    /// A life begins with an object of its own.
+    Open {
+        /** The table. */
+        table: TableId,
+        /** The number. */
+        fd: Fd,
+        /** FD_CLOEXEC. */
+        cloexec: bool,
+        /** The object. */
+        file: NewFile,
+    },
+    /// A life begins with another's object.
+    Duplicate {
+        /** The table. */
+        table: TableId,
+        /** The number. */
+        fd: Fd,
+        /** FD_CLOEXEC. */
+        cloexec: bool,
+        /** The other life. */
+        from: LifeId,
+    },
+    /// A life ends.
+    End {
+        /** Which. */
+        life: LifeId,
+        /** How. */
+        how: Ended,
+    },
+    /// FD_CLOEXEC changes.
+    Cloexec {
+        /** Of which life. */
+        life: LifeId,
+        /** Set? */
+        on: bool,
+    },
+    /// The first process.
+    Start {
+        /** Its descriptors. */
+        present: Vec<Present>,
+        /** Its program. */
+        program: Program,
+    },
+    /// A task begins.
+    Fork(Fork),
+    /// The task gets a copy of its table.
+    Unshare,
+    /// A task goes, without a word of its own (exec in another thread, or an end).
+    TaskGone {
+        /** Which. */
+        tid: Tid,
+    },
+    /// A process runs another program.
+    Exec {
+        /** The program. */
+        program: Program,
+    },
+}
+
+/// What has changed, with the ids that were given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A life began.
+    Began(LifeId),
+    /// A life ended.
+    Ended(LifeId),
+    /// FD_CLOEXEC of a life changed.
+    Cloexec(LifeId),
+}
+
+impl World {
+    /// What `event` changes, if it happens. Decides, and changes nothing.
+    pub fn consequences(&self, event: &Event) -> Vec<Transition> {
+        let tid = event.tid;
+        match &event.kind {
+            EventKind::Start { program, present } => {
+                vec![Transition::Start { present: present.clone(), program: program.clone() }]
+            }
+            EventKind::Call(call) => {
+                let Some(task) = self.tasks.get(&tid) else {
+                    return Vec::new();
+                };
+                let mut out = Vec::new();
+                for effect in &call.effects {
+                    self.of_effect(task.table, effect, &mut out);
+                }
+                out
+            }
+            EventKind::Fork(fork) => vec![Transition::Fork(fork.clone())],
+            EventKind::Exec { former, program } => self.of_exec(tid, *former, program),
+            EventKind::Exit { .. } => self.of_exit(tid),
+        }
+    }
+
+    fn of_effect(&self, id: TableId, effect: &Effect, out: &mut Vec<Transition>) {
+        let Some(table) = self.tables.get(&id) else {
+            return;
+        };
+        let now = |fd: &Fd| table.slots.get(fd).and_then(|s| s.now);
+        match effect {
+            Effect::Open { fd, cloexec, file } => {
+                if let Some(life) = now(fd) {
+                    out.push(Transition::End { life, how: Ended::Vanished });
+                }
+                out.push(Transition::Open { table: id, fd: *fd, cloexec: *cloexec, file: file.clone() });
+            }
+            Effect::Alias { from, to, cloexec } => {
+                if let Some(life) = now(to) {
+                    out.push(Transition::End { life, how: Ended::Replaced });
+                }
+                // Another thread may have closed `from` after the kernel copied it and before we were told: the life
+                // that ended last is then the one.
+                let source = now(from).or_else(|| table.slots.get(from)?.past.back().copied());
+                match source {
+                    Some(from) => out.push(Transition::Duplicate { table: id, fd: *to, cloexec: *cloexec, from }),
+                    None => {
+                        let file = NewFile::from_link(Vec::new(), 0);
+                        out.push(Transition::Open { table: id, fd: *to, cloexec: *cloexec, file });
+                    }
+                }
+            }
+            Effect::Cloexec { fd, on } => {
+                if let Some(life) = now(fd) {
+                    out.push(Transition::Cloexec { life, on: *on });
+                }
+            }
+            Effect::Close { fd } => {
+                if let Some(life) = now(fd) {
+                    out.push(Transition::End { life, how: Ended::Closed });
+                }
+            }
+            Effect::CloseRange { first, last, mark } => {
+                let lo = Fd(i32::try_from(*first).unwrap_or(i32::MAX));
+                let hi = Fd(i32::try_from(*last).unwrap_or(i32::MAX));
+                if lo > hi {
+                    return;
+                }
+                for life in table.slots.range(lo..=hi).filter_map(|(_, s)| s.now) {
+                    out.push(match mark {
+                        true => Transition::Cloexec { life, on: true },
+                        false => Transition::End { life, how: Ended::ClosedInRange },
+                    });
+                }
+            }
+            Effect::Unshare if table.tasks > 1 => out.push(Transition::Unshare),
+            Effect::Unshare | Effect::Refused { .. } => {}
+        }
+    }
+
+    fn of_exec(&self, tid: Tid, former: Tid, program: &Program) -> Vec<Transition> {
+        // execve(2): the table is unshared, other threads end, close-on-exec descriptors are closed.
+        let mut out = Vec::new();
+        let Some(task) = self.tasks.get(&former).or_else(|| self.tasks.get(&tid)) else {
+            return out;
+        };
+        out.extend(
+            self.tasks
+                .iter()
+                .filter(|(t, k)| k.pid == task.pid && **t != tid)
+                .map(|(t, _)| Transition::TaskGone { tid: *t }),
+        );
+        out.push(Transition::Unshare);
+        out.push(Transition::Exec { program: program.clone() });
+        out
+    }
+
+    fn of_exit(&self, tid: Tid) -> Vec<Transition> {
+        vec![Transition::TaskGone { tid }]
+    }
+}
