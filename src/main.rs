@@ -83,7 +83,8 @@ fn start_log(common: &Common) -> Result<()> {
             let file = std::fs::File::create(path).with_context(|| path.display().to_string())?;
             log.with_ansi(false).with_writer(file).try_init()
         }
-        None => log.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).try_init(),
+        // No colour: tracing-subscriber panics when it is asked for it without its `ansi` feature.
+        None => log.with_ansi(false).with_writer(std::io::stderr).try_init(),
     };
     started.map_err(|e| anyhow::anyhow!("the log: {e}"))
 }
