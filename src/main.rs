@@ -117,6 +117,14 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         true => Terminal::open().ok(),
         false => None,
     };
+    // What runs in the background must not take the terminal from what runs in the foreground.
+    let (terminal, background) = match terminal {
+        Some(t) if !t.is_ours() => (None, true),
+        t => (t, false),
+    };
+    if background && script.is_empty() {
+        bail!("in the background there is nobody to ask: start it without &, or use `fdwatch audit -- CMD`, or -x FILE");
+    }
     if terminal.is_none() && script.is_empty() {
         bail!("no terminal to ask at: use `fdwatch audit -- CMD` for a report, or -x FILE or -ex CMD for a script");
     }

@@ -157,6 +157,7 @@ impl Prompt {
         match terminal {
             Some(t) => {
                 t.take()?;
+                self.style = self.style.with_width(t.columns());
                 let decision = self.run(scene, t);
                 t.give_back()?;
                 decision

@@ -42,6 +42,17 @@ impl Terminal {
         Ok(Terminal { file, own, held: None, editor: None, history: history_file() })
     }
 
+    /// Whether this process is in the foreground: it may read, and Ctrl-C goes to it.
+    pub fn is_ours(&self) -> bool {
+        tcgetpgrp(&self.file) == Ok(getpgrp())
+    }
+
+    /// How many columns it has now; `None` where it does not say.
+    pub fn columns(&self) -> Option<usize> {
+        let (width, _) = terminal_size::terminal_size_of(&self.file)?;
+        (width.0 > 0).then(|| usize::from(width.0))
+    }
+
     /// Makes process group `pgid` the one in the foreground: it may read, and Ctrl-C goes to it.
     pub fn give_to(&mut self, pgid: Pid) -> io::Result<()> {
         self.quietly(|t| tcsetpgrp(&t.file, nix::unistd::Pid::from_raw(pgid.0)))

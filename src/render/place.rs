@@ -3,7 +3,7 @@
 use super::{Names, NativeFrame, PythonFrame};
 use crate::base::text::escape;
 use crate::event::Site;
-use crate::render::style::{columns, keep_end};
+use crate::render::style::keep_path;
 
 /// How many native functions are named in a chain.
 const CHAIN: usize = 3;
@@ -94,7 +94,7 @@ pub(crate) fn raw_address(f: &NativeFrame) -> String {
 
 fn file_name(file: &str) -> String {
     let safe = escape(file.as_bytes());
-    if columns(&safe) <= FILE { safe } else { keep_end(&safe, FILE) }
+    keep_path(&safe, FILE)
 }
 
 /// The last component of a path.

@@ -38,6 +38,10 @@ pub(crate) enum Ink {
 
 /// The width that text has where nobody says.
 const COLUMNS: usize = 80;
+/// Narrower than this no line is made: the terminal breaks it.
+const NARROWEST: usize = 40;
+/// Prose is not wider than this on the widest of terminals.
+const PROSE: usize = 100;
 
 impl Default for Style {
     fn default() -> Style {
@@ -64,6 +68,12 @@ impl Style {
             Color::Auto => anstream::AutoStream::choice(stream) != anstream::ColorChoice::Never,
         };
         Style { color: on, width: COLUMNS }
+    }
+
+    /// The same for a terminal of `columns`; the usual width where that is not known.
+    #[must_use]
+    pub fn with_width(self, columns: Option<usize>) -> Style {
+        Style { width: columns.unwrap_or(COLUMNS).max(NARROWEST), ..self }
     }
 
     pub(crate) fn paint(self, ink: Ink, text: &str) -> String {
@@ -94,6 +104,17 @@ pub(crate) fn keep_end(text: &str, max: usize) -> String {
     cut(text, max, true)
 }
 
+/// `path` in at most `max` columns, as many of its last components as fit behind an ellipsis.
+pub(crate) fn keep_path(path: &str, max: usize) -> String {
+    let path = path.replace("/./", "/");
+    if columns(&path) <= max {
+        return path;
+    }
+    let tails = path.match_indices('/').filter_map(|(i, _)| path.get(i..));
+    let fitting = tails.into_iter().find(|t| columns(t) < max);
+    fitting.map_or_else(|| keep_end(&path, max), |t| format!("…{t}"))
+}
+
 /// `text` in at most `max` columns, its end given up for an ellipsis.
 pub(crate) fn keep_start(text: &str, max: usize) -> String {
     cut(text, max, false)
@@ -122,6 +143,7 @@ fn cut(text: &str, max: usize, end: bool) -> String {
 /// `text` broken at spaces into lines of at most `width` columns, the later ones indented by `indent` spaces. A word
 /// that is longer stays whole.
 pub(crate) fn wrap(text: &str, first: usize, indent: usize, width: usize) -> String {
+    let width = width.min(PROSE);
     let mut out = String::new();
     let mut at = first;
     for (i, word) in text.split(' ').enumerate() {
@@ -153,6 +175,20 @@ mod tests {
         assert_eq!(keep_end("漢漢漢漢", 5), "…漢漢");
         assert_eq!(keep_end("abc", 3), "abc");
         assert_eq!(keep_end("abc", 0), "…");
+    }
+
+    #[test]
+    fn paths_are_cut_between_components() {
+        let path = "/tmp/build.20240122/Python-3.11.7/./Modules/_io/fileio.c";
+        assert_eq!(keep_path(path, 40), "…/Python-3.11.7/Modules/_io/fileio.c");
+        assert_eq!(keep_path("/a/./b/./c.c", 40), "/a/b/c.c");
+        assert_eq!(keep_path("/a/verylongname.c", 8), "…gname.c");
+    }
+
+    #[test]
+    fn the_width_is_the_terminals_where_that_is_known() {
+        let of = |n| Style::plain().with_width(n).width;
+        assert_eq!((of(Some(132)), of(Some(3)), of(None)), (132, 40, 80));
     }
 
     #[test]
