@@ -1,9 +1,9 @@
 //! What is shown when the target has been stopped.
 
 use super::call::{self, object};
-use super::place::{at_line, place};
+use super::place::{at_line, base, place};
 use super::record::escape_words;
-use super::style::{Ink, Style, keep_start, wrap};
+use super::style::{Ink, Style, columns, keep_start, wrap};
 use super::table::threads;
 use super::{Names, Sources, finding};
 use crate::base::Tid;
@@ -112,9 +112,14 @@ fn line_of(p: &super::place::Place, sources: &mut dyn Sources, style: Style) -> 
     let Some(user) = &p.user else { return String::new() };
     let Some((file, n)) = &p.source else { return format!("  {}\n", style.paint(Ink::Place, user)) };
     let Some(text) = sources.line(file, *n) else { return format!("  {}\n", style.paint(Ink::Place, user)) };
-    let at = at_line(file, Some(*n));
-    let room = style.width.saturating_sub(super::style::columns(&at) + 4).max(40);
-    let text = keep_start(&escape(text.trim().as_bytes()), room);
+    let text = escape(text.trim().as_bytes());
+    let room = |at: &str| style.width.saturating_sub(columns(at) + 4);
+    let mut at = at_line(file, Some(*n));
+    if columns(&text) > room(&at) {
+        // The code says more than the folders do.
+        at = at_line(base(file), Some(*n));
+    }
+    let text = keep_start(&text, room(&at).max(40));
     format!("  {}  {text}\n", style.paint(Ink::Place, &at))
 }
 

@@ -1,0 +1,496 @@
+//! The prompt on a real terminal: the whole story, who owns the terminal when, and every way out.
+#![allow(missing_docs, unreachable_pub)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod common;
+mod pty;
+
+use common::{fdwatch, has, pythons, root, run, script, skip};
+use pty::Pty;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// `fdwatch run OPTIONS -- COMMAND`.
+fn watched(options: &[&str], command: &[&str]) -> Command {
+    let mut c = Command::new(fdwatch());
+    c.arg("run").args(options).arg("--").args(command).current_dir(root());
+    c
+}
+
+/// The interpreter for the tests; says so when there is none.
+fn python(test: &str) -> Option<String> {
+    let found = pythons().first().map(|p| p.to_string_lossy().into_owned());
+    if found.is_none() {
+        skip(test, "no python3");
+    }
+    found
+}
+
+fn lacks(test: &str, program: &str) -> bool {
+    let lacks = !has(program);
+    if lacks {
+        skip(test, &format!("no {program}"));
+    }
+    lacks
+}
+
+fn repl() -> String {
+    root().join("tests/targets/tty_repl.py").to_string_lossy().into_owned()
+}
+
+fn has_lines(program: &str) -> bool {
+    use object::Object;
+    let Ok(bytes) = std::fs::read(program) else { return false };
+    object::File::parse(&*bytes).is_ok_and(|f| f.section_by_name(".debug_line").is_some())
+}
+
+const LOST: &str = "python/symptom_a_bare_call.py";
+
+#[test]
+fn keep_shows_that_this_close_was_all_that_was_wrong() {
+    let Some(py) = python("keep_shows_that_this_close_was_all_that_was_wrong") else { return };
+    let mut p = Pty::start(&mut watched(&[], &[&py, &script(LOST)]));
+    p.expect("break 1 [");
+    p.expect("] about to close fd 3 #");
+    p.expect("/output\n");
+    p.expect("  why     implicit: the finalizer closes it");
+    p.expect("symptom_a_bare_call.py:25  run_quietly([\"/bin/echo\", \"hi\"], stdout=open(");
+    p.expect("(fdwatch) ");
+    let bt = p.ask("bt");
+    assert!(bt.contains("symptom_a_bare_call.py:25 in main\n"), "{bt}");
+    assert!(bt.contains("#0 "), "{bt}");
+    if has_lines(&py) {
+        assert!(bt.contains("iobase_finalize at ") && bt.contains("/iobase.c:"), "{bt}");
+    }
+    let fds = p.ask("info fds");
+    let row = fds.lines().find(|l| l.split_whitespace().find(|w| *w != ">") == Some("3")).unwrap_or_default();
+    assert!(row.contains('#') && row.contains("/output"), "{fds}");
+    let hist = p.ask("hist 3");
+    assert!(hist.contains("/output") && hist.contains(" = 3 "), "{hist}");
+    assert!(p.ask("keep").contains("fd 3 will stay open"));
+    p.line("continue");
+    p.expect("the file holds 3 bytes\n");
+    let (code, rest) = p.end();
+    assert_eq!(code, 0);
+    assert!(rest.contains("results altered by 1 injection"), "{rest}");
+    assert!(!rest.contains("error["), "{rest}");
+}
+
+#[test]
+fn without_keep_the_finding_tells_the_story() {
+    let Some(py) = python("without_keep_the_finding_tells_the_story") else { return };
+    let mut p = Pty::start(&mut watched(&[], &[&py, &script(LOST)]));
+    p.expect("break 1 [");
+    p.expect("(fdwatch) ");
+    p.line("continue");
+    p.expect("break 2 [");
+    p.expect("error[stale-fd-to-child]");
+    let story = p.expect("(fdwatch) ");
+    for part in ["  opened  ", "  closed  ", "by reference count", "  used    ", "= EBADF", "  help    "] {
+        assert!(story.contains(part), "{part}: {story}");
+    }
+    assert!(p.ask("keep").contains("this call has been made already"));
+    assert!(p.ask("explain").contains("stale-fd-to-child"));
+    p.line("continue");
+    p.expect("the file holds 0 bytes\n");
+    let (code, rest) = p.end();
+    assert_eq!(code, 0);
+    assert!(rest.contains("1 error") && !rest.contains("altered"), "{rest}");
+}
+
+#[test]
+fn commands_repeat_may_be_shortened_and_mistakes_are_answered() {
+    let Some(py) = python("commands_repeat_may_be_shortened_and_mistakes_are_answered") else { return };
+    let mut p = Pty::start(&mut watched(&[], &[&py, &script(LOST)]));
+    p.expect("break 1 [");
+    p.expect("(fdwatch) ");
+    assert!(p.ask("k").contains("ambiguous command \"k\": keep, kill"));
+    assert!(p.ask("contineu").contains("unknown command \"contineu\"; did you mean continue?"));
+    assert!(p.ask("xyzzy").contains("try help"));
+    assert!(p.ask("keep it").contains("one word too many"));
+    let help = p.ask("help");
+    assert!(help.contains("continue [N]") && help.contains("quit"), "{help}");
+    assert!(p.ask("help keep").contains("will not happen"));
+    assert!(p.ask("info fd").contains(" 3 "));
+    p.line("next");
+    p.expect("break 2 [");
+    p.expect("the next descriptor event");
+    p.expect("(fdwatch) ");
+    p.line("");
+    p.expect("break 3 [");
+    p.expect("(fdwatch) ");
+    // Tab completes.
+    p.send("expl\t\r");
+    p.expect("stale-fd-to-child");
+    p.expect("(fdwatch) ");
+    p.line("cont 100");
+    p.expect("the file holds 0 bytes\n");
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
+fn a_target_keeps_its_terminal_around_a_break() {
+    let Some(py) = python("a_target_keeps_its_terminal_around_a_break") else { return };
+    let mut p = Pty::start(&mut watched(&[], &[&py, &repl()]));
+    p.expect("\n> ");
+    p.line("hello");
+    p.expect("HELLO\n> ");
+    let (mode, target) = (p.mode(), p.foreground());
+    assert_ne!(target, p.pid());
+    for n in 1..=3 {
+        p.send("\x03");
+        p.expect(&format!("break {n} ["));
+        p.expect("interrupted\n");
+        p.expect("(fdwatch) ");
+        assert_eq!(p.foreground(), p.pid());
+        let threads = p.ask("info threads");
+        assert!(threads.contains(&target.to_string()), "{threads}");
+        let procs = p.ask("info procs");
+        assert!(procs.contains("tty_repl.py"), "{procs}");
+        p.line("continue");
+        p.expect("[continuing]");
+        p.line("again");
+        p.expect("AGAIN\n> ");
+        assert_eq!((p.foreground(), p.mode()), (target, mode.clone()));
+    }
+    p.line("quit");
+    p.expect("bye, on a terminal\n");
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
+fn cat_goes_on_after_an_interrupt_and_ends_at_end_of_file() {
+    for options in [&[][..], &["--no-seccomp"]] {
+        let mut p = Pty::start(&mut watched(options, &["cat"]));
+        p.expect("opens the prompt\n");
+        p.line("one");
+        p.expect("one\none\n");
+        p.send("\x03");
+        p.expect("interrupted\n");
+        p.expect("(fdwatch) ");
+        // What is typed ahead of the continue is the prompt's, what follows it is the target's.
+        p.line("c");
+        p.expect("[continuing]\n");
+        p.line("two");
+        p.expect("two\ntwo\n");
+        p.send("\x04");
+        assert_eq!(p.end().0, 0);
+    }
+}
+
+#[test]
+fn pythons_line_editor_works_before_and_after_breaks() {
+    const TEST: &str = "pythons_line_editor_works_before_and_after_breaks";
+    let Some(py) = python(TEST) else { return };
+    if run(Command::new(&py).args(["-c", "import readline"])).code() != 0 {
+        return skip(TEST, "this Python has no readline");
+    }
+    let mut c = watched(&[], &[&py, "-i", "-q"]);
+    // From 3.13 on there is a line editor of its own.
+    let mut p = Pty::start(c.env("PYTHON_BASIC_REPL", "1"));
+    p.expect(">>> ");
+    let mode = p.mode();
+    // Ctrl-A goes to the start of the line, Ctrl-D deletes there.
+    p.send("921*2\x01\x04\r");
+    p.expect("\n42\n>>> ");
+    p.line("import os; n = open(os.devnull, 'w').fileno()");
+    p.expect("break 1 [");
+    p.expect("/dev/null\n");
+    p.expect("(fdwatch) ");
+    p.line("continue");
+    p.expect("[continuing]\n");
+    p.expect(">>> ");
+    assert_eq!(p.mode(), mode);
+    p.send("933*2\x01\x04\r");
+    p.expect("\n66\n>>> ");
+    // In the middle of a line: nothing of it is lost.
+    p.send("x = 5");
+    p.expect("x = 5");
+    p.send("\x03");
+    p.expect("break 2 [");
+    p.expect("interrupted\n");
+    p.expect("(fdwatch) ");
+    assert_ne!(p.mode(), mode);
+    p.line("continue");
+    p.expect("[continuing]\n");
+    p.send("0\r");
+    p.expect(">>> ");
+    p.line("x + 1");
+    p.expect("\n51\n>>> ");
+    p.send("\x03");
+    p.expect("break 3 [");
+    p.expect("(fdwatch) ");
+    p.line("signal SIGINT");
+    p.expect("KeyboardInterrupt\n");
+    p.expect(">>> ");
+    assert_eq!(p.mode(), mode);
+    p.line("exit(3)");
+    assert_eq!(p.end().0, 3);
+}
+
+#[test]
+fn a_pager_keeps_its_raw_mode() {
+    if lacks("a_pager_keeps_its_raw_mode", "less") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("lines");
+    std::fs::write(&file, (1..=200).map(|n| format!("line number {n}.\n")).collect::<String>()).unwrap();
+    let mut p = Pty::start(watched(&[], &["less", file.to_str().unwrap()]).env_remove("LESS"));
+    p.expect("line number 20.");
+    p.send(" ");
+    p.expect("line number 40.");
+    let mode = p.mode();
+    p.send("\x03");
+    p.expect("interrupted\n");
+    p.expect("(fdwatch) ");
+    p.line("continue");
+    p.expect("[continuing]\n");
+    p.send("G");
+    p.expect("line number 200.");
+    assert_eq!(p.mode(), mode);
+    p.send("q");
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
+fn a_shell_with_job_control_is_a_target_like_any_other() {
+    if lacks("a_shell_with_job_control_is_a_target_like_any_other", "bash") {
+        return;
+    }
+    let mut p = Pty::start(&mut watched(&[], &["bash", "--norc", "-i"]));
+    p.expect("sh> ");
+    let (mode, shell) = (p.mode(), p.foreground());
+    p.line("echo one | tr a-z A-Z");
+    p.expect("\nONE\n");
+    p.expect("sh> ");
+    p.line("sh -c 'echo go; exec sleep 100'");
+    p.expect("\ngo\n");
+    p.send("\x03");
+    p.expect("break 1 [");
+    p.expect("(fdwatch) ");
+    let procs = p.ask("info procs");
+    assert!(procs.contains("bash"), "{procs}");
+    p.line("continue");
+    p.expect("[continuing]\n");
+    assert_ne!(p.foreground(), shell);
+    p.send("\x03");
+    p.expect("break 2 [");
+    p.expect("(fdwatch) ");
+    p.line("signal");
+    p.expect("[continuing]\n");
+    p.expect("sh> ");
+    assert_eq!((p.foreground(), p.mode()), (shell, mode));
+    // A job that is suspended is the shell's business.
+    p.line("sh -c 'echo asleep; exec sleep 100'");
+    p.expect("\nasleep\n");
+    p.send("\x1a");
+    p.expect("Stopped");
+    p.expect("sh> ");
+    p.line("kill %1; fg");
+    p.expect("Terminated");
+    p.expect("sh> ");
+    p.line("exit 5");
+    assert_eq!(p.end().0, 5);
+}
+
+#[test]
+fn a_suspended_job_comes_back_with_its_terminal() {
+    const TEST: &str = "a_suspended_job_comes_back_with_its_terminal";
+    let Some(py) = python(TEST) else { return };
+    if lacks(TEST, "bash") {
+        return;
+    }
+    let mut shell = Command::new("bash");
+    let mut p = Pty::start(shell.args(["--norc", "-i"]).env("FDWATCH", fdwatch()).current_dir(root()));
+    p.expect("sh> ");
+    p.line(&format!("\"$FDWATCH\" run -- {py} {}", repl()));
+    p.expect("\n> ");
+    p.line("one");
+    p.expect("ONE\n> ");
+    let target = p.foreground();
+    for _ in 0..2 {
+        p.send("\x1a");
+        p.expect("Stopped");
+        p.expect("sh> ");
+        assert_eq!(p.foreground(), p.pid());
+        p.line("fg");
+        p.expect("fdwatch");
+        p.expect("\n");
+        p.line("two");
+        p.expect("TWO\n> ");
+        assert_eq!(p.foreground(), target);
+    }
+    p.send("\x03");
+    p.expect("interrupted\n");
+    p.expect("(fdwatch) ");
+    p.line("continue");
+    p.expect("[continuing]\n");
+    p.line("quit");
+    p.expect("bye, on a terminal\n");
+    p.expect("sh> ");
+    assert_eq!(p.foreground(), p.pid());
+    p.line("exit 0");
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
+fn in_the_background_there_is_nobody_to_ask() {
+    if lacks("in_the_background_there_is_nobody_to_ask", "bash") {
+        return;
+    }
+    let mut shell = Command::new("bash");
+    let mut p = Pty::start(shell.args(["--norc", "-i"]).env("FDWATCH", fdwatch()).current_dir(root()));
+    p.expect("sh> ");
+    p.line("\"$FDWATCH\" run -- echo started & wait $!; echo status $?");
+    let shown = p.expect("\nstatus 125\n");
+    assert!(shown.contains("fdwatch: in the background there is nobody to ask"), "{shown}");
+    assert!(!shown.contains("\nstarted"), "{shown}");
+    p.expect("sh> ");
+    p.line("\"$FDWATCH\" run -ex continue -- echo started & wait $!; echo status $?");
+    let shown = p.expect("\nstatus 0\n");
+    assert!(shown.contains("\nstarted\n"), "{shown}");
+    p.expect("sh> ");
+    p.line("exit 0");
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
+fn leaving_is_asked_about_and_leaves_nothing_and_a_sane_terminal() {
+    const TEST: &str = "leaving_is_asked_about_and_leaves_nothing_and_a_sane_terminal";
+    let Some(py) = python(TEST) else { return };
+    for way in ["\x04", "quit\r", "q\r", "kill\r"] {
+        let mut shell = Command::new("sh");
+        let script = "stty -g; \"$FDWATCH\" run -- \"$PY\" -i -q; echo status $?; stty -g";
+        let mut p = Pty::start(shell.args(["-c", script]).env("FDWATCH", fdwatch()).env("PY", &py));
+        p.expect(">>> ");
+        p.send("\x03");
+        p.expect("interrupted\n");
+        p.expect("(fdwatch) ");
+        p.send(way);
+        p.expect("(1 task)");
+        p.expect("(y or n) ");
+        p.line("n");
+        p.expect("(fdwatch) ");
+        p.send(way);
+        p.expect("(y or n) ");
+        p.line("perhaps");
+        p.expect("Please answer y or n.");
+        p.expect("(y or n) ");
+        p.line("y");
+        p.expect("status 0\n");
+        let all = p.text();
+        let (code, after) = p.end();
+        assert_eq!(code, 0);
+        assert_eq!(after.trim(), all.lines().next().unwrap_or_default().trim(), "{way:?}");
+    }
+}
+
+#[test]
+fn nothing_is_left_when_fdwatch_is_killed_at_the_prompt() {
+    let Some(py) = python("nothing_is_left_when_fdwatch_is_killed_at_the_prompt") else { return };
+    let mut p = Pty::start(&mut watched(&[], &[&py, &repl()]));
+    p.expect("\n> ");
+    p.send("\x03");
+    p.expect("interrupted\n");
+    p.expect("(fdwatch) ");
+    p.kill();
+    assert_eq!(p.end().0, 128 + 9);
+}
+
+#[test]
+fn a_target_that_is_left_alone_goes_on_to_its_own_end() {
+    let Some(py) = python("a_target_that_is_left_alone_goes_on_to_its_own_end") else { return };
+    let code = "print('ready', flush=True); print(input().upper()); raise SystemExit(7)";
+    let mut p = Pty::start(&mut watched(&[], &[&py, "-c", code]));
+    p.expect("ready\n");
+    p.send("\x03");
+    p.expect("interrupted\n");
+    p.expect("(fdwatch) ");
+    p.line("detach");
+    p.line("hello");
+    p.expect("HELLO\n");
+    assert_eq!(p.end().0, 7);
+}
+
+#[test]
+fn the_terminals_width_is_used() {
+    let Some(py) = python("the_terminals_width_is_used") else { return };
+    let mut p = Pty::start_on(120, &mut watched(&[], &[&py, &script(LOST)]));
+    p.expect("stdout=open(path, \"w\").fileno())\n");
+    p.expect("(fdwatch) ");
+    p.line("continue");
+    p.expect("(fdwatch) ");
+    p.line("continue");
+    assert_eq!(p.end().0, 0);
+}
+
+/// A file of commands.
+fn commands(dir: &Path, lines: &[&str]) -> PathBuf {
+    let file = dir.join("commands");
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    file
+}
+
+#[test]
+fn a_script_runs_first_and_then_the_user_is_asked() {
+    let Some(py) = python("a_script_runs_first_and_then_the_user_is_asked") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let file = commands(dir.path(), &["# a comment", "", "info fds", "continue"]);
+    let options = ["-ex", "hist 3", "-x", file.to_str().unwrap()];
+    let mut p = Pty::start(&mut watched(&options, &[&py, &script(LOST)]));
+    p.expect("break 1 [");
+    p.expect("(fdwatch) hist 3\n");
+    p.expect("(fdwatch) info fds\n");
+    p.expect("(fdwatch) continue\n");
+    p.expect("break 2 [");
+    p.expect("(fdwatch) ");
+    p.line("c");
+    p.expect("the file holds 0 bytes\n");
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
+fn without_a_terminal_the_transcript_goes_to_stderr_and_stdout_is_the_targets() {
+    let Some(py) = python("without_a_terminal_the_transcript_goes_to_stderr_and_stdout_is_the_targets") else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let file = commands(dir.path(), &["keep", "continue"]);
+    let options = ["-ex", "bt", "-x", file.to_str().unwrap()];
+    let done = run(&mut watched(&options, &[&py, &script(LOST)]));
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "the file holds 3 bytes\n"), "{}", done.stderr);
+    for part in ["break 1 [", "(fdwatch) bt\n", "in main\n", "(fdwatch) keep\n", "altered by 1 injection"] {
+        assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
+    }
+    // A script that ends without deciding lets the target go on.
+    let done = run(&mut watched(&["-ex", "info fds"], &[&py, &script(LOST)]));
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "the file holds 0 bytes\n"), "{}", done.stderr);
+}
+
+#[test]
+fn a_bad_script_is_told_before_the_target_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = commands(dir.path(), &["bt", "contineu"]);
+    let place = format!("{}:2: ", file.display());
+    for (options, part) in [
+        (&["-x", file.to_str().unwrap()][..], place.as_str()),
+        (&["-ex", "bt", "-ex", "contineu"], "-ex 2: "),
+        (&["-ex", "info fdss"], "-ex 1: "),
+        (&["-ex", "fd"], "an argument is missing"),
+        (&["-x", "/no/such/file"], "/no/such/file"),
+    ] {
+        let done = run(&mut watched(options, &["echo", "started"]));
+        assert_eq!((done.code(), done.stdout.as_str()), (125, ""), "{options:?}");
+        assert!(done.stderr.contains(part), "{options:?}: {}", done.stderr);
+        assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+    }
+}
+
+#[test]
+fn without_a_terminal_and_a_script_there_is_a_line_that_helps() {
+    let done = run(&mut watched(&[], &["echo", "started"]));
+    assert_eq!((done.code(), done.stdout.as_str()), (125, ""));
+    assert!(done.stderr.contains("fdwatch audit") && done.stderr.contains("-x FILE"), "{}", done.stderr);
+    assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+}
