@@ -179,6 +179,10 @@ impl Prompt {
         }
         scene.style = self.style;
         let text = banner(scene.at, scene.world, scene.tids, scene.names, scene.sources, scene.style);
+        if self.interactive && scene.at.why == Why::Interrupted {
+            // Behind the ^C that the terminal shows.
+            console.write("\n");
+        }
         console.write(&text);
         let interactive = self.interactive;
         let mut at = At { scene, console, interactive, keep: false, trace: None, frame: None, listed: None };
@@ -192,6 +196,9 @@ impl Prompt {
                 Ok(Flow::Resume(then)) => {
                     if matches!(then, Then::Continue { .. } | Then::Next | Then::Signal(_)) && interactive {
                         at.say("[continuing]");
+                    }
+                    if then == Then::Detach && interactive {
+                        at.say("[detached]");
                     }
                     return Ok(Decision { keep: at.keep, then });
                 }

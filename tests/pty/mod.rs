@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 /// Nothing that is waited for takes this long, on the slowest of machines.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(15);
 
 #[derive(Default)]
 struct Shown {
@@ -128,8 +128,7 @@ impl Pty {
     /// Types a command at fdwatch's prompt and gives what it shows; the next prompt is waited for.
     pub fn ask(&mut self, command: &str) -> String {
         self.line(command);
-        // The line editor shows the line again with every key.
-        self.expect(&format!("(fdwatch) {command}\n"));
+        self.expect(&format!("{command}\n"));
         self.expect("(fdwatch) ")
     }
 
@@ -171,6 +170,20 @@ impl Pty {
         nix::unistd::tcgetpgrp(&self.master).expect("the foreground").as_raw()
     }
 
+    /// Waits until process group `group` has the terminal: what is typed before goes to who had it before it.
+    pub fn expect_owner(&self, group: i32) {
+        assert!(poll(|| self.foreground() == group), "{} has it:\n{}", self.foreground(), self.tail());
+    }
+
+    /// Waits until a process sleeps, as one does that waits for input: what interrupts it before may be overlooked.
+    pub fn expect_asleep(&self, pid: i32) {
+        let sleeps = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|s| s.1.starts_with('S'))
+        };
+        assert!(poll(sleeps), "{pid} does not sleep:\n{}", self.tail());
+    }
+
     pub fn kill(&self) {
         kill(Pid::from_raw(self.pid), Signal::SIGKILL).expect("kill");
     }
@@ -181,6 +194,8 @@ impl Pty {
         let Ok(status) = self.status.recv_timeout(LIMIT) else { panic!("it does not end:\n{}", self.tail()) };
         // The terminal is closed when nobody has it open any more.
         let closed = self.wait(|_, closed| closed.then_some(()));
+        // Who was killed closes its files before it is gone.
+        poll(|| session(self.pid).is_empty());
         let left = session(self.pid);
         assert!(closed.is_some() && left.is_empty(), "left behind: {left:?}\n{}", self.tail());
         let code = status.code().or(status.signal().map(|s| 128 + s)).unwrap_or(-1);
@@ -194,6 +209,18 @@ impl Drop for Pty {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }
+}
+
+/// Whether `what` becomes true: for what nobody can be told of.
+fn poll(what: impl Fn() -> bool) -> bool {
+    let end = Instant::now() + LIMIT;
+    while !what() {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
 }
 
 /// The living processes of a session.
