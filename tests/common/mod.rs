@@ -3,10 +3,10 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::ffi::OsStr;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
@@ -92,6 +92,91 @@ pub fn run(command: &mut Command) -> Done {
         assert!(!left, "{command:?} left a process behind: {result:#?}");
         result
     })
+}
+
+/// A command that runs while the test does something else. Dropping it kills it.
+pub struct Running {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    err: Option<std::thread::JoinHandle<String>>,
+    input: Option<ChildStdin>,
+    watchdog: Option<mpsc::Sender<()>>,
+    late: mpsc::Receiver<()>,
+}
+
+/// Starts a command in a process group of its own; it is killed when the limit is over.
+pub fn start(command: &mut Command) -> Running {
+    let mut child = command
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let group = child.id() as i32;
+    let (watchdog, wait) = mpsc::channel::<()>();
+    let (say_late, late) = mpsc::channel();
+    std::thread::spawn(move || {
+        if wait.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+            let _ = say_late.send(());
+            kill_group(group);
+        }
+    });
+    let mut err = child.stderr.take().expect("piped");
+    let err = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = err.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    let (out, input) = (BufReader::new(child.stdout.take().expect("piped")), child.stdin.take());
+    Running { child, out, err: Some(err), input, watchdog: Some(watchdog), late }
+}
+
+impl Running {
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// The next line of its output; `None` at the end.
+    pub fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let n = self.out.read_line(&mut line).expect("a line");
+        (n > 0).then(|| line.trim_end().to_string())
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal);
+    }
+
+    /// Whether it goes on.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
+    pub fn close_input(&mut self) {
+        self.input = None;
+    }
+
+    /// Reads on until everyone who holds its output has ended, and collects it.
+    pub fn end(mut self) -> Done {
+        let mut rest = Vec::new();
+        let _ = self.out.read_to_end(&mut rest);
+        let stderr = self.err.take().map(|t| t.join().expect("reads")).unwrap_or_default();
+        let status = self.child.wait().expect("a child");
+        self.watchdog = None;
+        let done = Done { status, stdout: String::from_utf8_lossy(&rest).into_owned(), stderr };
+        assert!(self.late.try_recv().is_err(), "longer than {LIMIT:?}: {done:#?}");
+        done
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.watchdog.is_some() {
+            kill_group(self.pid());
+            let _ = self.child.wait();
+        }
+    }
 }
 
 fn kill_group(group: i32) {

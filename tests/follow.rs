@@ -1,0 +1,272 @@
+//! What is watched behaves as it does by itself: same output, same status, same surroundings; and the model of its
+//! descriptors is the kernel's.
+
+mod common;
+
+use common::{Done, alone, audit, example, fdwatch, has, pythons, run, skip, start, target};
+use nix::sys::signal::Signal;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const MODES: [&[&str]; 2] = [&["--fail-on", "never"], &["--fail-on", "never", "--no-seccomp"]];
+
+fn same_as_alone(command: &[&str]) {
+    let native = alone(command);
+    for mode in MODES {
+        let watched = audit(mode, command);
+        assert_eq!(watched.stdout, native.stdout, "{command:?} {mode:?} says something else: {}", watched.stderr);
+        assert_eq!(watched.status, native.status, "{command:?} {mode:?} ends otherwise: {}", watched.stderr);
+        assert!(!watched.stderr.contains("panicked"), "{}", watched.stderr);
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+#[test]
+fn targets_say_and_end_as_they_do_alone() {
+    for name in [
+        "rt_signals",
+        "stopper",
+        "exec_from_thread",
+        "threads_share",
+        "clone_files_process",
+        "int80",
+        "close_loop",
+        "cloexec",
+        "all_calls",
+        "daemon",
+        "crowd",
+        "exec_chain",
+        "own_filter",
+    ] {
+        let Some(path) = target(name) else { return skip("targets", "no C compiler") };
+        same_as_alone(&[text(&path)]);
+    }
+}
+
+#[test]
+fn death_by_a_signal_is_repeated() {
+    let Some(path) = target("exit_by_signal") else { return skip("death by a signal", "no C compiler") };
+    for signal in ["1", "2", "3", "6", "9", "11", "13", "15", "31", "34", "64"] {
+        same_as_alone(&[text(&path), signal]);
+    }
+}
+
+fn compared(command: &[&str]) {
+    for all_calls in [false, true] {
+        let mut compare = Command::new(example("compare"));
+        if all_calls {
+            compare.env("ALL_CALLS", "1");
+        }
+        let done = run(compare.args(command));
+        let last = done.stderr.lines().last().unwrap_or_default();
+        assert!(last.ends_with(" comparisons, 0 differences"), "{command:?}: {}", done.stderr);
+        assert!(!last.starts_with("0 "), "{command:?}: nothing was compared");
+        assert_eq!(done.code(), 0, "{command:?}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn the_model_is_the_kernels_table() {
+    for name in [
+        "all_calls",
+        "cloexec",
+        "int80",
+        "exec_from_thread",
+        "posix_spawn_dup2",
+        "clone_files_process",
+        "stale_fork_dup2",
+        "own_filter",
+        "exec_chain",
+    ] {
+        let Some(path) = target(name) else { return skip("comparison", "no C compiler") };
+        if alone(&[&path]).code() == 77 {
+            skip("comparison", &format!("{name} cannot run here"));
+            continue;
+        }
+        compared(&[text(&path)]);
+    }
+}
+
+#[test]
+fn the_model_is_the_kernels_table_in_shells_and_interpreters() {
+    if has("bash") {
+        compared(&["bash", "-c", "ls / | sort | head -3; x=$(echo hi | cat); cat <(echo a) - <<<\"$x\""]);
+        compared(&["bash", "-c", "exec 5>/dev/null 6>&5; (exec 7<&0; echo a >&6) | cat 8>&1; exec 5>&- 6>&-"]);
+    } else {
+        skip("comparison", "no bash");
+    }
+    for python in pythons() {
+        let script = "import subprocess, os\n\
+                      subprocess.run(['echo', 'x'], capture_output=True, input=b'')\n\
+                      subprocess.run(['true'], pass_fds=[os.open('/dev/null', 0)], cwd='/')\n\
+                      subprocess.Popen('cat </dev/null | cat', shell=True).wait()\n";
+        compared(&[text(&python), "-c", script]);
+    }
+}
+
+/// A shell script that ends in `exec "$@"`, in front of the command.
+fn within(prelude: &str, dir: &Path, watched: Option<&[&str]>, command: &[&str]) -> Done {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", prelude, "sh"]);
+    if let Some(options) = watched {
+        shell.arg(fdwatch()).arg("audit").args(["-o", "report"]).args(options).arg("--");
+    }
+    // A shell that sets it names what it executes.
+    let mut done = run(shell.args(command).current_dir(dir).env("FOLLOWED", "by hand"));
+    let differs = |l: &&str| !l.starts_with("environment _=") && !l.starts_with("group ");
+    done.stdout = done.stdout.lines().filter(differs).collect::<Vec<_>>().join("\n");
+    done
+}
+
+/// Each prelude ends in `exec "$@"`; the target tells of all it finds, with and without fdwatch.
+fn same_surroundings(test: &str, preludes: &[(&str, &str)]) {
+    let Some(path) = target("inherited") else { return skip(test, "no C compiler") };
+    for (name, prelude) in preludes {
+        let dir = tempfile::tempdir().expect("a folder");
+        let go = |watched| within(prelude, dir.path(), watched, &[text(&path), "an argument", ""]);
+        let native = go(None);
+        for mode in MODES {
+            let watched = go(Some(mode));
+            let only = |a: &Done, b: &Done| -> Vec<String> {
+                a.stdout.lines().filter(|l| !b.stdout.lines().any(|m| m == *l)).map(String::from).collect()
+            };
+            let (new, gone) = (only(&watched, &native), only(&native, &watched));
+            assert!(watched.stdout == native.stdout, "{name} {mode:?}: not {gone:#?} but {new:#?}; {}", watched.stderr);
+            assert_eq!(watched.status, native.status, "{name} {mode:?}: {}", watched.stderr);
+        }
+    }
+}
+
+#[test]
+fn the_surroundings_are_the_same() {
+    let preludes = [
+        ("nothing special", "exec \"$@\""),
+        ("numbers 7 and 9", "echo abcdef >file; exec 7<file 9>>other; read x <&7; exec \"$@\""),
+        ("a file read in part", "echo abc >file; exec 7<file 9>file; echo xy >&9; exec \"$@\" <file"),
+        ("SIGPIPE ignored", "trap '' PIPE; exec \"$@\""),
+        ("SIGINT ignored", "trap '' INT; exec \"$@\""),
+        ("job control ignored", "trap '' TTOU TTIN TSTP QUIT; exec \"$@\""),
+        ("limits", "ulimit -n 200; ulimit -c 0; ulimit -S -s 4096; exec \"$@\""),
+        ("umask", "umask 037; exec \"$@\""),
+        ("no environment", "exec env -i \"$@\""),
+        ("odd environment", "exec env 'A=b=c' 'EMPTY=' 'TWO=x\ny' \"$@\""),
+    ];
+    same_surroundings("surroundings", &preludes);
+    if has("env") && alone(&["env", "--block-signal=TERM", "true"]).code() == 0 {
+        let preludes = [
+            ("signals blocked", "exec env --block-signal=TERM,USR1,CHLD,INT,RTMIN \"$@\""),
+            ("SIGCHLD ignored", "exec env --ignore-signal=CHLD,PIPE \"$@\""),
+        ];
+        same_surroundings("signals blocked", &preludes);
+    } else {
+        skip("signals blocked", "no env that can block signals");
+    }
+}
+
+#[test]
+fn the_group_and_the_session_are_ours() {
+    let Some(path) = target("inherited") else { return skip("group", "no C compiler") };
+    let mut watched = start(Command::new(fdwatch()).args(["audit", "--"]).arg(path));
+    let expected = format!("group {} session {}", watched.pid(), nix::unistd::getsid(None).expect("a session"));
+    let mut said = None;
+    while let Some(line) = watched.line() {
+        said = Some(line);
+    }
+    assert_eq!(said, Some(expected));
+    assert_eq!(watched.end().code(), 0);
+}
+
+/// The target says a line when it can be signalled, then waits.
+fn signalled(signal: Signal, script: &str) -> Done {
+    let mut watched = start(Command::new(fdwatch()).args(["audit", "--", "sh", "-c", script]));
+    assert_eq!(watched.line().as_deref(), Some("ready"));
+    watched.signal(signal);
+    watched.end()
+}
+
+#[test]
+fn a_request_to_end_goes_to_the_target() {
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let done = signalled(signal, "echo ready; read x");
+        assert_eq!(done.status.signal(), Some(signal as i32), "{done:?}");
+        assert!(done.stderr.contains("0 suppressed; target "), "the report is written: {done:?}");
+        let done = signalled(signal, "trap 'echo cleaned; exit 4' TERM HUP; echo ready; while :; do read x; done");
+        assert_eq!((done.stdout.as_str(), done.code()), ("cleaned\n", 4), "{done:?}");
+    }
+}
+
+#[test]
+fn a_daemon_is_watched_to_its_end() {
+    let Some(path) = target("daemon") else { return skip("daemon", "no C compiler") };
+    let mut watched = start(Command::new(fdwatch()).args(["audit", "--"]).arg(path));
+    while watched.line().expect("a line") != "the first process is gone" {}
+    assert!(watched.is_alive(), "fdwatch left the daemon alone");
+    watched.close_input();
+    let done = watched.end();
+    assert_eq!((done.stdout.as_str(), done.code()), ("the daemon ends\n", 0), "{done:?}");
+}
+
+#[test]
+fn a_second_tracer_is_refused_in_a_line() {
+    let inner = text(&fdwatch()).to_string();
+    for mode in MODES {
+        let mut command = vec![inner.as_str(), "audit"];
+        command.extend(mode);
+        command.extend(["--", "true"]);
+        let done = audit(mode, &command);
+        assert_eq!(done.code(), 125, "{}", done.stderr);
+        let refusal = done.stderr.lines().find(|l| l.contains("cannot trace")).unwrap_or_default();
+        assert!(refusal.starts_with("fdwatch: ") && refusal.contains("traces already"), "{}", done.stderr);
+    }
+}
+
+#[test]
+fn other_tracers_inside_and_outside_are_refused() {
+    if has("strace") {
+        let done = audit(&[], &["strace", "-f", "true"]);
+        assert_eq!(done.code(), 1, "strace says that it cannot trace: {}", done.stderr);
+        let outside =
+            run(Command::new("strace").args(["-f", "-o", "/dev/null"]).arg(fdwatch()).args(["audit", "true"]));
+        assert_eq!(outside.code(), 125, "{}", outside.stderr);
+        assert_eq!(outside.stderr.lines().count(), 1, "{}", outside.stderr);
+        assert!(outside.stderr.contains("traces already"), "{}", outside.stderr);
+    } else {
+        skip("other tracers", "no strace");
+    }
+    if has("gdb") {
+        let done = audit(&["--fail-on", "never"], &["gdb", "-nx", "-q", "-batch", "-ex", "run", "/bin/true"]);
+        assert!(done.stderr.contains("Could not trace the inferior"), "{}", done.stderr);
+    } else {
+        skip("other tracers", "no gdb");
+    }
+}
+
+#[test]
+fn a_filter_of_its_own_and_its_mistakes_are_seen() {
+    let Some(path) = target("own_filter") else { return skip("own filter", "no C compiler") };
+    for mode in [&[][..], &["--no-seccomp"]] {
+        let done = audit(mode, &[&path]);
+        if done.code() == 77 {
+            return skip("own filter", "no seccomp filters here");
+        }
+        assert_eq!((done.errors(), done.code()), (1, 99), "{}", done.stderr);
+        assert!(done.stderr.starts_with("error[double-close]"), "{}", done.stderr);
+    }
+}
+
+#[test]
+fn an_empty_directory_in_path_and_a_path_with_spaces() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let spaced: PathBuf = dir.path().join("a b");
+    std::fs::create_dir(&spaced).expect("a folder");
+    std::os::unix::fs::symlink("/bin/echo", spaced.join("my echo")).expect("a link");
+    let done = run(Command::new(fdwatch()).args(["audit", "--", "my echo", "x"]).env("PATH", &spaced));
+    assert_eq!((done.stdout.as_str(), done.code()), ("x\n", 0), "{}", done.stderr);
+    let done =
+        run(Command::new(fdwatch()).args(["audit", "--", "my echo", "x"]).env("PATH", ":/bin").current_dir(&spaced));
+    assert_eq!((done.stdout.as_str(), done.code()), ("x\n", 0), "{}", done.stderr);
+}
