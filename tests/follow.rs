@@ -167,6 +167,14 @@ fn the_surroundings_are_the_same() {
     }
 }
 
+/// As `nohup fdwatch …` needs it.
+#[test]
+fn what_was_ignored_stays_ignored() {
+    let all = "trap '' HUP INT QUIT PIPE TERM CHLD USR1 USR2 ALRM TTOU TTIN TSTP; exec \"$@\"";
+    let preludes = [("HUP", "trap '' HUP; exec \"$@\""), ("TERM", "trap '' TERM; exec \"$@\""), ("many signals", all)];
+    same_surroundings("ignored signals", &preludes);
+}
+
 #[test]
 fn the_group_and_the_session_are_ours() {
     let Some(path) = target("inherited") else { return skip("group", "no C compiler") };

@@ -181,6 +181,7 @@ impl Launched {
             gate: gate_read.as_fd(),
             trouble: trouble_write.as_fd(),
             defaults: &signals.defaults,
+            ignored: &signals.ignored,
             mask: &sys::signal_mask(),
         };
         let child = sys::fork_child(&plan).map_err(failed("fork"))?;

@@ -7,6 +7,8 @@ use super::sys::{self, Disposition};
 pub struct Caught {
     /// To be reset to the default in the child.
     pub(super) defaults: Vec<i32>,
+    /// To be ignored in the child: a handler of ours does not outlive exec, and what was ignored must.
+    pub(super) ignored: Vec<i32>,
 }
 
 impl Caught {
@@ -16,11 +18,10 @@ impl Caught {
     ///
     /// What was ignored when fdwatch started stays ignored in the target, as without fdwatch.
     pub fn new() -> Caught {
-        let mut defaults = Vec::new();
-        let mut set = |signal, how| {
-            if !sys::dispose(signal, how) {
-                defaults.push(signal);
-            }
+        let (mut defaults, mut ignored) = (Vec::new(), Vec::new());
+        let mut set = |signal, how| match sys::dispose(signal, how) {
+            true => ignored.push(signal),
+            false => defaults.push(signal),
         };
         for s in [libc::SIGINT, libc::SIGQUIT, libc::SIGTTOU, libc::SIGTTIN] {
             set(s, Disposition::Ignore);
@@ -32,7 +33,7 @@ impl Caught {
             // Rust's runtime ignores it before main.
             defaults.push(libc::SIGPIPE);
         }
-        Caught { defaults }
+        Caught { defaults, ignored }
     }
 }
 

@@ -196,6 +196,8 @@ pub(super) struct ChildPlan<'a> {
     pub trouble: BorrowedFd<'a>,
     /// Signals whose disposition fdwatch changed from the default and the child needs back.
     pub defaults: &'a [c_int],
+    /// Signals that were ignored when fdwatch was started.
+    pub ignored: &'a [c_int],
     /// The signal mask that fdwatch was started with.
     pub mask: &'a libc::sigset_t,
 }
@@ -232,6 +234,9 @@ pub(super) fn fork_child(plan: &ChildPlan<'_>) -> Result<i32, Errno> {
         }
         for sig in plan.defaults {
             libc::signal(*sig, libc::SIG_DFL);
+        }
+        for sig in plan.ignored {
+            libc::signal(*sig, libc::SIG_IGN);
         }
         let mut byte = 0u8;
         // EOF means that fdwatch gave up.
