@@ -176,6 +176,17 @@ fn what_was_ignored_stays_ignored() {
 }
 
 #[test]
+fn closed_standard_descriptors_stay_closed() {
+    let preludes = [
+        ("no standard input", "exec \"$@\" <&-"),
+        ("no standard error", "exec \"$@\" 2>&-"),
+        ("output only", "exec \"$@\" <&- 2>&-"),
+        ("output only, and 7", "exec 7<&1; exec \"$@\" <&- 2>&-"),
+    ];
+    same_surroundings("closed descriptors", &preludes);
+}
+
+#[test]
 fn the_group_and_the_session_are_ours() {
     let Some(path) = target("inherited") else { return skip("group", "no C compiler") };
     let mut watched = start(Command::new(fdwatch()).args(["audit", "--"]).arg(path));

@@ -213,6 +213,7 @@ pub(super) enum ChildStep {
 /// Forks; the child carries out `plan` and never returns.
 pub(super) fn fork_child(plan: &ChildPlan<'_>) -> Result<i32, Errno> {
     let program = libc::sock_fprog { len: plan.filter.len() as u16, filter: plan.filter.as_ptr().cast_mut() };
+    let closed = CLOSED_AT_START.load(Ordering::Relaxed);
     // SAFETY: the child makes only async-signal-safe calls (signal-safety(7)) on data prepared before the fork, and
     // leaves by execve or _exit.
     match Errno::result(unsafe { libc::fork() })? {
@@ -237,6 +238,9 @@ pub(super) fn fork_child(plan: &ChildPlan<'_>) -> Result<i32, Errno> {
         }
         for sig in plan.ignored {
             libc::signal(*sig, libc::SIG_IGN);
+        }
+        for fd in (0..3).filter(|fd| closed >> fd & 1 == 1) {
+            libc::close(fd);
         }
         let mut byte = 0u8;
         // EOF means that fdwatch gave up.
@@ -288,16 +292,23 @@ extern "C" fn pass_on(signal: c_int) {
 /// Whether SIGPIPE was ignored when this process started, before Rust's runtime ignored it.
 static PIPE_WAS_IGNORED: AtomicI32 = AtomicI32::new(0);
 
-/// Runs before `main` and before Rust's runtime, which sets SIGPIPE to be ignored and keeps no record.
+/// Which of the descriptors 0, 1 and 2 were closed when this process started, as bits, before Rust's runtime opened
+/// `/dev/null` there.
+static CLOSED_AT_START: AtomicI32 = AtomicI32::new(0);
+
+/// Runs before `main` and before Rust's runtime, which sets SIGPIPE to be ignored, opens what is closed of the standard
+/// descriptors, and keeps no record of either.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static BEFORE_MAIN: extern "C" fn() = {
     extern "C" fn before_main() {
-        // SAFETY: all-zero bytes are a valid sigaction, which the kernel fills; nothing is changed.
+        // SAFETY: all-zero bytes are a valid sigaction, which the kernel fills; F_GETFD takes numbers; nothing is changed.
         unsafe {
             let mut old: libc::sigaction = std::mem::zeroed();
             libc::sigaction(libc::SIGPIPE, std::ptr::null(), &raw mut old);
             PIPE_WAS_IGNORED.store(i32::from(old.sa_sigaction == libc::SIG_IGN), Ordering::Relaxed);
+            let closed = (0..3).filter(|fd| libc::fcntl(*fd, libc::F_GETFD) == -1).fold(0, |bits, fd| bits | 1 << fd);
+            CLOSED_AT_START.store(closed, Ordering::Relaxed);
         }
     }
     before_main
