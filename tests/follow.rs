@@ -229,6 +229,29 @@ fn a_daemon_is_watched_to_its_end() {
     assert_eq!((done.stdout.as_str(), done.code()), ("the daemon ends\n", 0), "{done:?}");
 }
 
+/// Once the first process is gone, its number may be anybody's.
+#[test]
+fn a_request_to_end_reaches_a_daemon() {
+    let Some(path) = target("daemon") else { return skip("daemon", "no C compiler") };
+    let mut watched = start(Command::new(fdwatch()).args(["audit", "--"]).arg(path));
+    while watched.line().expect("a line") != "the first process is gone" {}
+    let fdwatch = nix::unistd::Pid::from_raw(watched.pid());
+    let (done, end) = std::sync::mpsc::channel::<()>();
+    let insists = std::thread::spawn(move || {
+        // fdwatch may not have heard of the end of the first process yet, so once is not enough.
+        while end.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            let _ = nix::sys::signal::kill(fdwatch, Signal::SIGTERM);
+            std::thread::yield_now();
+        }
+    });
+    assert_eq!(watched.line(), None, "the daemon was told to end, and said something");
+    drop(done);
+    insists.join().expect("ends");
+    let done = watched.end();
+    assert_eq!(done.code(), 0, "the first process's status: {done:?}");
+    assert!(done.stderr.contains("target exited 0"), "{done:?}");
+}
+
 #[test]
 fn a_second_tracer_is_refused_in_a_line() {
     let inner = text(&fdwatch()).to_string();

@@ -269,12 +269,20 @@ pub(super) fn fork_child(plan: &ChildPlan<'_>) -> Result<i32, Errno> {
     }
 }
 
-/// Whom signals to fdwatch are passed on to; 0 for nobody.
+/// Whom signals to fdwatch are passed on to; 0 for nobody yet, [`NOBODY_LEFT`] after the last.
 static TARGET: AtomicI32 = AtomicI32::new(0);
 
-/// Signals to fdwatch go to `pid` from now on; 0 for nobody.
+const NOBODY_LEFT: i32 = -1;
+
+/// Signals to fdwatch go to `pid` from now on.
 pub(super) fn pass_signals_to(pid: i32) {
     TARGET.store(pid, Ordering::Relaxed);
+}
+
+/// `gone` has ended and its number may come again: signals that went to it go to `heir`.
+pub(super) fn pass_signals_from(gone: i32, heir: Option<i32>) {
+    let heir = heir.unwrap_or(NOBODY_LEFT);
+    let _ = TARGET.compare_exchange(gone, heir, Ordering::Relaxed, Ordering::Relaxed);
 }
 
 extern "C" fn pass_on(signal: c_int) {
@@ -283,7 +291,7 @@ extern "C" fn pass_on(signal: c_int) {
     unsafe {
         if target > 0 {
             libc::kill(target, signal);
-        } else {
+        } else if target != NOBODY_LEFT {
             libc::_exit(128 + signal);
         }
     }

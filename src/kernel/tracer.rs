@@ -205,6 +205,7 @@ impl Tracer {
             if status.is_end() {
                 self.tasks.remove(&tid);
                 self.order.forget(tid);
+                sys::pass_signals_from(tid, self.tasks.keys().min().copied());
                 return Ok(Next::Gone(Tid(tid), stop));
             }
             let stopped = Stopped { tid: Tid(tid) };
