@@ -250,6 +250,25 @@ fn conforms(root: &serde_json::Value, schema: &serde_json::Value, value: &serde_
     }
 }
 
+/// `fdwatch audit -o /dev/stdout CMD >file`: the file is the target's first.
+#[test]
+fn a_report_to_standard_output_leaves_what_the_target_wrote() {
+    let Some(program) = target("double_close") else { return skip("reports", "no C compiler") };
+    let native = common::alone(&[&program]);
+    for (number, redirection) in [(1, ">all"), (1, ">>all"), (2, "2>all >&2")] {
+        let dir = folder();
+        let stream = if number == 1 { "/dev/stdout" } else { "/dev/stderr" };
+        let script = format!("\"$@\" {redirection}");
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &script, "sh"]).arg(fdwatch()).args(["audit", "-o", stream]).arg(&program);
+        let done = run(shell.current_dir(dir.path()));
+        assert_eq!(done.code(), 99, "{}", done.stderr);
+        let all = std::fs::read_to_string(dir.path().join("all")).expect("the file");
+        let report = all.strip_prefix(&native.stdout).unwrap_or_else(|| panic!("{redirection}: lost output: {all}"));
+        assert!(report.starts_with("error[double-close]"), "{redirection}: {report}");
+    }
+}
+
 #[test]
 fn colour_is_as_asked() {
     let Some(program) = target("double_close") else { return skip("colour", "no C compiler") };

@@ -1,19 +1,26 @@
 //! Output files: written whole or not at all.
 
 use crate::base::text::escape;
+use nix::sys::stat::fstat;
 use nix::unistd::{AccessFlags, eaccess};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Writes `bytes` to `path`.
 ///
 /// A regular file is replaced at once by the whole of `bytes`, or is left as it was. To a device or a FIFO they are
-/// written as they are.
+/// written as they are. Our own standard output or error (`/dev/stdout`) is the target's, too: what that wrote stays.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let existing = fs::metadata(path).ok();
+    if let Some(own) = existing.as_ref().and_then(own_stream) {
+        let mut file = File::from(own?);
+        file.write_all(bytes)?;
+        return file.flush();
+    }
     if existing.as_ref().is_some_and(|m| !m.is_file()) {
         let mut file = File::options().write(true).open(path)?;
         file.write_all(bytes)?;
@@ -39,6 +46,7 @@ pub fn check_writable(path: &Path) -> Result<(), String> {
     let failed = |e: nix::errno::Errno| format!("cannot write {name}: {}", e.desc());
     match fs::metadata(path) {
         Ok(m) if m.is_dir() => Err(format!("cannot write {name}: it is a directory")),
+        Ok(m) if own_stream(&m).is_some() => Ok(()),
         Ok(m) if m.is_file() => {
             eaccess(path, AccessFlags::W_OK).map_err(failed)?;
             let real = fs::canonicalize(path).map_err(|e| format!("cannot write {name}: {e}"))?;
@@ -56,6 +64,14 @@ pub fn check_writable(path: &Path) -> Result<(), String> {
         }
         Err(e) => Err(format!("cannot write {name}: {e}")),
     }
+}
+
+/// Our standard output or error, if `file` is that.
+fn own_stream(file: &fs::Metadata) -> Option<io::Result<OwnedFd>> {
+    let is = |own: BorrowedFd<'_>| {
+        fstat(own).is_ok_and(|s| (s.st_dev, s.st_ino) == (file.dev(), file.ino())).then(|| own.try_clone_to_owned())
+    };
+    is(io::stdout().as_fd()).or_else(|| is(io::stderr().as_fd()))
 }
 
 /// Whether a file can be made in `dir`.
