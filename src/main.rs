@@ -123,7 +123,9 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         t => (t, false),
     };
     if background && script.is_empty() {
-        bail!("in the background there is nobody to ask: start it without &, or use `fdwatch audit -- CMD`, or -x FILE");
+        bail!(
+            "in the background there is nobody to ask: start it without &, or use `fdwatch audit -- CMD`, or -x FILE"
+        );
     }
     if terminal.is_none() && script.is_empty() {
         bail!("no terminal to ask at: use `fdwatch audit -- CMD` for a report, or -x FILE or -ex CMD for a script");
