@@ -73,7 +73,10 @@ fn keep_shows_that_this_close_was_all_that_was_wrong() {
     let row = fds.lines().find(|l| l.split_whitespace().find(|w| *w != ">") == Some("3")).unwrap_or_default();
     assert!(row.contains('#') && row.contains("/output"), "{fds}");
     let hist = p.ask("hist 3");
-    assert!(hist.contains("/output") && hist.contains(" = 3 "), "{hist}");
+    assert!(
+        hist.contains("earlier lives") && hist.contains("/output\", O_WRONLY") && hist.contains(" = 3\n"),
+        "{hist}"
+    );
     assert!(p.ask("keep").contains("fd 3 will stay open"));
     p.line("continue");
     p.expect("the file holds 3 bytes\n");
