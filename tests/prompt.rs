@@ -483,6 +483,18 @@ fn without_a_terminal_the_transcript_goes_to_stderr_and_stdout_is_the_targets() 
     assert_eq!((done.code(), done.stdout.as_str()), (0, "the file holds 0 bytes\n"), "{}", done.stderr);
 }
 
+/// At the break the parent is on its way into the sleep of vfork, which no interrupt ends: nothing may wait for it.
+#[test]
+fn a_break_in_a_vfork_child_does_not_wait_for_its_parent() {
+    let Some(py) = python("a_break_in_a_vfork_child_does_not_wait_for_its_parent") else { return };
+    for n in 0..12 {
+        let options = ["-ex", "next", "-ex", "next", "-ex", "next", "-ex", "next", "-ex", "continue 100"];
+        let done = run(&mut watched(&options, &[&py, &script(LOST)]));
+        assert_eq!((done.code(), done.stdout.as_str()), (0, "the file holds 0 bytes\n"), "{n}: {}", done.stderr);
+        assert!(done.stderr.contains("break 5 ["), "{}", done.stderr);
+    }
+}
+
 #[test]
 fn a_bad_script_is_told_before_the_target_starts() {
     let dir = tempfile::tempdir().unwrap();
