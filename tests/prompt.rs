@@ -125,6 +125,7 @@ fn commands_repeat_may_be_shortened_and_mistakes_are_answered() {
     assert!(fds.contains("/output"), "{fds}");
     p.line("next");
     p.expect("break 2 [");
+    p.expect("] after pipe2, which opened fd 3 and 4\n");
     p.expect("the next descriptor event");
     p.expect("(fdwatch) ");
     p.line("");

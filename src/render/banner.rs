@@ -31,7 +31,11 @@ pub fn banner(
         label(&mut out, style, "why", &wrap(&why, 10, 10, style.width));
     }
     if let (Some(call), Why::Stepped | Why::Asked(_)) = (&at.call, &at.why) {
-        let path = at.object.as_ref().map(|o| o.file.path.as_slice());
+        let opened = call.effects.iter().find_map(|e| match e {
+            Effect::Open { file, .. } => Some(file.path.as_slice()),
+            _ => None,
+        });
+        let path = opened.or(at.object.as_ref().map(|o| o.file.path.as_slice()));
         label(&mut out, style, "call", &call::call(&call.info, path));
     }
     if let Some(call) = at.call.as_ref().filter(|_| at.finding.is_none()) {
@@ -66,7 +70,21 @@ fn what(at: &Break) -> String {
     }
     let Some(call) = &at.call else { return "stopped".to_string() };
     let tense = if call.info.ret.is_none() { "about to " } else { "after " };
-    let Some(fd) = at.fd else { return format!("{tense}call {}", call::call(&call.info, None)) };
+    let Some(fd) = at.fd else {
+        let opened: Vec<String> = call
+            .effects
+            .iter()
+            .filter_map(|e| match e {
+                Effect::Open { fd, .. } => Some(fd.to_string()),
+                _ => None,
+            })
+            .collect();
+        let opened = match opened.as_slice() {
+            [] => String::new(),
+            fds => format!(", which opened fd {}", fds.join(" and ")),
+        };
+        return format!("{tense}{}{opened}", escape(call.info.name.as_bytes()));
+    };
     let of = at.object.as_ref().map(|o| format!(" {}", object(o))).unwrap_or_default();
     let replaces = call.effects.iter().any(|e| matches!(e, Effect::Alias { to, .. } if *to == fd));
     match (call.info.ret, replaces) {

@@ -123,13 +123,21 @@ pub fn fd(world: &World, tid: Tid, fd: Fd, names: &mut dyn Names, style: Style) 
     out
 }
 
+/// How many ended processes are listed.
+const ENDED: usize = 20;
+
 /// The processes, the living first.
 pub fn procs(world: &World, at: Pid, style: Style) -> String {
     let mut all: Vec<_> = world.processes().collect();
     all.sort_by_key(|(pid, p)| (p.tasks == 0, *pid));
+    let living = all.iter().filter(|(pid, p)| p.tasks > 0 || *pid == at).count();
+    // Of those that have ended the last are of interest: a shell's script makes hundreds.
+    let left_out = all.len().saturating_sub(living + ENDED);
     let rows: Vec<Vec<String>> = all
         .into_iter()
-        .map(|(pid, p)| {
+        .enumerate()
+        .filter(|(i, (pid, p))| p.tasks > 0 || *pid == at || *i >= living + left_out)
+        .map(|(_, (pid, p))| {
             let open = world.tasks().find(|(_, t)| t.pid == pid).and_then(|(_, t)| world.table(t.table));
             let state = match (p.tasks, &p.window) {
                 (0, _) => "ended",
@@ -147,7 +155,11 @@ pub fn procs(world: &World, at: Pid, style: Style) -> String {
             ]
         })
         .collect();
-    table(&["", "PID", "PARENT", "STATE", "TASKS", "FDS", "PROGRAM"], &rows, 6, style)
+    let mut out = table(&["", "PID", "PARENT", "STATE", "TASKS", "FDS", "PROGRAM"], &rows, 6, style);
+    if left_out > 0 {
+        out += &format!("and {left_out} more that ended before\n");
+    }
+    out
 }
 
 /// A program as its command line, shortened.
