@@ -186,6 +186,27 @@ fn closed_standard_descriptors_stay_closed() {
     same_surroundings("closed descriptors", &preludes);
 }
 
+/// Which no shell can make, but any program.
+#[test]
+fn entries_that_are_no_variables_are_handed_on() {
+    let script = "import ctypes, sys\n\
+                  texts = lambda l: (ctypes.c_char_p * (len(l) + 1))(*l, None)\n\
+                  odd = [b'A=1', b'A=2', b'no equals sign', b'=x', b'', b'BAD=\\xff']\n\
+                  command = [a.encode() for a in sys.argv[1:]]\n\
+                  ctypes.CDLL(None).execve(command[0], texts(command), texts(odd))\n";
+    let (Some(python), Some(path)) = (pythons().into_iter().next(), target("inherited")) else {
+        return skip("environment", "no CPython or no C compiler");
+    };
+    let environment = |command: &[&str]| -> Vec<String> {
+        let done = run(Command::new(&python).args(["-c", script]).args(command));
+        assert_eq!(done.code(), 0, "{}", done.stderr);
+        done.stdout.lines().filter(|l| l.starts_with("environment ")).map(String::from).collect()
+    };
+    let native = environment(&[text(&path)]);
+    assert_eq!(native.len(), 6, "{native:?}");
+    assert_eq!(environment(&[text(&fdwatch()), "audit", text(&path)]), native);
+}
+
 #[test]
 fn the_group_and_the_session_are_ours() {
     let Some(path) = target("inherited") else { return skip("group", "no C compiler") };

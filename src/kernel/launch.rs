@@ -157,14 +157,6 @@ impl Launched {
         };
         let c_path = c_string(path.as_os_str(), "the command's path")?;
         let argv = c_strings(command.argv.iter().map(OsString::as_os_str), "an argument with a NUL byte")?;
-        let environment: Vec<OsString> = std::env::vars_os()
-            .map(|(mut k, v)| {
-                k.push("=");
-                k.push(v);
-                k
-            })
-            .collect();
-        let env = c_strings(environment.iter().map(OsString::as_os_str), "the environment")?;
         // Both ends close on exec (pipe2(2), O_CLOEXEC): none of ours reaches the target.
         let (gate_read, mut gate_write) = std::io::pipe().map_err(io_failed("a pipe"))?;
         let (mut trouble_read, trouble_write) = std::io::pipe().map_err(io_failed("a pipe"))?;
@@ -174,7 +166,7 @@ impl Launched {
         let plan = ChildPlan {
             path: &c_path,
             argv: &pointers(&argv),
-            envp: &pointers(&env),
+            envp: sys::environment(),
             own_group: command.own_group,
             filter: if command.seccomp { filter.program() } else { &[] },
             no_new_privs,

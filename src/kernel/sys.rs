@@ -182,8 +182,8 @@ pub(super) struct ChildPlan<'a> {
     pub path: &'a CStr,
     /// Its arguments, NULL-terminated.
     pub argv: &'a [*const libc::c_char],
-    /// Its environment, NULL-terminated.
-    pub envp: &'a [*const libc::c_char],
+    /// Its environment, see [`environment`].
+    pub envp: *const *const libc::c_char,
     /// Make the child the leader of a process group of its own.
     pub own_group: bool,
     /// The seccomp program; empty for none.
@@ -200,6 +200,15 @@ pub(super) struct ChildPlan<'a> {
     pub ignored: &'a [c_int],
     /// The signal mask that fdwatch was started with.
     pub mask: &'a libc::sigset_t,
+}
+
+/// The environment that fdwatch was started with, as it is: Rust drops entries that are no `NAME=VALUE`.
+pub(super) fn environment() -> *const *const libc::c_char {
+    unsafe extern "C" {
+        static environ: *const *const libc::c_char;
+    }
+    // SAFETY: libc sets it before main (environ(7)), and nothing in fdwatch changes the environment.
+    unsafe { environ }
 }
 
 /// The steps at which the child can fail.
@@ -264,7 +273,7 @@ pub(super) fn fork_child(plan: &ChildPlan<'_>) -> Result<i32, Errno> {
         }
         // The mask comes last: until here a stray signal must not interrupt.
         libc::sigprocmask(libc::SIG_SETMASK, plan.mask, std::ptr::null_mut());
-        libc::execve(plan.path.as_ptr(), plan.argv.as_ptr(), plan.envp.as_ptr());
+        libc::execve(plan.path.as_ptr(), plan.argv.as_ptr(), plan.envp);
         fail(ChildStep::Exec)
     }
 }
