@@ -1,4 +1,5 @@
 //! What fdwatch says when it is asked for what it cannot do: one line, the right status, and nothing is started.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // a test may fail loudly
 
 mod common;
 

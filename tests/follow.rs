@@ -1,5 +1,6 @@
 //! What is watched behaves as it does by itself: same output, same status, same surroundings; and the model of its
 //! descriptors is the kernel's.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // a test may fail loudly
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Without privilege, as most users are: the essentials are the same, and the report says what that costs the target.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // a test may fail loudly
 
 mod common;
 
