@@ -488,7 +488,7 @@ fn without_a_terminal_the_transcript_goes_to_stderr_and_stdout_is_the_targets() 
 #[test]
 fn a_break_in_a_vfork_child_does_not_wait_for_its_parent() {
     let Some(py) = python("a_break_in_a_vfork_child_does_not_wait_for_its_parent") else { return };
-    for n in 0..12 {
+    for n in 0..8 {
         let options = ["-ex", "next", "-ex", "next", "-ex", "next", "-ex", "next", "-ex", "continue 100"];
         let done = run(&mut watched(&options, &[&py, &script(LOST)]));
         assert_eq!((done.code(), done.stdout.as_str()), (0, "the file holds 0 bytes\n"), "{n}: {}", done.stderr);
