@@ -240,6 +240,20 @@ fn a_request_to_end_goes_to_the_target() {
     }
 }
 
+/// timeout(1) signals the whole group: the target hears it directly, and fdwatch passes on what it hears itself.
+#[test]
+fn a_request_to_the_whole_group_arrives_once() {
+    let Some(python) = common::pythons().into_iter().next() else { return skip("group", "no CPython") };
+    let script = "import signal, sys\nn = []\nsignal.signal(signal.SIGTERM, lambda *a: n.append(1))\n\
+                  print('ready', flush=True)\nsys.stdin.read()\nprint(len(n))";
+    let mut watched = start(Command::new(fdwatch()).args(["audit", "--"]).arg(python).args(["-c", script]));
+    assert_eq!(watched.line().as_deref(), Some("ready"));
+    let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(watched.pid()), Signal::SIGTERM);
+    watched.close_input();
+    let done = watched.end();
+    assert_eq!((done.stdout.as_str(), done.code()), ("1\n", 0), "{done:?}");
+}
+
 #[test]
 fn a_daemon_is_watched_to_its_end() {
     let Some(path) = target("daemon") else { return skip("daemon", "no C compiler") };

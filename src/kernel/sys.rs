@@ -166,6 +166,13 @@ pub(super) fn signal_code(tid: i32) -> Result<i32, Errno> {
     Ok(info.si_code)
 }
 
+/// PTRACE_GETSIGINFO: the process that sent the signal, if a process did (si_code SI_USER, sigaction(2)).
+pub(super) fn signal_sender(tid: i32) -> Option<i32> {
+    let info = nix::sys::ptrace::getsiginfo(nix::unistd::Pid::from_raw(tid)).ok()?;
+    // SAFETY: with SI_USER the kernel has filled `si_pid` (sigaction(2)); the whole structure is initialised in any case.
+    (info.si_code == libc::SI_USER).then(|| unsafe { info.si_pid() })
+}
+
 /// Reads another process's memory in one go (process_vm_readv(2)); how many bytes came, 0 if none.
 pub(super) fn read_memory(pid: i32, addr: u64, buf: &mut [u8]) -> usize {
     let local = libc::iovec { iov_base: buf.as_mut_ptr() as *mut c_void, iov_len: buf.len() };

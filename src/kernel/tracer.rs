@@ -81,6 +81,11 @@ impl Stopped {
         sys::signal_code(self.tid.0) == Ok(SI_KERNEL)
     }
 
+    /// Whether the signal that it is about to get is one that fdwatch got and passed on.
+    pub fn signal_is_passed_on(&self) -> bool {
+        sys::signal_sender(self.tid.0) == i32::try_from(std::process::id()).ok()
+    }
+
     /// Makes the call that it is entering not happen and return `result`.
     pub fn skip_call(&self, result: i64) -> Result<(), Error> {
         unless_gone("POKEUSER", self.tid.0, sys::skip_call(self.tid.0, result)).map(drop)

@@ -83,6 +83,8 @@ pub struct Session {
     withheld: Option<i32>,
     /// Processes that one Ctrl-C has yet to reach, although it was answered already.
     echoes: Vec<Pid>,
+    /// When a process last got a signal that asks it to end, from somebody else than us.
+    requests: FxHashMap<(Pid, i32), u64>,
 }
 
 impl Session {
@@ -110,6 +112,7 @@ impl Session {
             ended_by_user: false,
             withheld: None,
             echoes: Vec::new(),
+            requests: FxHashMap::default(),
         }
     }
 

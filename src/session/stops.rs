@@ -16,6 +16,9 @@ use crate::syscall::{Made, Row, When};
 /// linux/errno.h).
 const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
 
+/// A request to end that comes twice within this time, once directly and once passed on, is one request; in nanoseconds.
+const SAME_REQUEST: u64 = 1_000_000_000;
+
 impl Session {
     /// Syscall stops: with every call stopping, the kernel says which side it is.
     pub(super) fn on_call(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
@@ -401,6 +404,18 @@ impl Session {
             self.ignore = 0;
             let decision = self.show(make, frontend)?;
             return self.carry_out(task, decision);
+        }
+        if matches!(sig, libc::SIGTERM | libc::SIGHUP) {
+            // What is sent to the whole process group (as timeout(1) does) reaches the target by itself and by way of us.
+            let now = self.now();
+            if task.signal_is_passed_on() {
+                let direct = self.requests.get(&(pid, sig)).is_some_and(|at| now.saturating_sub(*at) < SAME_REQUEST);
+                if direct {
+                    return self.tracer.resume(task, Resume::Go);
+                }
+            } else {
+                self.requests.insert((pid, sig), now);
+            }
         }
         self.tracer.resume(task, Resume::Deliver(sig))
     }
