@@ -11,8 +11,8 @@ use std::path::PathBuf;
 #[command(name = "fdwatch", version, styles = Styles::plain(), subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = "\
 Exit status: the target's own; death by a signal is repeated. 99 with findings
-(audit, see --error-exitcode), 125 if fdwatch failed, 126 if the command cannot
-be executed, 127 if there is no such command.
+(audit, see --error-exitcode), 0 if you ended the target at the prompt, 125 if
+fdwatch failed, 126 if the command cannot be executed, 127 if there is none.
 
 Examples:
   fdwatch run -- python3 job.py          stop at the close that loses the output

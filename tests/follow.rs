@@ -255,6 +255,16 @@ fn a_request_to_the_whole_group_arrives_once() {
 }
 
 #[test]
+fn a_child_of_a_parent_killed_at_its_fork_goes_on() {
+    let Some(path) = target("fork_killed") else { return skip("fork_killed", "no C compiler") };
+    for options in [&[][..], &["--no-seccomp"]] {
+        let done = audit(options, &[&path]);
+        assert!(done.stdout.ends_with("all ended\n"), "{done:?}");
+        assert_eq!((done.errors(), done.code()), (0, 0), "{done:?}");
+    }
+}
+
+#[test]
 fn a_daemon_is_watched_to_its_end() {
     let Some(path) = target("daemon") else { return skip("daemon", "no C compiler") };
     let mut watched = start(Command::new(fdwatch()).args(["audit", "--"]).arg(path));

@@ -1,7 +1,7 @@
 //! `double-close`: a close of a number already closed.
 
 use super::culprit::{blame, story};
-use super::{About, Confidence, Finding, Rule, Seen, Severity, called, object};
+use super::{About, Confidence, Finding, Rule, Seen, Severity, called, object, standard_name};
 use crate::base::{Fd, FileId, StackId, Tid};
 use crate::event::{Effect, EventKind};
 use std::collections::{HashMap, HashSet};
@@ -74,14 +74,22 @@ impl DoubleClose {
 
     fn finding(&self, seen: &Seen<'_>, fd: Fd) -> Option<Finding> {
         let EventKind::Call(call) = &seen.event.kind else { return None };
-        // Between fork and exec a program tidies up without knowing what is open.
-        if seen.world.window(seen.event.tid).is_some() {
+        // Programs close the standard streams once more when they end, to hear of a write that failed.
+        if standard_name(fd).is_some() {
             return None;
         }
         let task = seen.world.task(seen.event.tid)?;
         let since = seen.world.process(task.pid)?.since;
         let blame = blame(seen.world, task.table, fd, task.pid, since)?;
-        let cause = blame.life.end.as_ref()?.moment.site.cause;
+        if seen.is_handed_over(blame.life) {
+            return None;
+        }
+        let closed = &blame.life.end.as_ref()?.moment.site;
+        // The very same stack, to the last frame, has closed it before: a loop, such as an interpreter's over its script.
+        if closed.stack.is_some() && closed.stack == call.site.stack {
+            return None;
+        }
+        let cause = closed.cause;
         let mut steps = story(seen.world, &blame);
         steps.push(seen.used(call, None, Some("closed again".to_string())));
         Some(Finding {
@@ -107,6 +115,7 @@ impl DoubleClose {
 mod tests {
     use super::super::Role;
     use super::super::testing::*;
+    use crate::event::Site;
 
     #[test]
     fn the_second_close_is_told_at_the_next_event() {
@@ -142,6 +151,21 @@ mod tests {
             }
             assert!(s.exit(MAIN.0).is_empty());
         }
+    }
+
+    #[test]
+    fn the_same_stack_again_and_the_standard_streams_are_left_alone() {
+        let here = || Site { stack: Some(crate::base::StackId(7)), ..Site::default() };
+        let mut s = Script::new();
+        s.open(MAIN, 3, "/tmp/a");
+        s.at(here()).close(MAIN, 3);
+        s.at(here()).refused_close(MAIN.0, 3);
+        assert!(s.exit(MAIN.0).is_empty());
+        let mut s = Script::new();
+        s.open(MAIN, 2, "/tmp/a");
+        s.close(MAIN, 2);
+        s.refused_close(MAIN.0, 2);
+        assert!(s.exit(MAIN.0).is_empty());
     }
 
     #[test]

@@ -160,11 +160,24 @@ pub struct Seen<'a> {
 }
 
 impl Seen<'_> {
+    /// Whether the task is between fork and exec, and `life` is one that it got from its parent: what it does with those
+    /// is the hand-off's business, and a child tidies up without knowing what is open.
+    pub(crate) fn is_handed_over(&self, life: &Life) -> bool {
+        let window = self.world.window(self.event.tid);
+        window.is_some_and(|w| root(self.world, life).began.at <= w.at)
+    }
+
     /// The event as a step of a story: the use that failed.
     pub(crate) fn used(&self, call: &Call, object: Option<Object>, note: Option<String>) -> Step {
         let tid = self.event.tid;
         let pid = self.world.task(tid).map_or(Pid(tid.0), |t| t.pid);
-        let moment = Moment { at: self.event.at, pid, tid, what: What::Call(call.info), site: call.site.clone() };
+        let mut site = call.site.clone();
+        // posix_spawn's child runs on a stack of its own, from which nothing leads to the code that called it; the fork
+        // was made there.
+        if let (None, Some(window)) = (site.py, self.world.window(tid)) {
+            site.py = window.fork.site.py;
+        }
+        let moment = Moment { at: self.event.at, pid, tid, what: What::Call(call.info), site };
         Step { role: Role::Used, moment, object, note }
     }
 }

@@ -1,7 +1,7 @@
 //! `stale-fd-to-child`: a child was to be given a number whose intended life was over.
 
 use super::culprit::{DECISIVE, advice, blame, story};
-use super::{About, Confidence, Finding, Rule, Seen, Severity, called, object, standard_name};
+use super::{About, Confidence, Finding, Rule, Seen, Severity, called, object, root, standard_name};
 use crate::base::LifeId;
 use crate::event::{Cause, Effect, EventKind};
 use std::collections::HashSet;
@@ -33,6 +33,10 @@ impl Rule for StaleFdToChild {
             let Effect::Refused { fd, to, close: false } = effect else { continue };
             let since = seen.world.process(task.pid).map_or(0, |p| p.since);
             let Some(blame) = blame(seen.world, task.table, *fd, task.pid, since) else { continue };
+            // What the child opened itself was never handed to it: another rule's.
+            if root(seen.world, blame.life).began.at > window.at {
+                continue;
+            }
             let Some(end) = &blame.life.end else { continue };
             let Some(object) = object(seen.world, blame.life) else { continue };
             if !self.told.insert(blame.life.id) {
@@ -49,8 +53,9 @@ impl Rule for StaleFdToChild {
                 as_what.unwrap_or_default(),
             );
             let mut steps = story(seen.world, &blame);
-            let how = if window.fork.shares_memory { "vfork" } else { "fork" };
-            steps.push(seen.used(call, None, Some(format!("between {how} and execve"))));
+            // After a vfork an execve must follow; after a fork it may.
+            let when = if window.fork.shares_memory { "between vfork and execve" } else { "after fork, before execve" };
+            steps.push(seen.used(call, None, Some(when.to_string())));
             let cause = end.moment.site.cause;
             out.push(Finding {
                 name: ABOUT.name,
@@ -142,6 +147,16 @@ mod tests {
         s.close(MAIN, 3);
         let found = s.refused(MAIN.0, 3, Some(1));
         assert!(found.iter().all(|f| f.name != "stale-fd-to-child"), "nobody forked");
+    }
+
+    #[test]
+    fn what_a_child_opens_and_closes_itself_was_never_handed_to_it() {
+        let mut s = Script::new();
+        s.fork(MAIN, 200);
+        s.open(crate::base::Tid(200), 5, "/tmp/a");
+        s.close(200, 5);
+        let found = s.refused(200, 5, None);
+        assert_eq!(found.iter().map(|f| f.name).collect::<Vec<_>>(), ["use-after-close"]);
     }
 
     #[test]

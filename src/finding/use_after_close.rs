@@ -44,10 +44,6 @@ impl Rule for UseAfterClose {
             self.last.remove(&tid);
         }
         let EventKind::Call(call) = &seen.event.kind else { return out };
-        // Between fork and exec it is a broken hand-off: another rule's.
-        if seen.world.window(tid).is_some() {
-            return out;
-        }
         let Some(task) = seen.world.task(tid) else { return out };
         let since = seen.world.process(task.pid).map_or(0, |p| p.since);
         for effect in &call.effects {
@@ -59,6 +55,10 @@ impl Rule for UseAfterClose {
                 continue;
             }
             let Some(blame) = blame(seen.world, task.table, *fd, task.pid, since) else { continue };
+            // A broken hand-off is another rule's.
+            if seen.is_handed_over(blame.life) {
+                continue;
+            }
             let Some(object) = object(seen.world, blame.life) else { continue };
             if !self.told.insert(blame.life.id) {
                 continue;

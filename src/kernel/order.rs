@@ -19,7 +19,12 @@ impl Order {
         if self.known.contains(&tid) {
             return Some(status);
         }
-        self.early.entry(tid).or_default().push(status);
+        if status.is_end() {
+            // It came and went without a word; its number may come again.
+            self.early.remove(&tid);
+        } else {
+            self.early.entry(tid).or_default().push(status);
+        }
         None
     }
 
@@ -34,9 +39,9 @@ impl Order {
         self.known.remove(&tid);
     }
 
-    /// Whether a task that was never announced is waiting.
-    pub(super) fn has_early(&self) -> bool {
-        !self.early.is_empty()
+    /// The tasks that wait to be announced.
+    pub(super) fn waiting(&self) -> Vec<i32> {
+        self.early.keys().copied().collect()
     }
 }
 
@@ -61,6 +66,8 @@ mod tests {
         o.announce(2);
         o.forget(2);
         assert_eq!(o.admit(2, RawStatus(1)), None);
-        assert!(o.has_early());
+        assert_eq!(o.waiting(), [2]);
+        assert_eq!(o.admit(2, RawStatus(9)), None, "an end");
+        assert!(o.waiting().is_empty());
     }
 }

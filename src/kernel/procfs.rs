@@ -47,6 +47,11 @@ pub fn process_of(tid: Tid) -> Option<Pid> {
     status_field(tid, "Tgid")?.parse().ok().map(Pid)
 }
 
+/// The parent of a task's process; `None` when it is gone.
+pub(super) fn parent_of(tid: Tid) -> Option<Pid> {
+    status_field(tid, "PPid")?.parse().ok().map(Pid)
+}
+
 /// The name of a task, as `comm` says; empty when it is gone.
 pub fn comm(tid: Tid) -> Vec<u8> {
     let mut name = fs::read(format!("/proc/{tid}/comm")).unwrap_or_default();

@@ -108,6 +108,8 @@ pub enum Next {
     Stopped(Stopped, Stop),
     /// A task is gone.
     Gone(Tid, Stop),
+    /// A task is traced whose maker ended before it could announce it. It goes on by itself.
+    Adopted(Tid),
     /// No task is left.
     End,
 }
@@ -135,6 +137,10 @@ pub struct Tracer {
     order: Order,
     queue: VecDeque<(i32, RawStatus)>,
     all_calls: bool,
+    /// A task has ended: somebody may wait to be announced by it.
+    bereaved: bool,
+    /// Nothing is traced any more: whoever still reports is left, too.
+    leaving: bool,
     executed: bool,
     unknown: u64,
     /// ptrace requests are valid only from the thread that seized.
@@ -151,6 +157,8 @@ impl Tracer {
             order,
             queue: VecDeque::new(),
             all_calls,
+            bereaved: false,
+            leaving: false,
             executed: false,
             unknown: 0,
             _bound: std::marker::PhantomData,
@@ -187,6 +195,7 @@ impl Tracer {
                 Next::Stopped(s, Stop::Signal(sig)) => self.resume(s, Resume::Deliver(sig))?,
                 Next::Stopped(s, Stop::Group(_)) => self.resume(s, Resume::Listen)?,
                 Next::Stopped(s, _) => self.resume(s, Resume::Go)?,
+                Next::Adopted(_) => {}
                 Next::Gone(..) | Next::End => return Ok(()),
             }
         }
@@ -199,6 +208,12 @@ impl Tracer {
     #[allow(clippy::should_implement_trait)] // it blocks, and fails
     pub fn next(&mut self) -> Result<Next, Error> {
         loop {
+            if std::mem::take(&mut self.bereaved)
+                && let Some(orphan) = self.adopt()?
+            {
+                self.bereaved = true;
+                return Ok(Next::Adopted(orphan));
+            }
             let (tid, status) = match self.queue.pop_front() {
                 Some(report) => report,
                 None => match sys::wait(-1, true) {
@@ -208,11 +223,21 @@ impl Tracer {
                     Err(e) => return Err(Error::Wait(e)),
                 },
             };
-            let Some(status) = self.note(tid, status) else { continue };
+            if self.leaving && !status.is_end() {
+                self.leave(tid, status)?;
+                continue;
+            }
+            let Some(status) = self.note(tid, status) else {
+                if let Some(orphan) = self.adopt()? {
+                    return Ok(Next::Adopted(orphan));
+                }
+                continue;
+            };
             let stop = status.decode();
             if status.is_end() {
                 self.tasks.remove(&tid);
                 self.order.forget(tid);
+                self.bereaved = true;
                 sys::pass_signals_from(tid, self.tasks.keys().min().copied());
                 return Ok(Next::Gone(Tid(tid), stop));
             }
@@ -248,6 +273,21 @@ impl Tracer {
                 _ => return Ok(Next::Stopped(stopped, stop)),
             }
         }
+    }
+
+    /// Takes in a task that waits to be announced by somebody who is gone.
+    ///
+    /// A parent that is killed at its fork event never delivers it, and its child, which is traced from birth, would stay
+    /// in its first stop for ever. The test `a_child_of_a_parent_killed_at_its_fork_goes_on` has such parents.
+    fn adopt(&mut self) -> Result<Option<Tid>, Error> {
+        for tid in self.order.waiting() {
+            let parent = procfs::parent_of(Tid(tid));
+            if parent.is_some_and(|p| !self.tasks.contains_key(&p.0)) {
+                self.announce(tid);
+                return Ok(Some(Tid(tid)));
+            }
+        }
+        Ok(None)
     }
 
     /// Records that `tid` has stopped; gives the status back if the task is known.
@@ -337,36 +377,45 @@ impl Tracer {
 
     /// Sends SIGKILL to every task. Their ends are reported as usual.
     pub fn kill_all(&mut self) {
-        for tid in self.tasks.keys() {
-            let _ = sys::kill(*tid, libc::SIGKILL);
+        for tid in self.tasks.keys().copied().chain(self.order.waiting()) {
+            let _ = sys::kill(tid, libc::SIGKILL);
         }
     }
 
-    /// Leaves every task alone, for good: nothing is traced afterwards. All must have been held.
+    /// Leaves every task alone, for good: nothing is traced afterwards. All must have been held. Whoever was not in a stop
+    /// yet is left at the next one.
     ///
     /// Not after a start with a seccomp filter: without a tracer the kernel answers ENOSYS to the calls that the filter
     /// marks (seccomp(2), SECCOMP_RET_TRACE).
     pub fn detach_all(&mut self, current: Option<Stopped>) -> Result<(), Error> {
+        self.leaving = true;
         if let Some(s) = current {
             self.tasks.remove(&s.tid.0);
             unless_gone("DETACH", s.tid.0, sys::detach(s.tid.0, 0))?;
         }
-        let mut signals: FxHashMap<i32, i32> = FxHashMap::default();
-        for (tid, status) in self.queue.drain(..) {
-            if let Stop::Signal(sig) = status.decode() {
-                signals.insert(tid, sig);
+        for (tid, status) in std::mem::take(&mut self.queue) {
+            self.tasks.remove(&tid);
+            match status.is_end() {
+                true => self.queue.push_back((tid, status)),
+                false => self.leave(tid, status)?,
             }
         }
-        for (tid, _) in self.tasks.drain() {
-            let signal = signals.get(&tid).copied().unwrap_or(0);
-            unless_gone("DETACH", tid, sys::detach(tid, signal))?;
+        for tid in self.order.waiting() {
+            unless_gone("DETACH", tid, sys::detach(tid, 0))?;
+        }
+        for tid in self.tasks.keys().copied().collect::<Vec<_>>() {
+            unless_gone("DETACH", tid, sys::detach(tid, 0))?;
         }
         Ok(())
     }
 
-    /// Whether a task that no one announced is waiting; only after the target's end.
-    pub fn has_orphans(&self) -> bool {
-        self.order.has_early()
+    /// Leaves one stopped task alone, with the signal that it is about to get.
+    fn leave(&mut self, tid: i32, status: RawStatus) -> Result<(), Error> {
+        let signal = match status.decode() {
+            Stop::Signal(sig) => sig,
+            _ => 0,
+        };
+        unless_gone("DETACH", tid, sys::detach(tid, signal)).map(drop)
     }
 }
 

@@ -29,7 +29,7 @@ pub enum Why {
     Implicit(Cause, Option<Escape>),
     /// A rule found something.
     Found(&'static str),
-    /// The user interrupted (Ctrl-C, or a signal to fdwatch).
+    /// The user interrupted (Ctrl-C).
     Interrupted,
     /// The user asked for the next event.
     Stepped,

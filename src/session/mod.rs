@@ -149,23 +149,40 @@ impl Session {
     /// What limits what can be told, a sentence each; nothing that is as it should be.
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
-        let mut say = |n: u64, what: &str| {
-            if n > 0 {
-                notes.push(format!("{n} {what}"));
-            }
+        let mut say = |n: u64, one: &str, more: &str| match n {
+            0 => {}
+            1 => notes.push(format!("1 {one}")),
+            n => notes.push(format!("{n} {more}")),
         };
-        say(self.limits.x32_calls, "calls of the x32 table were not followed");
-        say(self.tracer.unknown_stops(), "stops were of an unknown kind");
-        say(self.sites.python_skipped(), "Python stacks were not taken, to keep the target fast");
+        say(
+            self.limits.x32_calls,
+            "call of the x32 table was not followed",
+            "calls of the x32 table were not followed",
+        );
+        say(self.tracer.unknown_stops(), "stop was of an unknown kind", "stops were of an unknown kind");
+        say(
+            self.sites.python_skipped(),
+            "Python stack was not taken, to keep the target fast",
+            "Python stacks were not taken, to keep the target fast",
+        );
         let python = self.sites.python_coverage();
-        say(python.failures, "Python stacks could not be read");
-        say(python.by_py_spy, "Python stacks were read by py-spy, without evidence of escaped numbers");
-        say(python.undecided, "closes ran in Python code whose bytecode is not understood");
+        say(python.failures, "Python stack could not be read", "Python stacks could not be read");
+        say(
+            python.by_py_spy,
+            "Python stack was read by py-spy, without evidence of escaped numbers",
+            "Python stacks were read by py-spy, without evidence of escaped numbers",
+        );
+        say(
+            python.undecided,
+            "close ran in Python code whose bytecode is not understood",
+            "closes ran in Python code whose bytecode is not understood",
+        );
+        for (why, n) in self.sites.coverage().truncated {
+            let one = format!("native stack is incomplete: {why}");
+            say(n, &one, &format!("native stacks are incomplete: {why}"));
+        }
         for minor in &python.unsupported {
             notes.push(format!("Python 3.{minor} is not understood: no Python lines, no evidence of escaped numbers"));
-        }
-        for (why, n) in self.sites.coverage().truncated {
-            notes.push(format!("{n} native stacks are incomplete: {why}"));
         }
         notes
     }
@@ -185,14 +202,12 @@ impl Session {
             match self.tracer.next()? {
                 Next::End => break,
                 Next::Gone(tid, stop) => self.on_gone(tid, stop, frontend),
-                Next::Stopped(task, stop) if self.relay => {
-                    let how = match stop {
-                        Stop::Signal(sig) => Resume::Deliver(sig),
-                        Stop::Group(_) => Resume::Listen,
-                        _ => Resume::Go,
-                    };
-                    self.tracer.resume(task, how)?;
-                }
+                Next::Adopted(tid) => self.on_adopted(tid, frontend),
+                Next::Stopped(task, stop) if self.relay => match stop {
+                    Stop::Signal(sig) => self.tracer.resume(task, Resume::Deliver(sig))?,
+                    Stop::Group(sig) => self.on_group_stop(task, sig, frontend)?,
+                    _ => self.tracer.resume(task, Resume::Go)?,
+                },
                 Next::Stopped(task, stop) => match stop {
                     Stop::Seccomp => self.on_entry(task, frontend)?,
                     Stop::Syscall => self.on_call(task, frontend)?,

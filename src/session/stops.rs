@@ -147,7 +147,7 @@ impl Session {
             return Ok(matches!(decision.then, Then::Kill).then_some(decision));
         }
         let first = self.commit(&event, transitions, frontend);
-        let also = self.show_findings(first, task, &event, frontend)?;
+        let also = self.show_findings(first, &event, frontend)?;
         Ok(Some(also.unwrap_or(decision)))
     }
 
@@ -208,7 +208,7 @@ impl Session {
         let transitions = self.world.consequences(&event);
         let changes = !transitions.is_empty();
         let first = self.commit(&event, transitions, frontend);
-        let mut decision = self.show_findings(first, &task, &event, frontend)?;
+        let mut decision = self.show_findings(first, &event, frontend)?;
         if decision.is_none() && self.step && changes && frontend.wants_breaks() {
             decision = Some(self.show_event(&event, Why::Stepped, None, frontend)?);
         }
@@ -222,11 +222,9 @@ impl Session {
     fn show_findings(
         &mut self,
         first: usize,
-        task: &Stopped,
         event: &Event,
         frontend: &mut dyn Frontend,
     ) -> Result<Option<Decision>, Error> {
-        let _ = task;
         if !frontend.wants_breaks() {
             return Ok(None);
         }
@@ -328,6 +326,17 @@ impl Session {
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
         self.tracer.resume(task, Resume::Go)
+    }
+
+    /// A task is followed from now on that nobody has announced: what it has open is asked for, as at the start.
+    pub(super) fn on_adopted(&mut self, tid: Tid, frontend: &mut dyn Frontend) {
+        let space = self.sites.new_space();
+        self.tasks.insert(tid, TaskState { space, pending: None });
+        self.limits.processes += 1;
+        let kind = EventKind::Start { program: procfs::program(tid), present: procfs::open_descriptors(tid) };
+        let event = Event { at: self.now(), tid, kind };
+        let transitions = self.world.consequences(&event);
+        self.commit(&event, transitions, frontend);
     }
 
     /// A program was executed.
