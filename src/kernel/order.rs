@@ -49,11 +49,15 @@ impl Order {
 mod tests {
     use super::*;
 
+    fn stopped(signal: i32) -> RawStatus {
+        RawStatus(signal << 8 | 0x7f)
+    }
+
     #[test]
     fn a_childs_stop_before_its_parents_fork_event_waits() {
         let mut o = Order::default();
         assert!(o.announce(1).is_empty());
-        let (first, second) = (RawStatus(1), RawStatus(2));
+        let (first, second) = (stopped(5), stopped(19));
         assert_eq!(o.admit(2, first), None);
         assert_eq!(o.admit(2, second), None);
         assert_eq!(o.announce(2), [first, second]);
@@ -65,7 +69,7 @@ mod tests {
         let mut o = Order::default();
         o.announce(2);
         o.forget(2);
-        assert_eq!(o.admit(2, RawStatus(1)), None);
+        assert_eq!(o.admit(2, stopped(5)), None);
         assert_eq!(o.waiting(), [2]);
         assert_eq!(o.admit(2, RawStatus(9)), None, "an end");
         assert!(o.waiting().is_empty());
