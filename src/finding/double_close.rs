@@ -85,8 +85,8 @@ impl DoubleClose {
             return None;
         }
         let closed = &blame.life.end.as_ref()?.moment.site;
-        // The very same stack, to the last frame, has closed it before: a loop, such as an interpreter's over its script.
-        if closed.stack.is_some() && closed.stack == call.site.stack {
+        // The very same stack, to the last frame and line, has closed it before: a loop, such as a shell's over its script.
+        if closed.stack.is_some() && (closed.stack, closed.py) == (call.site.stack, call.site.py) {
             return None;
         }
         let cause = closed.cause;
@@ -161,6 +161,13 @@ mod tests {
         s.at(here()).close(MAIN, 3);
         s.at(here()).refused_close(MAIN.0, 3);
         assert!(s.exit(MAIN.0).is_empty());
+        // Two lines of Python make the same native stack.
+        let line = |n| Site { py: Some(crate::base::PyStackId(n)), ..here() };
+        let mut s = Script::new();
+        s.open(MAIN, 3, "/tmp/a");
+        s.at(line(1)).close(MAIN, 3);
+        s.at(line(2)).refused_close(MAIN.0, 3);
+        assert_eq!(s.exit(MAIN.0).len(), 1);
         let mut s = Script::new();
         s.open(MAIN, 2, "/tmp/a");
         s.close(MAIN, 2);

@@ -1,6 +1,6 @@
 //! What is known: tables, tasks, lives and objects, and questions about them.
 
-use super::life::{Life, OpenFile};
+use super::life::{Life, OpenFile, Origin};
 use crate::base::{Fd, FileId, LifeId, Pid, TableId, Tid};
 use crate::event::{Fork, Program};
 use rustc_hash::FxHashMap;
@@ -157,6 +157,13 @@ impl World {
     /// Whether `fd` has ever been open in the table of `tid`, or in one that it was copied from.
     pub fn ever_lived(&self, tid: Tid, fd: Fd) -> bool {
         self.tasks.get(&tid).is_some_and(|t| self.lineage(t.table, fd).next().is_some())
+    }
+
+    /// Whether a call in the table of `tid` itself has ever opened `fd`.
+    pub fn opened_here(&self, tid: Tid, fd: Fd) -> bool {
+        let Some(task) = self.tasks.get(&tid) else { return false };
+        let mut own = self.lineage(task.table, fd).take_while(|l| l.table == task.table);
+        own.any(|l| l.origin == Origin::Opened)
     }
 
     /// The lives of number `fd` as a task of `table` knows them, the latest first: those of the table itself, then

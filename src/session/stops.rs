@@ -83,8 +83,11 @@ impl Session {
         if let (When::Entry, Some(fd)) = (row.when, ends)
             && self.world.open_life(tid, fd).is_none()
         {
-            // A number that never was open can be no one's mistake; a child tidies up before exec.
-            let dull = self.world.window(tid).is_some() || !self.world.ever_lived(tid, fd);
+            // A number that never was open can be no one's mistake; a child tidies up what it inherited.
+            let dull = match self.world.window(tid) {
+                Some(_) => !self.world.opened_here(tid, fd),
+                None => !self.world.ever_lived(tid, fd),
+            };
             return Ok(dull.then_some(go));
         }
         let info = CallInfo { name: row.name, args: raw.args, ret: None };
