@@ -126,3 +126,14 @@ fn break_implicit_shows_what_the_default_only_remembers() {
     assert!(!none.stderr.contains("about to close"), "{}", none.stderr);
     assert!(none.stderr.contains("stale-fd-to-child"), "the broken hand-off breaks all the same: {}", none.stderr);
 }
+
+#[test]
+fn a_target_that_is_left_goes_on_to_its_own_end() {
+    // It forks, pipes and closes after it was left: with a filter and nobody to answer, its calls would fail.
+    let shell = "exec 7</dev/null; exec 7<&-; ls / | wc -l >/dev/null; (exit 3); echo \"$? on\"; exit 5";
+    for options in [&["--fd", "7", "-ex", "detach"][..], &["--no-seccomp", "--fd", "7", "-ex", "detach"]] {
+        let done = run(options, &["sh", "-c", shell]);
+        assert!(done.stderr.contains("break 1") && !done.stderr.contains("break 2"), "{options:?}: {}", done.stderr);
+        assert_eq!((done.stdout.as_str(), done.code()), ("3 on\n", 5), "{options:?}: {}", done.stderr);
+    }
+}
