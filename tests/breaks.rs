@@ -127,6 +127,26 @@ fn break_implicit_shows_what_the_default_only_remembers() {
     assert!(none.stderr.contains("stale-fd-to-child"), "the broken hand-off breaks all the same: {}", none.stderr);
 }
 
+/// At a close and at a dup2 over an open number; the kernel says whether anybody traces still.
+#[test]
+fn without_a_filter_a_target_is_left_for_good() {
+    if !has("bash") || !has("grep") {
+        return skip("leaving", "no bash or no grep");
+    }
+    let who = "grep TracerPid /proc/self/status";
+    for script in [
+        format!("exec 8</dev/null; exec 8<&-; {who}; exit 5"),
+        format!("exec 8</dev/null; exec 8</etc/passwd; {who}; exit 5"),
+    ] {
+        let options = ["--no-seccomp", "--fd", "8", "-ex", "detach"];
+        let done = run(&options, &["bash", "-c", &script]);
+        assert!(done.stderr.contains("asked: --fd 8"), "{}", done.stderr);
+        assert_eq!((done.stdout.as_str(), done.code()), ("TracerPid:\t0\n", 5), "{script}: {}", done.stderr);
+        let watched = run(&["--no-seccomp", "--fd", "8", "-ex", "continue"], &["bash", "-c", &script]);
+        assert!(!watched.stdout.contains("\t0\n"), "it is traced while it is watched: {}", watched.stdout);
+    }
+}
+
 #[test]
 fn a_target_that_is_left_goes_on_to_its_own_end() {
     // It forks, pipes and closes after it was left: with a filter and nobody to answer, its calls would fail.

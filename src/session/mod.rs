@@ -259,6 +259,10 @@ impl Session {
         make: impl FnOnce(&World, u32) -> Break,
         frontend: &mut dyn Frontend,
     ) -> Result<Decision, Error> {
+        // Of what was reported before the end was decided, nothing is shown.
+        if self.ended_by_user || self.relay {
+            return Ok(Decision { keep: false, then: Then::Continue { ignore: 0 } });
+        }
         if self.ignore > 0 {
             self.ignore -= 1;
             return Ok(Decision { keep: false, then: Then::Continue { ignore: 0 } });

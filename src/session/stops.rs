@@ -146,10 +146,13 @@ impl Session {
             }
         }
         if row.when != When::Entry {
-            // Shown before, committed after: the result is not known yet. Other decisions hold for the way there.
-            return Ok(matches!(decision.then, Then::Kill).then_some(decision));
+            // Shown before, committed after: the result is not known yet. Whoever leaves does not wait for it.
+            return Ok(is_last_word(decision).then_some(decision));
         }
         let first = self.commit(&event, transitions, frontend);
+        if is_last_word(decision) {
+            return Ok(Some(decision));
+        }
         let also = self.show_findings(first, &event, frontend)?;
         Ok(Some(also.unwrap_or(decision)))
     }
@@ -442,6 +445,11 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Whether nothing is to be asked any more.
+fn is_last_word(decision: Decision) -> bool {
+    matches!(decision.then, Then::Kill | Then::Detach)
 }
 
 /// What a call that is kept from happening returns; `None` where that makes no sense.

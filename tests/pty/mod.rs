@@ -218,6 +218,7 @@ fn poll(what: impl Fn() -> bool) -> bool {
         if Instant::now() > end {
             return false;
         }
+        // Between two looks at a state that the kernel announces to nobody; what is waited for decides, not the time.
         std::thread::sleep(Duration::from_millis(2));
     }
     true
