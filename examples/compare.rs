@@ -27,7 +27,7 @@ impl Frontend for Compare {
         let name = match &seen.event.kind {
             // A close is committed at its entry: the kernel has yet to carry it out.
             EventKind::Call(call) if call.info.ret.is_some() => call.info.name,
-            EventKind::Exec { .. } | EventKind::Start { .. } => "execve",
+            EventKind::Exec { .. } | EventKind::Start(_) => "execve",
             _ => return,
         };
         let Some(table) = seen.world.task(tid).and_then(|t| seen.world.table(t.table)) else { return };

@@ -25,13 +25,8 @@ pub struct Event {
 /// The kinds of event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EventKind {
-    /// The first program of the target runs; nothing of it was seen before.
-    Start {
-        /// Program and arguments.
-        program: Program,
-        /// The descriptors it found when it started.
-        present: Vec<Present>,
-    },
+    /// The task is followed from now on, and nothing of it was seen before.
+    Start(Start),
     /// A system call, about to be made or made.
     Call(Call),
     /// `tid` created a task. Comes before every event of the child.
@@ -49,6 +44,56 @@ pub enum EventKind {
         /// How.
         status: ExitStatus,
     },
+    /// The kernel's table was looked at, and differs from what is known of the task's.
+    Reconciled(Vec<Correction>),
+}
+
+/// A task that nobody announced: the first program's, one that was attached to, or an orphan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// Its process. One that is known already gets another thread.
+    pub pid: Pid,
+    /// The process that made it, if that is followed.
+    pub parent: Option<Pid>,
+    /// Program and arguments.
+    pub program: Program,
+    /// Its table.
+    pub table: Found,
+}
+
+/// The table of a task that nobody announced.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// Its own, with these descriptors, in ascending order.
+    Own(Vec<Present>),
+    /// That of another task that is followed.
+    SharedWith(Tid),
+}
+
+/// How the kernel's table differs from what is known of it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Correction {
+    /// A descriptor is open that was not known; what was known of its number is over.
+    Appeared(Present),
+    /// A descriptor is not open any more.
+    Vanished {
+        /// The number.
+        fd: Fd,
+    },
+    /// FD_CLOEXEC is otherwise.
+    Cloexec {
+        /// The number.
+        fd: Fd,
+        /// Set?
+        on: bool,
+    },
+    /// A descriptor that had appeared is of the same open file description as another, which was told later.
+    Same {
+        /// The number.
+        fd: Fd,
+        /// The other: a task and a number of its table.
+        with: (Tid, Fd),
+    },
 }
 
 /// A program that was executed.
@@ -60,7 +105,7 @@ pub struct Program {
     pub argv: Vec<Vec<u8>>,
 }
 
-/// A descriptor that was open before anything was seen.
+/// A descriptor that is open, and whose beginning was not seen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Present {
     /// The number.
@@ -69,8 +114,9 @@ pub struct Present {
     pub cloexec: bool,
     /// The object.
     pub file: NewFile,
-    /// The index in the same list of an earlier descriptor of the very same open file description.
-    pub same_as: Option<usize>,
+    /// A descriptor of the very same open file description that is known: a task, and a number of its table. It may be
+    /// an earlier one of the same list.
+    pub same_as: Option<(Tid, Fd)>,
 }
 
 /// How a task ended (waitpid(2)).
@@ -191,6 +237,18 @@ pub enum Effect {
         cloexec: bool,
         /// The object.
         file: NewFile,
+    },
+    /// A descriptor of an open file description that somebody else holds, or held: received over a socket (unix(7),
+    /// SCM_RIGHTS) or taken with pidfd_getfd(2).
+    Receive {
+        /// The number.
+        fd: Fd,
+        /// FD_CLOEXEC.
+        cloexec: bool,
+        /// The object.
+        file: NewFile,
+        /// Whose it is: a task and a number of its table; `None` where nobody who is followed is known to hold it.
+        from: Option<(Tid, Fd)>,
     },
     /// `to` becomes another descriptor of `from`'s open file description; what `to` was before ends.
     Alias {

@@ -18,7 +18,7 @@ impl Script {
     pub(crate) fn new() -> Script {
         let mut s = Script { world: World::new(), rules: rules(), at: 0, site: None };
         let program = Program { exe: b"/usr/bin/job".to_vec(), argv: vec![b"job".to_vec()] };
-        s.event(MAIN, EventKind::Start { program, present: vec![] });
+        s.event(MAIN, EventKind::Start(Start { pid: Pid(MAIN.0), parent: None, program, table: Found::Own(vec![]) }));
         s
     }
 

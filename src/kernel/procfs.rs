@@ -94,27 +94,45 @@ fn fdinfo(tid: Tid, fd: Fd, name: &str, radix: u32) -> Option<u64> {
     u64::from_str_radix(value.trim(), radix).ok()
 }
 
+/// The numbers that the task has open, in ascending order.
+///
+/// # Errors
+/// If the task is gone, or hidden from us.
+pub fn open_numbers(tid: Tid) -> io::Result<Vec<Fd>> {
+    let entries = fs::read_dir(format!("/proc/{tid}/fd"))?;
+    let number = |e: fs::DirEntry| std::str::from_utf8(e.file_name().as_bytes()).ok()?.parse().ok().map(Fd);
+    let mut fds = entries.map(|e| Ok(number(e?))).collect::<io::Result<Vec<_>>>()?;
+    fds.sort_unstable();
+    Ok(fds.into_iter().flatten().collect())
+}
+
+/// What `fd` is and whether execve closes it; `None` when it is not open, or the task is gone.
+pub fn descriptor(tid: Tid, fd: Fd) -> Option<(NewFile, bool)> {
+    let path = link(tid, fd)?;
+    let flags = fdinfo(tid, fd, "flags", 8).unwrap_or(0) as u32;
+    let cloexec = flags & libc::O_CLOEXEC as u32 != 0;
+    Some((NewFile::from_link(path, flags & !(libc::O_CLOEXEC as u32)), cloexec))
+}
+
 /// Every descriptor that the task has open, with path and flags, in ascending order.
 pub fn open_descriptors(tid: Tid) -> Vec<Present> {
-    let mut fds: Vec<Fd> = fs::read_dir(format!("/proc/{tid}/fd"))
-        .into_iter()
-        .flatten()
-        .filter_map(|e| std::str::from_utf8(e.ok()?.file_name().as_bytes()).ok()?.parse().ok().map(Fd))
-        .collect();
-    fds.sort_unstable();
+    let fds = open_numbers(tid).unwrap_or_default();
     let mut out: Vec<Present> = Vec::with_capacity(fds.len());
     for fd in fds {
-        let Some(path) = link(tid, fd) else { continue };
-        let flags = fdinfo(tid, fd, "flags", 8).unwrap_or(0) as u32;
-        let cloexec = flags & libc::O_CLOEXEC as u32 != 0;
-        let file = NewFile::from_link(path, flags & !(libc::O_CLOEXEC as u32));
-        let same_as = out.iter().position(|p| p.same_as.is_none() && p.file == file && same_file(tid, p.fd, fd));
+        let Some((file, cloexec)) = descriptor(tid, fd) else { continue };
+        let same = out.iter().find(|p| p.same_as.is_none() && p.file == file && same_file(tid, p.fd, tid, fd));
+        let same_as = same.map(|p| (tid, p.fd));
         out.push(Present { fd, cloexec, file, same_as });
     }
     out
 }
 
-/// Whether two descriptors of a task refer to the same open file description (kcmp(2)); false where that is not known.
-fn same_file(tid: Tid, a: Fd, b: Fd) -> bool {
-    super::sys::same_file(tid.0, a.0, b.0)
+/// Whether two descriptors refer to the same open file description (kcmp(2), KCMP_FILE); false where that is not known.
+pub fn same_file(tid: Tid, fd: Fd, other_tid: Tid, other: Fd) -> bool {
+    super::sys::same(super::sys::KCMP_FILE, (tid.0, fd.0), (other_tid.0, other.0))
+}
+
+/// Whether two tasks share one descriptor table (kcmp(2), KCMP_FILES); false where that is not known.
+pub fn same_table(tid: Tid, other: Tid) -> bool {
+    super::sys::same(super::sys::KCMP_FILES, (tid.0, 0), (other.0, 0))
 }

@@ -399,10 +399,12 @@ pub(super) fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
-/// Whether two descriptors of a task are one open file description (kcmp(2), KCMP_FILE).
-pub(super) fn same_file(tid: i32, a: i32, b: i32) -> bool {
+// linux/kcmp.h
+pub(super) const KCMP_FILE: c_int = 0;
+pub(super) const KCMP_FILES: c_int = 2;
+
+/// Whether the resources of two tasks, each with an index where `kind` has one, are one and the same (kcmp(2)).
+pub(super) fn same(kind: c_int, a: (i32, i32), b: (i32, i32)) -> bool {
     // SAFETY: five numbers.
-    unsafe {
-        libc::syscall(libc::SYS_kcmp, tid, tid, 0 /* KCMP_FILE */, a as libc::c_ulong, b as libc::c_ulong) == 0
-    }
+    unsafe { libc::syscall(libc::SYS_kcmp, a.0, b.0, kind, a.1 as libc::c_ulong, b.1 as libc::c_ulong) == 0 }
 }

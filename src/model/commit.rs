@@ -4,7 +4,7 @@ use super::decide::{Change, Transition};
 use super::life::{End, Ended, Life, Moment, OpenFile, Origin, What};
 use super::world::{FdTable, Process, Task, Window, World};
 use crate::base::{Fd, FileId, LifeId, Pid, TableId, Tid};
-use crate::event::{Event, EventKind, Fork, NewFile, Present, Program};
+use crate::event::{Event, EventKind, Fork, Found, NewFile, Present, Program, Start};
 use std::collections::BTreeMap;
 
 /// How many ended lives of one number in one table are remembered.
@@ -57,7 +57,25 @@ impl World {
                     changes.push(Change::Cloexec(life));
                 }
             }
-            Transition::Start { present, program } => self.start(event, present, program, changes),
+            Transition::Start(start) => self.start(event, start, changes),
+            Transition::Receive { table, fd, cloexec, file, from } => {
+                let moment = self.moment(event);
+                let known = from.and_then(|l| self.lives.get(&l)).map(|l| l.file);
+                let life = self.begin(table, fd, known, cloexec, Origin::Received(from), moment);
+                if known.is_none() {
+                    self.new_file(file, life);
+                }
+                changes.push(Change::Began(life));
+            }
+            Transition::Range { first, last, mark } => self.range(event, first, last, mark, changes),
+            Transition::Appear(present) => {
+                let moment = self.moment(event);
+                if let Some(table) = self.tasks.get(&event.tid).map(|t| t.table) {
+                    self.surprises += 1;
+                    self.found(table, present, Origin::Appeared, moment, changes);
+                }
+            }
+            Transition::Same { life, with } => self.same(life, with),
             Transition::Fork(fork) => self.fork(event, fork, changes),
             Transition::Unshare => self.unshare(event, changes),
             Transition::TaskGone { tid } => self.task_gone(event, tid, changes),
@@ -67,7 +85,8 @@ impl World {
 
     fn moment(&self, event: &Event) -> Moment {
         let (what, site) = match &event.kind {
-            EventKind::Start { .. } => (What::Present, Default::default()),
+            EventKind::Start(_) => (What::Present, Default::default()),
+            EventKind::Reconciled(_) => (What::Noticed, Default::default()),
             EventKind::Call(call) => (What::Call(call.info), call.site.clone()),
             EventKind::Fork(fork) => (What::Fork, fork.site.clone()),
             EventKind::Exec { .. } => (What::Exec, Default::default()),
@@ -162,21 +181,89 @@ impl World {
         }
     }
 
-    fn start(&mut self, event: &Event, present: Vec<Present>, program: Program, changes: &mut Vec<Change>) {
-        let pid = Pid(event.tid.0);
-        let table = self.new_table(None, event.tid);
-        self.tasks.insert(event.tid, Task { pid, table });
-        self.processes.insert(pid, Process { parent: None, program, window: None, tasks: 1, since: event.at });
-        let moment = self.moment(event);
-        let mut made: Vec<LifeId> = Vec::with_capacity(present.len());
-        for p in present {
-            let other = p.same_as.and_then(|i| made.get(i)).and_then(|l| self.lives.get(l)).map(|l| l.file);
-            let life = self.begin(table, p.fd, other, p.cloexec, Origin::Present, moment.clone());
-            if other.is_none() {
-                self.new_file(p.file, life);
+    fn start(&mut self, event: &Event, start: Start, changes: &mut Vec<Change>) {
+        let Start { pid, parent, program, table: found } = start;
+        // A tid that is still known belonged to a task whose end was not seen.
+        if self.tasks.contains_key(&event.tid) {
+            self.task_gone(event, event.tid, changes);
+        }
+        let shared = match found {
+            Found::SharedWith(other) => self.tasks.get(&other).map(|t| t.table),
+            Found::Own(_) => None,
+        };
+        let table = match shared {
+            Some(table) => {
+                if let Some(t) = self.tables.get_mut(&table) {
+                    t.tasks += 1;
+                }
+                table
             }
-            made.push(life);
-            changes.push(Change::Began(life));
+            None => self.new_table(None, event.tid),
+        };
+        self.tasks.insert(event.tid, Task { pid, table });
+        match self.processes.get_mut(&pid) {
+            Some(p) if p.tasks > 0 => p.tasks += 1,
+            _ => {
+                self.dead_processes.retain(|p| *p != pid);
+                self.processes.insert(pid, Process { parent, program, window: None, tasks: 1, since: event.at });
+            }
+        }
+        let Found::Own(present) = found else { return };
+        let moment = self.moment(event);
+        for p in present {
+            self.found(table, p, Origin::Present, moment.clone(), changes);
+        }
+    }
+
+    /// A descriptor whose beginning was not seen.
+    fn found(&mut self, table: TableId, p: Present, origin: Origin, moment: Moment, changes: &mut Vec<Change>) {
+        let known = p.same_as.and_then(|(tid, fd)| self.open_life(tid, fd)).map(|l| l.file);
+        let life = self.begin(table, p.fd, known, p.cloexec, origin, moment);
+        if known.is_none() {
+            self.new_file(p.file, life);
+        }
+        changes.push(Change::Began(life));
+    }
+
+    fn range(&mut self, event: &Event, first: Fd, last: Fd, mark: bool, changes: &mut Vec<Change>) {
+        let Some(table) = self.tasks.get(&event.tid).and_then(|t| self.tables.get(&t.table)) else { return };
+        let lives: Vec<LifeId> = table.slots.range(first..=last).filter_map(|(_, s)| s.now).collect();
+        for life in lives {
+            self.apply(
+                event,
+                match mark {
+                    true => Transition::Cloexec { life, on: true },
+                    false => Transition::End { life, how: Ended::ClosedInRange },
+                },
+                changes,
+            );
+        }
+    }
+
+    /// `life`, of whose object nothing was known, is of the object of `with`.
+    fn same(&mut self, life: LifeId, with: LifeId) {
+        let (Some(old), Some(new)) = (self.lives.get(&life).map(|l| l.file), self.lives.get(&with).map(|l| l.file))
+        else {
+            return;
+        };
+        if old == new {
+            return;
+        }
+        let moved: Vec<LifeId> = self.lives.values().filter(|l| l.file == old).map(|l| l.id).collect();
+        let mut open = 0;
+        for id in &moved {
+            if let Some(l) = self.lives.get_mut(id) {
+                l.file = new;
+                open += u32::from(l.end.is_none());
+                if *id == life && l.origin == Origin::Appeared {
+                    l.origin = Origin::Inherited(with);
+                }
+            }
+        }
+        self.files.remove(&old);
+        if let Some(f) = self.files.get_mut(&new) {
+            f.holders += open;
+            f.lives += moved.len() as u32;
         }
     }
 

@@ -3,7 +3,7 @@
 use super::life::Ended;
 use super::world::World;
 use crate::base::{Fd, LifeId, TableId, Tid};
-use crate::event::{Effect, Event, EventKind, Fork, NewFile, Present, Program};
+use crate::event::{Correction, Effect, Event, EventKind, Fork, NewFile, Present, Program, Start};
 
 /// One thing that an event changes. Decided by [`World::consequences`], carried out by [`World::commit`].
 #[derive(Clone, Debug, PartialEq)]
@@ -44,12 +44,38 @@ pub enum Transition {
         /** Set? */
         on: bool,
     },
-    /// The first process.
-    Start {
-        /** Its descriptors. */
-        present: Vec<Present>,
-        /** Its program. */
-        program: Program,
+    /// A task that nobody announced.
+    Start(Start),
+    /// A life begins with an object that somebody else holds.
+    Receive {
+        /** The table. */
+        table: TableId,
+        /** The number. */
+        fd: Fd,
+        /** FD_CLOEXEC. */
+        cloexec: bool,
+        /** The object, where no life of it is known. */
+        file: NewFile,
+        /** A life of the same object. */
+        from: Option<LifeId>,
+    },
+    /// The lives of a range of numbers in the table that the task has by now end, or become close-on-exec.
+    Range {
+        /** The first number. */
+        first: Fd,
+        /** The last, included. */
+        last: Fd,
+        /** Whether they become close-on-exec. */
+        mark: bool,
+    },
+    /// A life was found that nobody saw begin.
+    Appear(Present),
+    /// Two lives turn out to be of one object.
+    Same {
+        /** The life that was known less of. */
+        life: LifeId,
+        /** The other. */
+        with: LifeId,
     },
     /// A task begins.
     Fork(Fork),
@@ -83,9 +109,7 @@ impl World {
     pub fn consequences(&self, event: &Event) -> Vec<Transition> {
         let tid = event.tid;
         match &event.kind {
-            EventKind::Start { program, present } => {
-                vec![Transition::Start { present: present.clone(), program: program.clone() }]
-            }
+            EventKind::Start(start) => vec![Transition::Start(start.clone())],
             EventKind::Call(call) => {
                 let Some(task) = self.tasks.get(&tid) else {
                     return Vec::new();
@@ -99,6 +123,7 @@ impl World {
             EventKind::Fork(fork) => vec![Transition::Fork(fork.clone())],
             EventKind::Exec { former, program } => self.of_exec(tid, *former, program),
             EventKind::Exit { .. } => self.of_exit(tid),
+            EventKind::Reconciled(corrections) => self.of_corrections(tid, corrections),
         }
     }
 
@@ -113,6 +138,13 @@ impl World {
                     out.push(Transition::End { life, how: Ended::Vanished });
                 }
                 out.push(Transition::Open { table: id, fd: *fd, cloexec: *cloexec, file: file.clone() });
+            }
+            Effect::Receive { fd, cloexec, file, from } => {
+                if let Some(life) = now(fd) {
+                    out.push(Transition::End { life, how: Ended::Vanished });
+                }
+                let from = from.and_then(|(tid, fd)| self.open_life(tid, fd)).map(|l| l.id);
+                out.push(Transition::Receive { table: id, fd: *fd, cloexec: *cloexec, file: file.clone(), from });
             }
             Effect::Alias { from, to, cloexec } => {
                 if let Some(life) = now(to) {
@@ -145,6 +177,11 @@ impl World {
                 if lo > hi {
                     return;
                 }
+                // The lives that end are those of a table that there will be only then.
+                if out.contains(&Transition::Unshare) {
+                    out.push(Transition::Range { first: lo, last: hi, mark: *mark });
+                    return;
+                }
                 for life in table.slots.range(lo..=hi).filter_map(|(_, s)| s.now) {
                     out.push(match mark {
                         true => Transition::Cloexec { life, on: true },
@@ -155,6 +192,33 @@ impl World {
             Effect::Unshare if table.tasks > 1 => out.push(Transition::Unshare),
             Effect::Unshare | Effect::Refused { .. } => {}
         }
+    }
+
+    fn of_corrections(&self, tid: Tid, corrections: &[Correction]) -> Vec<Transition> {
+        let mut out = Vec::new();
+        for correction in corrections {
+            match correction {
+                Correction::Appeared(present) => {
+                    if let Some(life) = self.open_life(tid, present.fd) {
+                        out.push(Transition::End { life: life.id, how: Ended::Vanished });
+                    }
+                    out.push(Transition::Appear(present.clone()));
+                }
+                Correction::Vanished { fd } => {
+                    let life = self.open_life(tid, *fd);
+                    out.extend(life.map(|l| Transition::End { life: l.id, how: Ended::Vanished }));
+                }
+                Correction::Cloexec { fd, on } => {
+                    out.extend(self.open_life(tid, *fd).map(|l| Transition::Cloexec { life: l.id, on: *on }));
+                }
+                Correction::Same { fd, with } => {
+                    if let (Some(life), Some(with)) = (self.open_life(tid, *fd), self.open_life(with.0, with.1)) {
+                        out.push(Transition::Same { life: life.id, with: with.id });
+                    }
+                }
+            }
+        }
+        out
     }
 
     fn of_exec(&self, tid: Tid, former: Tid, program: &Program) -> Vec<Transition> {

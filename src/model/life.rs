@@ -46,6 +46,8 @@ pub enum What {
     Exit,
     /// It was so when fdwatch began to look.
     Present,
+    /// The kernel's table was looked at, and it was so.
+    Noticed,
 }
 
 /// How a life began.
@@ -59,8 +61,12 @@ pub enum Origin {
     Inherited(LifeId),
     /// unshare or CLOSE_RANGE_UNSHARE copied the table.
     Unshared(LifeId),
+    /// It came over a socket or by pidfd_getfd, from this life if that is known.
+    Received(Option<LifeId>),
     /// It was there when fdwatch began to look.
     Present,
+    /// It was found in the kernel's table, and nobody saw how it came there.
+    Appeared,
 }
 
 /// How a life ended.

@@ -17,8 +17,13 @@ const MAIN: Tid = Tid(100);
 impl Script {
     fn new() -> Script {
         let mut s = Script { world: World::new(), at: 0 };
-        let tty = |fd| Present { fd: Fd(fd), cloexec: false, file: file("/dev/tty"), same_as: (fd > 0).then_some(0) };
-        s.event(MAIN, EventKind::Start { program: Program::default(), present: (0..3).map(tty).collect() });
+        let tty = |fd| Present {
+            fd: Fd(fd),
+            cloexec: false,
+            file: file("/dev/tty"),
+            same_as: (fd > 0).then_some((MAIN, Fd(0))),
+        };
+        s.event(MAIN, start(MAIN, (0..3).map(tty).collect()));
         s
     }
 
@@ -60,6 +65,10 @@ impl Script {
         let open = self.world.table(table).expect("its table").open();
         open.map(|(fd, l)| (fd.0, (self.world.life(l).unwrap().file.0, self.world.life(l).unwrap().cloexec))).collect()
     }
+}
+
+fn start(tid: Tid, present: Vec<Present>) -> EventKind {
+    EventKind::Start(Start { pid: Pid(tid.0), parent: None, program: Program::default(), table: Found::Own(present) })
 }
 
 fn file(path: &str) -> NewFile {

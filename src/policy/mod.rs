@@ -118,12 +118,20 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{CallInfo, Effect, NewFile, Program, Site};
+    use crate::event::{CallInfo, Effect, Found, NewFile, Program, Site, Start};
 
     fn world() -> World {
         let mut w = World::new();
-        let start =
-            Event { at: 1, tid: Tid(1), kind: EventKind::Start { program: Program::default(), present: vec![] } };
+        let start = Event {
+            at: 1,
+            tid: Tid(1),
+            kind: EventKind::Start(Start {
+                pid: Pid(1),
+                parent: None,
+                program: Program::default(),
+                table: Found::Own(vec![]),
+            }),
+        };
         let t = w.consequences(&start);
         w.commit(&start, t);
         let file = NewFile::from_link(b"/tmp/out.log".to_vec(), 1);

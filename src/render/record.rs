@@ -214,6 +214,7 @@ fn what_word(what: &What) -> &'static str {
         What::Exec => "exec",
         What::Exit => "exit",
         What::Present => "present",
+        What::Noticed => "noticed",
     }
 }
 

@@ -79,6 +79,8 @@ fn origin(world: &World, life: &Life, names: &mut dyn Names) -> String {
         Origin::Inherited(_) => "inherited".to_string(),
         Origin::Unshared(_) => "unshared".to_string(),
         Origin::Present => "start".to_string(),
+        Origin::Received(_) => "received".to_string(),
+        Origin::Appeared => "unseen".to_string(),
     }
 }
 

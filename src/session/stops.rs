@@ -4,7 +4,7 @@ use super::frontend::{Decision, Frontend, Then};
 use super::sites::Where;
 use super::{Session, TaskState};
 use crate::base::{Arch, LifeId, Pid, RawCall, ReadMemory, Regs, Tid};
-use crate::event::{Call, CallInfo, Effect, Event, EventKind, ExitStatus, Fork, Site};
+use crate::event::{Call, CallInfo, Effect, Event, EventKind, ExitStatus, Fork, Found, Site, Start};
 use crate::finding::object;
 use crate::kernel::{Entering, Error, Resume, Stop, Stopped, procfs};
 use crate::policy::{Break, Why};
@@ -339,7 +339,7 @@ impl Session {
         let space = self.sites.new_space();
         self.tasks.insert(tid, TaskState { space, pending: None });
         self.limits.processes += 1;
-        let kind = EventKind::Start { program: procfs::program(tid), present: procfs::open_descriptors(tid) };
+        let kind = start(tid);
         let event = Event { at: self.now(), tid, kind };
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
@@ -360,7 +360,7 @@ impl Session {
         let program = procfs::program(tid);
         let kind = match self.world.task(tid).is_some() || self.world.task(former).is_some() {
             true => EventKind::Exec { former, program },
-            false => EventKind::Start { program, present: procfs::open_descriptors(tid) },
+            false => start(tid),
         };
         let event = Event { at: self.now(), tid, kind };
         let transitions = self.world.consequences(&event);
@@ -445,6 +445,13 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// A process of which nothing was seen, with what it has open now.
+fn start(tid: Tid) -> EventKind {
+    let pid = procfs::process_of(tid).unwrap_or(Pid(tid.0));
+    let table = Found::Own(procfs::open_descriptors(tid));
+    EventKind::Start(Start { pid, parent: None, program: procfs::program(tid), table })
 }
 
 /// Whether nothing is to be asked any more.
