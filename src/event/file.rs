@@ -70,6 +70,15 @@ impl NewFile {
         NewFile { kind, path: link, flags }
     }
 
+    /// Whether its link reads as that of `other`: it may be the same object. A file that was removed meanwhile has
+    /// ` (deleted)` behind its path (proc_pid_fd(5)).
+    pub fn reads_as(&self, other: &NewFile) -> bool {
+        fn bare(path: &[u8]) -> &[u8] {
+            path.strip_suffix(b" (deleted)").unwrap_or(path)
+        }
+        self.kind == other.kind && bare(&self.path) == bare(&other.path)
+    }
+
     /// Which way data can go through it.
     pub fn direction(&self) -> Direction {
         match self.kind {

@@ -6,6 +6,7 @@
 
 mod commit;
 mod decide;
+mod flight;
 mod life;
 mod world;
 
@@ -13,5 +14,6 @@ mod world;
 mod tests;
 
 pub use decide::{Change, Transition};
+pub use flight::{Doubt, Flights};
 pub use life::{End, Ended, Life, Moment, OpenFile, Origin, What};
 pub use world::{FdTable, Process, Task, Window, World};

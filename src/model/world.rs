@@ -2,7 +2,7 @@
 
 use super::life::{Life, OpenFile, Origin};
 use crate::base::{Fd, FileId, LifeId, Pid, TableId, Tid};
-use crate::event::{Fork, Program};
+use crate::event::{Fork, NewFile, Program};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -152,6 +152,16 @@ impl World {
     pub fn open_life(&self, tid: Tid, fd: Fd) -> Option<&Life> {
         let table = self.tables.get(&self.tasks.get(&tid)?.table)?;
         self.lives.get(&table.slots.get(&fd)?.now?)
+    }
+
+    /// What `fd` is in the table of `tid` now; if it is nothing, or some other object than `file` reads, what it was
+    /// before, if that reads so.
+    pub(super) fn last_of(&self, tid: Tid, fd: Fd, file: &NewFile) -> Option<&Life> {
+        let slot = self.tables.get(&self.tasks.get(&tid)?.table)?.slots.get(&fd)?;
+        let reads_so = |l: &&Life| self.files.get(&l.file).is_some_and(|f| f.file.reads_as(file));
+        let now = slot.now.and_then(|l| self.lives.get(&l));
+        let before = slot.past.back().and_then(|l| self.lives.get(l));
+        now.filter(reads_so).or(before.filter(reads_so)).or(now)
     }
 
     /// Whether `fd` has ever been open in the table of `tid`, or in one that it was copied from.

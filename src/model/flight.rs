@@ -1,0 +1,361 @@
+//! Calls that are being made while others change the same table.
+//!
+//! The order in which tasks report what they did is not the order in which the kernel did it. In a table of one task that
+//! makes no difference. In a shared one it decides what a number is afterwards: one thread closes 7 while another makes 7
+//! a copy of 5, and whoever came second has won. Nothing that is reported tells who that was, so such a number is *in
+//! doubt*, until nobody is at it any more and the kernel's own table can be asked.
+//!
+//! A task cannot begin such a call without a stop of its own, so the calls in flight are known to the last one, and every
+//! number that none of them can touch is what the model says it is.
+
+use super::world::World;
+use crate::base::{Fd, TableId, Tid};
+use crate::event::Effect;
+use rustc_hash::FxHashMap;
+use std::collections::BTreeSet;
+
+/// What a call may do to its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Touch {
+    /// It empties, replaces or marks these numbers, both included.
+    Numbers(Fd, Fd),
+    /// It fills a number that is empty, whichever.
+    Fill,
+}
+
+impl Touch {
+    fn of(effect: &Effect) -> Option<Touch> {
+        Some(match effect {
+            Effect::Open { fd, .. }
+            | Effect::Receive { fd, .. }
+            | Effect::Close { fd }
+            | Effect::Cloexec { fd, .. } => Touch::Numbers(*fd, *fd),
+            Effect::Alias { to, .. } => Touch::Numbers(*to, *to),
+            Effect::CloseRange { first, last, .. } => {
+                let number = |n: u32| Fd(i32::try_from(n).unwrap_or(i32::MAX));
+                Touch::Numbers(number(*first), number(*last))
+            }
+            Effect::Unshare | Effect::Refused { .. } => return None,
+        })
+    }
+
+    fn meets(self, other: Touch) -> bool {
+        match (self, other) {
+            (Touch::Numbers(a, b), Touch::Numbers(c, d)) => a <= d && c <= b,
+            _ => false,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Flight {
+    table: TableId,
+    since: u64,
+    touches: Vec<Touch>,
+    /// It was committed at its entry, and nobody will tell when the kernel has carried it out.
+    committed: bool,
+}
+
+#[derive(Debug)]
+struct Recent {
+    table: TableId,
+    tid: Tid,
+    at: u64,
+    touch: Touch,
+}
+
+/// The numbers of a table that the model cannot be sure of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Doubt {
+    /// These.
+    pub numbers: BTreeSet<Fd>,
+    /// Any number may have been filled, or any of a range emptied.
+    pub all: bool,
+}
+
+impl Doubt {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.numbers.is_empty() && !self.all
+    }
+
+    fn add(&mut self, touch: Touch) {
+        match touch {
+            Touch::Numbers(a, b) if a == b => {
+                self.numbers.insert(a);
+            }
+            Touch::Numbers(..) | Touch::Fill => self.all = true,
+        }
+    }
+}
+
+/// The calls in flight in tables that more than one task has, and the numbers in doubt.
+#[derive(Debug, Default)]
+pub struct Flights {
+    calls: FxHashMap<Tid, Flight>,
+    /// What was changed while a call was in flight in the same table.
+    recent: Vec<Recent>,
+    doubts: FxHashMap<TableId, Doubt>,
+}
+
+impl Flights {
+    /// Whether nothing is in flight and nothing in doubt.
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.doubts.is_empty()
+    }
+
+    /// A task is about to make a call, of which its arguments tell `effects`; none means that it may fill any number.
+    /// `committed`: its effects are committed now, not when it is over.
+    pub fn enter(&mut self, world: &World, tid: Tid, effects: &[Effect], committed: bool, at: u64) {
+        self.calls.remove(&tid);
+        let Some(table) = shared(world, tid) else { return };
+        let mut touches: Vec<Touch> = effects.iter().filter_map(Touch::of).collect();
+        if touches.is_empty() {
+            touches.push(Touch::Fill);
+        }
+        self.calls.insert(tid, Flight { table, since: at, touches, committed });
+        if committed {
+            self.committed(world, tid, effects, at);
+        }
+    }
+
+    /// The effects of a call are committed. Whatever somebody else may have changed meanwhile is in doubt from now on.
+    pub fn committed(&mut self, world: &World, tid: Tid, effects: &[Effect], at: u64) {
+        let Some(table) = shared(world, tid) else { return };
+        let since = self.calls.get(&tid).map_or(at, |f| f.since);
+        let others: Vec<Tid> =
+            self.calls.iter().filter(|(t, f)| **t != tid && f.table == table).map(|(t, _)| *t).collect();
+        for effect in effects {
+            let Some(touch) = Touch::of(effect) else { continue };
+            let fills = matches!(effect, Effect::Open { .. } | Effect::Receive { .. });
+            let mut met = false;
+            for other in &others {
+                let Some(other) = self.calls.get_mut(other) else { continue };
+                let meets = other.touches.iter().any(|t| t.meets(touch));
+                if meets && other.committed && fills {
+                    // What fills a number finds it empty: the close of it, which was told before, is over.
+                    other.touches.retain(|t| !t.meets(touch));
+                } else {
+                    met |= meets;
+                }
+            }
+            let crossed =
+                self.recent.iter().any(|r| r.table == table && r.tid != tid && r.at >= since && r.touch.meets(touch));
+            if met || crossed {
+                self.doubts.entry(table).or_default().add(touch);
+            }
+            if !others.is_empty() {
+                self.recent.push(Recent { table, tid, at, touch });
+            }
+        }
+    }
+
+    /// The call of a task is over, or never came to be.
+    pub fn leave(&mut self, tid: Tid) {
+        let Some(flight) = self.calls.remove(&tid) else { return };
+        let oldest = self.calls.values().filter(|f| f.table == flight.table).map(|f| f.since).min().unwrap_or(u64::MAX);
+        self.recent.retain(|r| r.table != flight.table || r.at >= oldest);
+    }
+
+    /// A task has stopped: a call of it that was committed at its entry is over.
+    pub fn stopped(&mut self, tid: Tid) {
+        if self.calls.get(&tid).is_some_and(|f| f.committed) {
+            self.leave(tid);
+        }
+    }
+
+    /// A task is gone, perhaps in the middle of a call.
+    pub fn gone(&mut self, world: &World, tid: Tid) {
+        if let Some(flight) = self.calls.get(&tid)
+            && world.table(flight.table).is_some_and(|t| t.tasks() > 0)
+        {
+            let doubt = self.doubts.entry(flight.table).or_default();
+            flight.touches.iter().for_each(|t| doubt.add(*t));
+        }
+        self.leave(tid);
+        self.doubts.retain(|table, _| world.table(*table).is_some_and(|t| t.tasks() > 0));
+    }
+
+    /// The tasks whose calls were committed at their entry and are not known to be over, in the tables with doubts.
+    pub fn unconfirmed(&self, table: TableId) -> Vec<Tid> {
+        self.calls.iter().filter(|(_, f)| f.table == table && f.committed).map(|(t, _)| *t).collect()
+    }
+
+    /// Whether a call in flight may be changing `fd` of `table` just now; it may be emptied, replaced, marked, or, being
+    /// empty, be filled.
+    pub fn is_touched(&self, table: TableId, fd: Fd, is_open: bool) -> bool {
+        let touches = |t: &Touch| match t {
+            Touch::Numbers(a, b) => (*a..=*b).contains(&fd),
+            Touch::Fill => !is_open,
+        };
+        self.calls.values().any(|f| f.table == table && f.touches.iter().any(touches))
+    }
+
+    /// Whether what the model says of `fd` of `table` may be wrong at this moment.
+    pub fn is_in_doubt(&self, table: TableId, fd: Fd, is_open: bool) -> bool {
+        let doubted = self.doubts.get(&table).is_some_and(|d| d.all || d.numbers.contains(&fd));
+        doubted || self.is_touched(table, fd, is_open)
+    }
+
+    /// Whether a task other than `tid` is in a call that may fill any empty number of its table.
+    pub fn others_fill(&self, world: &World, tid: Tid) -> bool {
+        let Some(table) = shared(world, tid) else { return false };
+        self.calls.iter().any(|(t, f)| *t != tid && f.table == table && f.touches.contains(&Touch::Fill))
+    }
+
+    /// Takes what is in doubt of a table, to be asked of the kernel. What cannot be decided yet has to be given back.
+    pub fn take(&mut self, table: TableId) -> Option<Doubt> {
+        self.doubts.remove(&table)
+    }
+
+    /// Gives back what is still in doubt.
+    pub fn put_back(&mut self, table: TableId, doubt: Doubt) {
+        if !doubt.is_empty() {
+            let kept = self.doubts.entry(table).or_default();
+            kept.all |= doubt.all;
+            kept.numbers.extend(doubt.numbers);
+        }
+    }
+
+    /// What is in doubt of a table, or may be changed by a call in flight, as a copy of the table has it: for a child that
+    /// was made just now.
+    pub fn snapshot(&self, table: TableId) -> Doubt {
+        let mut doubt = self.doubts.get(&table).cloned().unwrap_or_default();
+        for flight in self.calls.values().filter(|f| f.table == table) {
+            flight.touches.iter().for_each(|t| doubt.add(*t));
+        }
+        doubt
+    }
+}
+
+/// The table of a task, if others have it, too.
+fn shared(world: &World, tid: Tid) -> Option<TableId> {
+    let table = world.task(tid)?.table;
+    (world.table(table)?.tasks() > 1).then_some(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Pid;
+    use crate::event::{Event, EventKind, Fork, Found, NewFile, Program, Site, Start};
+
+    const A: Tid = Tid(1);
+    const B: Tid = Tid(2);
+
+    /// Two threads with one table.
+    fn world() -> World {
+        let mut w = World::new();
+        let start = Start { pid: Pid(1), parent: None, program: Program::default(), table: Found::Own(vec![]) };
+        let fork = Fork {
+            child: B,
+            child_pid: Pid(1),
+            shares_files: true,
+            shares_memory: false,
+            site: Site::default(),
+            held: vec![],
+        };
+        for kind in [EventKind::Start(start), EventKind::Fork(fork)] {
+            let event = Event { at: 0, tid: A, kind };
+            let t = w.consequences(&event);
+            w.commit(&event, t);
+        }
+        w
+    }
+
+    fn table(w: &World) -> TableId {
+        w.task(A).unwrap().table
+    }
+
+    fn close(fd: i32) -> [Effect; 1] {
+        [Effect::Close { fd: Fd(fd) }]
+    }
+
+    fn open(fd: i32) -> [Effect; 1] {
+        [Effect::Open { fd: Fd(fd), cloexec: false, file: NewFile::from_link(vec![], 0) }]
+    }
+
+    fn dup2(from: i32, to: i32) -> [Effect; 1] {
+        [Effect::Alias { from: Fd(from), to: Fd(to), cloexec: false }]
+    }
+
+    fn doubts(f: &Flights, w: &World) -> Vec<i32> {
+        f.doubts.get(&table(w)).map(|d| d.numbers.iter().map(|n| n.0).collect()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_dup2_over_a_number_that_another_thread_is_closing_is_in_doubt() {
+        let (w, mut f) = (world(), Flights::default());
+        f.enter(&w, A, &close(7), true, 1);
+        f.enter(&w, B, &dup2(5, 7), false, 2);
+        f.committed(&w, B, &dup2(5, 7), 3);
+        f.leave(B);
+        assert_eq!(doubts(&f, &w), [7]);
+        assert!(f.is_touched(table(&w), Fd(7), true), "the close may still come");
+        f.stopped(A);
+        assert!(!f.is_touched(table(&w), Fd(7), true));
+        assert!(f.take(table(&w)).is_some_and(|d| d.numbers.contains(&Fd(7))));
+        assert!(f.is_idle() && f.recent.is_empty());
+    }
+
+    #[test]
+    fn a_number_that_is_reused_while_its_close_is_being_carried_out_is_certain() {
+        let (w, mut f) = (world(), Flights::default());
+        f.enter(&w, A, &close(7), true, 1);
+        f.enter(&w, B, &[], false, 2);
+        f.committed(&w, B, &open(7), 3);
+        f.leave(B);
+        assert!(doubts(&f, &w).is_empty());
+        assert!(!f.is_touched(table(&w), Fd(7), true), "the close is over, or the number would not have been free");
+    }
+
+    #[test]
+    fn a_close_that_comes_between_an_open_and_its_report_is_in_doubt() {
+        let (w, mut f) = (world(), Flights::default());
+        f.enter(&w, B, &[], false, 1);
+        assert!(f.others_fill(&w, A));
+        f.enter(&w, A, &close(7), false, 2);
+        f.committed(&w, A, &close(7), 3);
+        f.leave(A);
+        f.committed(&w, B, &open(7), 4);
+        f.leave(B);
+        assert_eq!(doubts(&f, &w), [7]);
+    }
+
+    #[test]
+    fn what_one_thread_does_alone_is_certain() {
+        let (w, mut f) = (world(), Flights::default());
+        f.enter(&w, A, &dup2(5, 7), false, 1);
+        f.committed(&w, A, &dup2(5, 7), 2);
+        f.leave(A);
+        f.enter(&w, A, &close(7), true, 3);
+        f.stopped(A);
+        assert!(f.is_idle());
+    }
+
+    #[test]
+    fn a_task_that_dies_in_a_call_leaves_doubt() {
+        let (mut w, mut f) = (world(), Flights::default());
+        f.enter(&w, B, &dup2(5, 7), false, 1);
+        let event = Event { at: 2, tid: B, kind: EventKind::Exit { status: crate::event::ExitStatus::Signal(9) } };
+        let t = w.consequences(&event);
+        w.commit(&event, t);
+        f.gone(&w, B);
+        assert_eq!(doubts(&f, &w), [7]);
+        assert!(!f.is_touched(table(&w), Fd(7), true));
+    }
+
+    #[test]
+    fn ranges_meet() {
+        let (w, mut f) = (world(), Flights::default());
+        let range = [Effect::CloseRange { first: 3, last: u32::MAX, mark: false }];
+        f.enter(&w, A, &range, false, 1);
+        f.enter(&w, B, &[], false, 2);
+        f.committed(&w, B, &open(9), 3);
+        f.leave(B);
+        assert_eq!(doubts(&f, &w), [9]);
+        f.committed(&w, A, &range, 4);
+        f.leave(A);
+        assert!(f.take(table(&w)).unwrap().all);
+    }
+}
