@@ -66,6 +66,12 @@ pub fn state(tid: Tid) -> Option<char> {
     status_field(tid, "State")?.chars().next()
 }
 
+/// Whether a task sleeps in a system call, by `/proc/TID/syscall` (proc_pid_syscall(5)); false where that is not known.
+pub fn is_asleep_in_a_call(tid: Tid) -> bool {
+    // `running`, or -1 for a task that is blocked outside of a call, or the number of the call.
+    fs::read(format!("/proc/{tid}/syscall")).is_ok_and(|text| text.first().is_some_and(u8::is_ascii_digit))
+}
+
 /// Whether a signal is pending for a process as a whole.
 pub(super) fn is_pending(pid: Pid, signal: i32) -> bool {
     let mask = status_field(Tid(pid.0), "ShdPnd").and_then(|m| u64::from_str_radix(&m, 16).ok()).unwrap_or(0);
@@ -112,6 +118,12 @@ pub fn descriptor(tid: Tid, fd: Fd) -> Option<(NewFile, bool)> {
     let flags = fdinfo(tid, fd, "flags", 8).unwrap_or(0) as u32;
     let cloexec = flags & libc::O_CLOEXEC as u32 != 0;
     Some((NewFile::from_link(path, flags & !(libc::O_CLOEXEC as u32)), cloexec))
+}
+
+/// Whether the task still has a descriptor table: an ending task gives it up long before its end is reported
+/// (kernel/exit.c, exit_files; proc_pid_status(5), FDSize).
+pub fn has_table(tid: Tid) -> bool {
+    status_field(tid, "FDSize").is_some_and(|n| n != "0")
 }
 
 /// Every descriptor that the task has open, with path and flags, in ascending order.

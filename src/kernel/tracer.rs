@@ -370,6 +370,11 @@ impl Tracer {
         reported || procfs::is_pending(pid, signal)
     }
 
+    /// Whether a report of `tid` waits to be looked at that was none of an interrupt of ours.
+    pub fn has_report(&self, tid: Tid) -> bool {
+        self.queue.iter().any(|(t, status)| *t == tid.0 && status.decode() != Stop::Interrupted)
+    }
+
     /// Whether `tid` is in a stop, its own or ours.
     pub fn is_stopped(&self, tid: Tid) -> bool {
         self.tasks.get(&tid.0).is_some_and(|t| t.run != Run::Running)

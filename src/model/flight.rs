@@ -217,12 +217,12 @@ impl Flights {
         }
     }
 
-    /// What is in doubt of a table, or may be changed by a call in flight, as a copy of the table has it: for a child that
-    /// was made just now.
+    /// Of which numbers a copy of the table, made just now, may have another object than the model: what is in doubt, and
+    /// what a call in flight may be replacing. What a call may have filled is open in the one and not in the other.
     pub fn snapshot(&self, table: TableId) -> Doubt {
         let mut doubt = self.doubts.get(&table).cloned().unwrap_or_default();
         for flight in self.calls.values().filter(|f| f.table == table) {
-            flight.touches.iter().for_each(|t| doubt.add(*t));
+            flight.touches.iter().filter(|t| **t != Touch::Fill).for_each(|t| doubt.add(*t));
         }
         doubt
     }

@@ -164,6 +164,11 @@ impl World {
         now.filter(reads_so).or(before.filter(reads_so)).or(now)
     }
 
+    /// Whether other tasks have the same table as `tid`.
+    pub fn shares_table(&self, tid: Tid) -> bool {
+        self.tasks.get(&tid).and_then(|t| self.tables.get(&t.table)).is_some_and(|t| t.tasks > 1)
+    }
+
     /// Whether `fd` has ever been open in the table of `tid`, or in one that it was copied from.
     pub fn ever_lived(&self, tid: Tid, fd: Fd) -> bool {
         self.tasks.get(&tid).is_some_and(|t| self.lineage(t.table, fd).next().is_some())

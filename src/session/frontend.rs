@@ -2,7 +2,7 @@
 
 use crate::base::Tid;
 use crate::finding::{Finding, Seen};
-use crate::model::World;
+use crate::model::{Flights, World};
 use crate::policy::Break;
 pub use crate::prompt::{Decision, Then};
 use crate::render::Names;
@@ -32,6 +32,11 @@ pub trait Frontend {
     /// Something has happened. Called for every event, while its task is stopped: what this does, the target waits for.
     fn on_event(&mut self, seen: &Seen<'_>, names: &mut dyn Names) {
         let _ = (seen, names);
+    }
+    /// What a task did has been committed, and the task stands still. Of its table, `flights` says which numbers are in
+    /// doubt because other tasks are at them.
+    fn on_stop(&mut self, tid: Tid, world: &World, flights: &Flights) {
+        let _ = (tid, world, flights);
     }
     /// A break.
     fn on_break(&mut self, view: View<'_>) -> Decision;

@@ -5,6 +5,7 @@
 mod frontend;
 mod interactive;
 mod names;
+mod reconcile;
 mod sites;
 mod stops;
 
@@ -14,11 +15,12 @@ pub use interactive::Interactive;
 use crate::base::{Pid, Tid};
 use crate::event::{Event, ExitStatus};
 use crate::finding::{Finding, Rule, Seen, rules};
-use crate::kernel::{Error, Launched, Next, Resume, Stop, Tracer, procfs};
-use crate::model::{Change, Transition, World};
+use crate::kernel::{Error, Launched, Next, Resume, Stop, Stopped, Tracer, procfs};
+use crate::model::{Change, Flights, Transition, World};
 use crate::policy::{Break, Policy, suppression};
 use crate::report::{Altered, Facts, Mode, Target};
 use crate::syscall::Table;
+use reconcile::Unclaimed;
 use rustc_hash::FxHashMap;
 use sites::Sites;
 use std::time::Instant;
@@ -45,6 +47,8 @@ struct Limits {
     detached: bool,
     /// Processes that were followed.
     processes: u64,
+    /// Tables of the kernel's that could not be read.
+    unread_tables: u64,
 }
 
 /// What a task is at.
@@ -64,6 +68,8 @@ pub struct Session {
     policy: Policy,
     sites: Sites,
     tasks: FxHashMap<Tid, TaskState>,
+    flights: Flights,
+    unclaimed: Vec<Unclaimed>,
     main: Tid,
     began: Instant,
     status: Option<ExitStatus>,
@@ -98,6 +104,8 @@ impl Session {
             policy,
             sites: Sites::new(),
             tasks: FxHashMap::default(),
+            flights: Flights::default(),
+            unclaimed: Vec::new(),
             main: launched.tid,
             began: Instant::now(),
             status: None,
@@ -159,6 +167,11 @@ impl Session {
             "call of the x32 table was not followed",
             "calls of the x32 table were not followed",
         );
+        say(
+            self.limits.unread_tables,
+            "descriptor table could not be compared with the kernel's",
+            "descriptor tables could not be compared with the kernel's",
+        );
         say(self.tracer.unknown_stops(), "stop was of an unknown kind", "stops were of an unknown kind");
         say(
             self.sites.python_skipped(),
@@ -208,20 +221,27 @@ impl Session {
                     Stop::Group(sig) => self.on_group_stop(task, sig, frontend)?,
                     _ => self.tracer.resume(task, Resume::Go)?,
                 },
-                Next::Stopped(task, stop) => match stop {
-                    Stop::Seccomp => self.on_entry(task, frontend)?,
-                    Stop::Syscall => self.on_call(task, frontend)?,
-                    Stop::Fork(_) => self.on_fork(task, frontend)?,
-                    Stop::Exec => self.on_exec(task, frontend)?,
-                    Stop::Signal(sig) => self.on_signal(task, sig, frontend)?,
-                    Stop::Group(sig) => self.on_group_stop(task, sig, frontend)?,
-                    _ => self.tracer.resume(task, Resume::Go)?,
-                },
+                Next::Stopped(task, stop) => {
+                    self.flights.stopped(task.tid());
+                    self.on_stop(task, stop, frontend)?;
+                }
             }
         }
         frontend.on_end();
         let status = self.status.unwrap_or(ExitStatus::Signal(libc::SIGKILL));
         Ok(Outcome { status, ended_by_user: self.ended_by_user })
+    }
+
+    fn on_stop(&mut self, task: Stopped, stop: Stop, frontend: &mut dyn Frontend) -> Result<(), Error> {
+        match stop {
+            Stop::Seccomp => self.on_entry(task, frontend),
+            Stop::Syscall => self.on_call(task, frontend),
+            Stop::Fork(_) => self.on_fork(task, frontend),
+            Stop::Exec => self.on_exec(task, frontend),
+            Stop::Signal(sig) => self.on_signal(task, sig, frontend),
+            Stop::Group(sig) => self.on_group_stop(task, sig, frontend),
+            _ => self.tracer.resume(task, Resume::Go),
+        }
     }
 
     fn now(&self) -> u64 {
@@ -268,6 +288,7 @@ impl Session {
             return Ok(Decision { keep: false, then: Then::Continue { ignore: 0 } });
         }
         self.tracer.hold()?;
+        self.reconcile_all(frontend);
         self.step = false;
         self.breaks += 1;
         let at = make(&self.world, self.breaks);

@@ -3,7 +3,7 @@
 use super::frontend::{Decision, Frontend, Then};
 use super::sites::Where;
 use super::{Session, TaskState};
-use crate::base::{Arch, LifeId, Pid, RawCall, ReadMemory, Regs, Tid};
+use crate::base::{Arch, Fd, LifeId, Pid, RawCall, ReadMemory, Regs, Tid};
 use crate::event::{Call, CallInfo, Effect, Event, EventKind, ExitStatus, Fork, Found, Site, Start};
 use crate::finding::object;
 use crate::kernel::{Entering, Error, Resume, Stop, Stopped, procfs};
@@ -62,6 +62,11 @@ impl Session {
         if let Some(state) = self.tasks.get_mut(&tid) {
             state.pending = Some(call);
         }
+        if self.world.shares_table(tid) {
+            let effects = (row.decode)(&Made { call, ret: None, task: &task.memory() });
+            let now = self.now();
+            self.flights.enter(&self.world, tid, &effects, false, now);
+        }
         self.tracer.resume(task, Resume::ToExit)
     }
 
@@ -88,7 +93,8 @@ impl Session {
                 Some(_) => !self.world.opened_here(tid, fd),
                 None => !self.world.ever_lived(tid, fd),
             };
-            return Ok(dull.then_some(go));
+            // Unless another thread is just being given that number.
+            return Ok((dull && !self.flights.others_fill(&self.world, tid)).then_some(go));
         }
         let info = CallInfo { name: row.name, args: raw.args, ret: None };
         let mut call = Call { info, effects, site: Site::default() };
@@ -149,7 +155,11 @@ impl Session {
             // Shown before, committed after: the result is not known yet. Whoever leaves does not wait for it.
             return Ok(is_last_word(decision).then_some(decision));
         }
+        if let EventKind::Call(call) = &event.kind {
+            self.flights.enter(&self.world, tid, &call.effects, true, event.at);
+        }
         let first = self.commit(&event, transitions, frontend);
+        self.settle(tid, frontend);
         if is_last_word(decision) {
             return Ok(Some(decision));
         }
@@ -187,13 +197,25 @@ impl Session {
         let Some(raw) = self.tasks.get_mut(&tid).and_then(|s| s.pending.take()) else {
             return self.tracer.resume(task, Resume::Go);
         };
-        let Some(regs) = task.registers()? else { return self.tracer.resume(task, Resume::Go) };
+        let decision = self.made(&task, raw, frontend)?;
+        self.flights.leave(tid);
+        self.settle(tid, frontend);
+        match decision {
+            Some(d) => self.carry_out(task, d),
+            None => self.tracer.resume(task, Resume::Go),
+        }
+    }
+
+    /// Commits what a call did that has been made.
+    fn made(&mut self, task: &Stopped, raw: RawCall, frontend: &mut dyn Frontend) -> Result<Option<Decision>, Error> {
+        let tid = task.tid();
+        let Some(regs) = task.registers()? else { return Ok(None) };
         let ret = match raw.arch {
             Arch::I386 => i64::from(regs.rax as i32),
             _ => regs.rax as i64,
         };
         let (Some(row), false) = (self.table.row(&raw), RESTARTS.contains(&ret)) else {
-            return self.tracer.resume(task, Resume::Go);
+            return Ok(None);
         };
         let mut effects = (row.decode)(&Made { call: raw, ret: Some(ret), task: &task.memory() });
         effects.retain(|e| match e {
@@ -201,27 +223,36 @@ impl Session {
             _ => true,
         });
         if effects.is_empty() {
-            return self.tracer.resume(task, Resume::Go);
+            return Ok(None);
         }
+        let now = self.now();
+        // A copy of a shared table is as exact as what is known of the table.
+        let copied = (effects.contains(&Effect::Unshare) && self.world.shares_table(tid))
+            .then(|| self.world.task(tid).map(|t| self.flights.snapshot(t.table)))
+            .flatten();
+        self.flights.committed(&self.world, tid, &effects, now);
         let ends = effects.iter().find_map(|e| match e {
             Effect::Close { fd } => Some(*fd),
             Effect::Alias { to, .. } => self.world.open_life(tid, *to).map(|l| l.fd),
             _ => None,
         });
-        let site = self.where_with(tid, regs, &task).map(|at| self.sites.site(&at, ends)).unwrap_or_default();
+        let site = self.where_with(tid, regs, task).map(|at| self.sites.site(&at, ends)).unwrap_or_default();
         let info = CallInfo { name: row.name, args: raw.args, ret: Some(ret) };
         let event = Event { at: self.now(), tid, kind: EventKind::Call(Call { info, effects, site }) };
         let transitions = self.world.consequences(&event);
         let changes = !transitions.is_empty();
         let first = self.commit(&event, transitions, frontend);
+        if let Some(doubt) = copied {
+            self.reconcile(tid, &doubt, frontend);
+        }
+        if let EventKind::Call(call) = &event.kind {
+            self.claim(tid, &call.effects, frontend);
+        }
         let mut decision = self.show_findings(first, &event, frontend)?;
         if decision.is_none() && self.step && changes && frontend.wants_breaks() {
             decision = Some(self.show_event(&event, Why::Stepped, None, frontend)?);
         }
-        match decision {
-            Some(d) => self.carry_out(task, d),
-            None => self.tracer.resume(task, Resume::Go),
-        }
+        Ok(decision)
     }
 
     /// Breaks on the first finding since `first` that the policy wants shown.
@@ -328,10 +359,42 @@ impl Session {
             site,
             held,
         };
+        let copies = !thread && !fork.shares_files;
+        let shared = self.world.shares_table(tid);
+        if copies && !shared {
+            self.reconcile_parent(tid, child, frontend);
+        }
+        let doubt = self.world.task(tid).map(|t| self.flights.snapshot(t.table)).unwrap_or_default();
         let event = Event { at: self.now(), tid, kind: EventKind::Fork(fork) };
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
+        if copies && shared {
+            self.reconcile_child(tid, child, &doubt, frontend);
+        }
+        if flags & libc::CLONE_PIDFD as u64 != 0 {
+            self.made_pidfd(&task, &regs, frontend);
+        }
+        self.settle(tid, frontend);
         self.tracer.resume(task, Resume::Go)
+    }
+
+    /// clone(2), CLONE_PIDFD: the maker of a task has got a descriptor for it, after the child's table was copied
+    /// (kernel/fork.c, copy_process).
+    fn made_pidfd(&mut self, task: &Stopped, regs: &Regs, frontend: &mut dyn Frontend) {
+        let tid = task.tid();
+        let memory = task.memory();
+        let Some((name, args, place)) = pidfd_place(regs, &memory) else { return };
+        let Some(fd) = place.and_then(|at| memory.half(at)).map(|n| Fd(n as i32)).filter(|fd| fd.0 >= 0) else {
+            return;
+        };
+        let Some((file, cloexec)) = procfs::descriptor(tid, fd) else { return };
+        let info = CallInfo { name, args, ret: None };
+        let effects = vec![Effect::Open { fd, cloexec, file }];
+        self.flights.committed(&self.world, tid, &effects, self.now());
+        let site = self.where_with(tid, *regs, task).map(|at| self.sites.site_of_fork(&at)).unwrap_or_default();
+        let event = Event { at: self.now(), tid, kind: EventKind::Call(Call { info, effects, site }) };
+        let transitions = self.world.consequences(&event);
+        self.commit(&event, transitions, frontend);
     }
 
     /// A task is followed from now on that nobody has announced: what it has open is asked for, as at the start.
@@ -362,9 +425,24 @@ impl Session {
             true => EventKind::Exec { former, program },
             false => start(tid),
         };
+        let is_exec = matches!(kind, EventKind::Exec { .. });
+        // The threads that are gone may have been in calls that were carried out, or not.
+        let pid = self.pid_of(former);
+        let threads: Vec<Tid> = self.world.tasks().filter(|(_, t)| t.pid == pid).map(|(t, _)| t).collect();
+        let doubt = self.world.task(former).map(|t| self.flights.snapshot(t.table)).unwrap_or_default();
         let event = Event { at: self.now(), tid, kind };
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
+        for gone in threads {
+            match gone == tid || gone == former {
+                true => self.flights.leave(gone),
+                false => self.flights.gone(&self.world, gone),
+            }
+        }
+        if is_exec {
+            self.reconcile(tid, &doubt, frontend);
+        }
+        self.settle(tid, frontend);
         self.tracer.resume(task, Resume::Go)
     }
 
@@ -381,7 +459,15 @@ impl Session {
         let pid = self.pid_of(tid);
         let event = Event { at: self.now(), tid, kind: EventKind::Exit { status } };
         let transitions = self.world.consequences(&event);
+        let table = self.world.task(tid).map(|t| t.table);
         self.commit(&event, transitions, frontend);
+        self.flights.gone(&self.world, tid);
+        if !self.flights.is_idle() {
+            let other = self.world.tasks().find(|(_, t)| Some(t.table) == table).map(|(t, _)| t);
+            if let Some(other) = other {
+                self.settle(other, frontend);
+            }
+        }
         if let Some(state) = self.tasks.remove(&tid)
             && !self.tasks.values().any(|t| t.space == state.space)
         {
@@ -467,6 +553,21 @@ fn skipped_result(row: &Row, raw: &RawCall) -> Option<i64> {
         "dup2" | "dup3" => raw.args.get(1).map(|to| i64::from(*to as i32)),
         _ => None,
     }
+}
+
+/// The call that made a task and a descriptor for it: its name, its arguments, and where the number was written.
+fn pidfd_place(regs: &Regs, memory: &dyn ReadMemory) -> Option<(&'static str, [u64; 6], Option<u64>)> {
+    // clone(2): the place of the parent's tid takes the number; clone3: the second word of `struct clone_args`.
+    let of_args = |at: u64| at.checked_add(8).and_then(|a| memory.word(a));
+    let args64 = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
+    let args32 = [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp];
+    Some(match (regs.is_32bit(), regs.orig_rax) {
+        (false, 56) => ("clone", args64, Some(regs.rdx)),
+        (false, 435) => ("clone3", args64, of_args(regs.rdi)),
+        (_, 120) => ("clone", args32, Some(regs.rdx)),
+        (true, 435) => ("clone3", args32, of_args(regs.rbx)),
+        _ => return None,
+    })
 }
 
 /// The flags of the clone(2), clone3(2), fork(2) or vfork(2) that a task is in.

@@ -1,0 +1,224 @@
+//! Asking the kernel where the model cannot be sure: at exec, at fork, while the prompt is open, and about numbers of a
+//! shared table that several tasks changed at once.
+//!
+//! What differs becomes an event like any other, so that the history says what *appeared* and what *vanished*, and a
+//! recorded log replays it.
+
+use super::Session;
+use super::frontend::Frontend;
+use crate::base::{Fd, LifeId, TableId, Tid};
+use crate::event::{Correction, Effect, Event, EventKind, NewFile, Present};
+use crate::kernel::procfs;
+use crate::model::{Doubt, FdTable, Origin};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many descriptors that read alike are compared to find one of the same open file description.
+const CANDIDATES: usize = 64;
+
+/// How many descriptors of children are remembered of which the call that made them has yet to be told.
+const UNCLAIMED: usize = 64;
+
+/// A descriptor of a child that its parent's table got from a call that had not been told at the fork.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unclaimed {
+    child: Tid,
+    fd: Fd,
+    /// The parent's table.
+    table: TableId,
+}
+
+impl Session {
+    /// Compares the whole table of a task with the kernel's, and commits what differs; `doubt` says of which numbers the
+    /// object and FD_CLOEXEC have to be compared, too. The table must not be in use by anybody whose call is not known.
+    pub(super) fn reconcile(&mut self, tid: Tid, doubt: &Doubt, frontend: &mut dyn Frontend) {
+        match procfs::open_numbers(tid) {
+            Ok(open) => self.compare(tid, &open.into_iter().collect(), None, doubt, frontend),
+            Err(e) => {
+                tracing::debug!(tid = tid.0, "its descriptors cannot be listed: {e}");
+                self.limits.unread_tables += 1;
+                Doubt::default()
+            }
+        };
+    }
+
+    /// Asks the kernel about the numbers in doubt of the task's table, and about whatever else can be decided by now.
+    pub(super) fn settle(&mut self, tid: Tid, frontend: &mut dyn Frontend) {
+        if !self.flights.is_idle()
+            && let Some(table) = self.world.task(tid).map(|t| t.table)
+            && let Some(doubt) = self.flights.take(table)
+        {
+            for other in self.flights.unconfirmed(table) {
+                // Asleep in whatever call, it has left the one that was committed at its entry: that empties the number
+                // before anything can make it wait (fs/open.c, close).
+                if other != tid && procfs::is_asleep_in_a_call(other) {
+                    self.flights.leave(other);
+                }
+            }
+            let open = match doubt.all {
+                true => procfs::open_numbers(tid).map(BTreeSet::from_iter),
+                false => Ok(doubt.numbers.iter().copied().filter(|fd| procfs::link(tid, *fd).is_some()).collect()),
+            };
+            match open {
+                Ok(open) => {
+                    let only = (!doubt.all).then_some(&doubt.numbers);
+                    let rest = self.compare(tid, &open, only, &doubt, frontend);
+                    self.flights.put_back(table, rest);
+                }
+                Err(_) => self.flights.put_back(table, doubt),
+            }
+        }
+        frontend.on_stop(tid, &self.world, &self.flights);
+    }
+
+    /// Looks at every table while everything stands still. Tables of which something is reported and not told yet are
+    /// left out.
+    pub(super) fn reconcile_all(&mut self, frontend: &mut dyn Frontend) {
+        let mut by_table: BTreeMap<TableId, Vec<Tid>> = BTreeMap::new();
+        for (tid, task) in self.world.tasks() {
+            by_table.entry(task.table).or_default().push(tid);
+        }
+        for tids in by_table.into_values() {
+            let told = |t: &Tid| self.tasks.get(t).is_some_and(|s| s.pending.is_none()) && !self.tracer.has_report(*t);
+            if tids.iter().all(told)
+                && let Some(tid) = tids.into_iter().find(|t| matches!(procfs::state(*t), Some('t' | 'T')))
+            {
+                self.reconcile(tid, &Doubt::default(), frontend);
+            }
+        }
+    }
+
+    /// Compares and commits. `open`: what the kernel has open, of the numbers `only` if there are some. Gives back what
+    /// cannot be decided yet.
+    fn compare(
+        &mut self,
+        tid: Tid,
+        open: &BTreeSet<Fd>,
+        only: Option<&BTreeSet<Fd>>,
+        doubt: &Doubt,
+        frontend: &mut dyn Frontend,
+    ) -> Doubt {
+        let mut undecided = Doubt::default();
+        let Some((id, table)) = self.table_of(tid) else { return undecided };
+        let known: BTreeMap<Fd, LifeId> = table.open().filter(|(fd, _)| only.is_none_or(|o| o.contains(fd))).collect();
+        let mut corrections = Vec::new();
+        for fd in open.iter().chain(known.keys().filter(|fd| !open.contains(fd))) {
+            let life = known.get(fd).copied();
+            let doubted = doubt.all || doubt.numbers.contains(fd);
+            if open.contains(fd) && life.is_some() && !doubted {
+                continue;
+            }
+            if self.flights.is_touched(id, *fd, life.is_some()) {
+                undecided.numbers.insert(*fd);
+                continue;
+            }
+            match (procfs::descriptor(tid, *fd), life) {
+                (Some((file, cloexec)), None) => {
+                    let same_as = self.holder(tid, *fd, &file);
+                    corrections.push(Correction::Appeared(Present { fd: *fd, cloexec, file, same_as }));
+                }
+                (None, Some(_)) => corrections.push(Correction::Vanished { fd: *fd }),
+                (Some((file, cloexec)), Some(life)) if doubted => {
+                    corrections.extend(self.difference(tid, *fd, life, file, cloexec));
+                }
+                _ => {}
+            }
+        }
+        // Whose end has begun has no table any more, and what was listed may be half of it.
+        if !corrections.is_empty() && procfs::has_table(tid) {
+            tracing::debug!(tid = tid.0, ?corrections, "the kernel's table differs");
+            self.tell(tid, EventKind::Reconciled(corrections), frontend);
+        }
+        undecided
+    }
+
+    fn table_of(&self, tid: Tid) -> Option<(TableId, &FdTable)> {
+        let id = self.world.task(tid)?.table;
+        Some((id, self.world.table(id)?))
+    }
+
+    /// How an open number differs from what is known of it.
+    fn difference(&self, tid: Tid, fd: Fd, life: LifeId, file: NewFile, cloexec: bool) -> Option<Correction> {
+        let life = self.world.life(life)?;
+        let known = self.world.file(life.file)?;
+        let holder = self.holder(tid, fd, &file);
+        let same = match holder.and_then(|(t, n)| self.world.open_life(t, n)) {
+            Some(other) => other.file == life.file,
+            // Nobody else holds it: then its text must do.
+            None => known.file.reads_as(&file),
+        };
+        match same {
+            false => Some(Correction::Appeared(Present { fd, cloexec, file, same_as: holder })),
+            true if life.cloexec != cloexec => Some(Correction::Cloexec { fd, on: cloexec }),
+            true => None,
+        }
+    }
+
+    /// Who else, of all that are known, holds the open file description behind `fd` of `tid`'s table.
+    pub(super) fn holder(&self, tid: Tid, fd: Fd, file: &NewFile) -> Option<(Tid, Fd)> {
+        let (own, table) = self.table_of(tid)?;
+        let mut tasks: Vec<(Tid, TableId)> = self.world.tasks().map(|(t, k)| (t, k.table)).collect();
+        // Its own table first, then the one that it was copied from, then the others, in a fixed order.
+        let parent = table.copied_from.map(|c| c.0);
+        tasks.sort_unstable_by_key(|(t, k)| (*k != own, Some(*k) != parent, *k, *t != tid, *t));
+        tasks.dedup_by_key(|(_, k)| *k);
+        let alike = tasks.into_iter().flat_map(|(t, k)| {
+            let open = self.world.table(k).into_iter().flat_map(FdTable::open);
+            open.filter(move |(n, _)| (k, *n) != (own, fd)).filter_map(move |(n, life)| {
+                let known = self.world.file(self.world.life(life)?.file)?;
+                known.file.reads_as(file).then_some((t, n))
+            })
+        });
+        alike.take(CANDIDATES).find(|(t, n)| procfs::same_file(tid, fd, *t, *n))
+    }
+
+    /// A process was made that has a copy of `parent`'s table: what the copy holds, the parent holds, too.
+    pub(super) fn reconcile_parent(&mut self, parent: Tid, child: Tid, frontend: &mut dyn Frontend) {
+        let Some((_, table)) = self.table_of(parent) else { return };
+        let Ok(open) = procfs::open_numbers(child) else { return };
+        if !open.iter().copied().eq(table.open().map(|o| o.0)) && procfs::has_table(child) {
+            self.compare(parent, &open.into_iter().collect(), None, &Doubt::default(), frontend);
+        }
+    }
+
+    /// A process was made: its table is a copy of `parent`'s at a moment that the reports of other threads do not tell.
+    pub(super) fn reconcile_child(&mut self, parent: Tid, child: Tid, doubt: &Doubt, frontend: &mut dyn Frontend) {
+        self.reconcile(child, doubt, frontend);
+        let Some(table) = self.world.task(parent).map(|t| t.table) else { return };
+        if !self.flights.others_fill(&self.world, parent) {
+            return;
+        }
+        let Some((_, copy)) = self.table_of(child) else { return };
+        let appeared = |life: &LifeId| self.world.life(*life).is_some_and(|l| l.origin == Origin::Appeared);
+        let new = copy.open().filter(|(_, l)| appeared(l)).map(|(fd, _)| Unclaimed { child, fd, table });
+        self.unclaimed.extend(new.collect::<Vec<_>>());
+        let too_many = self.unclaimed.len().saturating_sub(UNCLAIMED);
+        self.unclaimed.drain(..too_many);
+    }
+
+    /// A call filled numbers of a shared table: a child that was made meanwhile may have got its copy before it was told.
+    pub(super) fn claim(&mut self, tid: Tid, effects: &[Effect], frontend: &mut dyn Frontend) {
+        if self.unclaimed.is_empty() {
+            return;
+        }
+        let Some(table) = self.world.task(tid).map(|t| t.table) else { return };
+        for effect in effects {
+            let (Effect::Open { fd, .. } | Effect::Receive { fd, .. } | Effect::Alias { to: fd, .. }) = effect else {
+                continue;
+            };
+            let Some(at) = self.unclaimed.iter().position(|u| u.table == table && u.fd == *fd) else { continue };
+            let Unclaimed { child, fd, .. } = self.unclaimed.swap_remove(at);
+            let appeared = self.world.open_life(child, fd).is_some_and(|l| l.origin == Origin::Appeared);
+            if appeared && procfs::same_file(child, fd, tid, fd) {
+                let same = vec![Correction::Same { fd, with: (tid, fd) }];
+                self.tell(child, EventKind::Reconciled(same), frontend);
+            }
+        }
+    }
+
+    /// Commits an event that no stop of its own brought.
+    fn tell(&mut self, tid: Tid, kind: EventKind, frontend: &mut dyn Frontend) {
+        let event = Event { at: self.now(), tid, kind };
+        let transitions = self.world.consequences(&event);
+        self.commit(&event, transitions, frontend);
+    }
+}
