@@ -45,7 +45,12 @@ pub enum EventKind {
         status: ExitStatus,
     },
     /// The kernel's table was looked at, and differs from what is known of the task's.
-    Reconciled(Vec<Correction>),
+    Reconciled {
+        /// Whether calls of several tasks, which were made at once, explain it: nothing was missed then.
+        raced: bool,
+        /// What differs.
+        corrections: Vec<Correction>,
+    },
 }
 
 /// A task that nobody announced: the first program's, one that was attached to, or an orphan.

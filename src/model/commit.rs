@@ -46,7 +46,7 @@ impl World {
             }
             Transition::End { life, how } => {
                 if how == Ended::Vanished {
-                    self.surprises += 1;
+                    self.surprises += u64::from(!is_race(event));
                 }
                 let moment = self.moment(event);
                 self.end(life, how, moment, changes);
@@ -54,6 +54,7 @@ impl World {
             Transition::Cloexec { life, on } => {
                 if let Some(l) = self.lives.get_mut(&life) {
                     l.cloexec = on;
+                    l.marked = event.at;
                     changes.push(Change::Cloexec(life));
                 }
             }
@@ -71,7 +72,7 @@ impl World {
             Transition::Appear(present) => {
                 let moment = self.moment(event);
                 if let Some(table) = self.tasks.get(&event.tid).map(|t| t.table) {
-                    self.surprises += 1;
+                    self.surprises += u64::from(!is_race(event));
                     self.found(table, present, Origin::Appeared, moment, changes);
                 }
             }
@@ -86,7 +87,7 @@ impl World {
     fn moment(&self, event: &Event) -> Moment {
         let (what, site) = match &event.kind {
             EventKind::Start(_) => (What::Present, Default::default()),
-            EventKind::Reconciled(_) => (What::Noticed, Default::default()),
+            EventKind::Reconciled { .. } => (What::Noticed, Default::default()),
             EventKind::Call(call) => (What::Call(call.info), call.site.clone()),
             EventKind::Fork(fork) => (What::Fork, fork.site.clone()),
             EventKind::Exec { .. } => (What::Exec, Default::default()),
@@ -129,7 +130,7 @@ impl World {
             f.lives += 1;
         }
         let file = file.unwrap_or(FileId(0));
-        self.lives.insert(id, Life { id, table, fd, file, cloexec, origin, began, end: None });
+        self.lives.insert(id, Life { id, table, fd, file, cloexec, marked: 0, origin, began, end: None });
         if let Some(t) = self.tables.get_mut(&table) {
             t.slots.entry(fd).or_default().now = Some(id);
         }
@@ -428,4 +429,9 @@ impl World {
             t.copied_from = None;
         }
     }
+}
+
+/// Whether what an event corrects comes of calls that were made at once, and not of one that was missed.
+fn is_race(event: &Event) -> bool {
+    matches!(event.kind, EventKind::Reconciled { raced: true, .. })
 }

@@ -123,7 +123,7 @@ impl World {
             EventKind::Fork(fork) => vec![Transition::Fork(fork.clone())],
             EventKind::Exec { former, program } => self.of_exec(tid, *former, program),
             EventKind::Exit { .. } => self.of_exit(tid),
-            EventKind::Reconciled(corrections) => self.of_corrections(tid, corrections),
+            EventKind::Reconciled { corrections, .. } => self.of_corrections(tid, corrections),
         }
     }
 

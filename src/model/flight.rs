@@ -71,6 +71,9 @@ pub struct Doubt {
     pub numbers: BTreeSet<Fd>,
     /// Any number may have been filled, or any of a range emptied.
     pub all: bool,
+    /// Of a copy of a table: what ended in the original at this time or later may be in the copy. In nanoseconds since
+    /// fdwatch started watching.
+    pub since: Option<u64>,
 }
 
 impl Doubt {
@@ -96,6 +99,8 @@ pub struct Flights {
     /// What was changed while a call was in flight in the same table.
     recent: Vec<Recent>,
     doubts: FxHashMap<TableId, Doubt>,
+    /// When tasks that share a table stopped last.
+    stops: FxHashMap<Tid, u64>,
 }
 
 impl Flights {
@@ -157,6 +162,13 @@ impl Flights {
         self.recent.retain(|r| r.table != flight.table || r.at >= oldest);
     }
 
+    /// A task goes on from a stop.
+    pub fn resumed(&mut self, world: &World, tid: Tid, at: u64) {
+        if shared(world, tid).is_some() {
+            self.stops.insert(tid, at);
+        }
+    }
+
     /// A task has stopped: a call of it that was committed at its entry is over.
     pub fn stopped(&mut self, tid: Tid) {
         if self.calls.get(&tid).is_some_and(|f| f.committed) {
@@ -173,6 +185,7 @@ impl Flights {
             flight.touches.iter().for_each(|t| doubt.add(*t));
         }
         self.leave(tid);
+        self.stops.remove(&tid);
         self.doubts.retain(|table, _| world.table(*table).is_some_and(|t| t.tasks() > 0));
     }
 
@@ -217,10 +230,15 @@ impl Flights {
         }
     }
 
-    /// Of which numbers a copy of the table, made just now, may have another object than the model: what is in doubt, and
-    /// what a call in flight may be replacing. What a call may have filled is open in the one and not in the other.
-    pub fn snapshot(&self, table: TableId) -> Doubt {
+    /// Of which numbers a copy that `tid` has just made of its table may have another object than the model: what is in
+    /// doubt, what a call in flight may be replacing, and what has changed since the last stop of `tid`, because the copy
+    /// is from a moment after that. What was filled or emptied meanwhile is open in the one and not in the other.
+    pub fn snapshot(&self, world: &World, tid: Tid) -> Doubt {
+        let Some(table) = shared(world, tid) else { return Doubt::default() };
         let mut doubt = self.doubts.get(&table).cloned().unwrap_or_default();
+        let since = self.stops.get(&tid).copied().unwrap_or(0);
+        doubt.numbers.extend(world.changed_since(table, since));
+        doubt.since = Some(since);
         for flight in self.calls.values().filter(|f| f.table == table) {
             flight.touches.iter().filter(|t| **t != Touch::Fill).for_each(|t| doubt.add(*t));
         }

@@ -108,6 +108,8 @@ pub struct Life {
     pub file: FileId,
     /// FD_CLOEXEC, now or when it ended.
     pub cloexec: bool,
+    /// When FD_CLOEXEC changed last, in nanoseconds since fdwatch started watching; 0 if never.
+    pub(super) marked: u64,
     /// How it began.
     pub origin: Origin,
     /// When, who and where.

@@ -164,6 +164,23 @@ impl World {
         now.filter(reads_so).or(before.filter(reads_so)).or(now)
     }
 
+    /// The open numbers of a table whose life began, or whose FD_CLOEXEC changed, at `at` or later.
+    pub(super) fn changed_since(&self, table: TableId, at: u64) -> impl Iterator<Item = Fd> {
+        let open = self.tables.get(&table).into_iter().flat_map(FdTable::open);
+        open.filter(move |(_, l)| self.lives.get(l).is_some_and(|l| l.began.at.max(l.marked) >= at)).map(|(fd, _)| fd)
+    }
+
+    /// A task of the table that `table` was copied from, if `fd` is empty there, and its last life ended at `since` or
+    /// later and was of an object that reads as `file`.
+    pub fn lost_by_original(&self, table: TableId, fd: Fd, file: &NewFile, since: u64) -> Option<Tid> {
+        let (parent, _) = self.tables.get(&table)?.copied_from?;
+        let slot = self.tables.get(&parent)?.slots.get(&fd)?;
+        let last = self.lives.get(slot.past.back()?)?;
+        let ended = last.end.as_ref().is_some_and(|e| e.moment.at >= since);
+        let reads_so = ended && slot.now.is_none() && self.files.get(&last.file)?.file.reads_as(file);
+        reads_so.then(|| self.tasks.iter().find(|(_, t)| t.table == parent).map(|(t, _)| *t)).flatten()
+    }
+
     /// Whether other tasks have the same table as `tid`.
     pub fn shares_table(&self, tid: Tid) -> bool {
         self.tasks.get(&tid).and_then(|t| self.tables.get(&t.table)).is_some_and(|t| t.tasks > 1)

@@ -222,8 +222,13 @@ impl Session {
                     _ => self.tracer.resume(task, Resume::Go)?,
                 },
                 Next::Stopped(task, stop) => {
-                    self.flights.stopped(task.tid());
+                    let tid = task.tid();
+                    self.flights.stopped(tid);
                     self.on_stop(task, stop, frontend)?;
+                    if self.world.shares_table(tid) {
+                        let now = self.now();
+                        self.flights.resumed(&self.world, tid, now);
+                    }
                 }
             }
         }

@@ -30,9 +30,10 @@ pub(super) struct Unclaimed {
 impl Session {
     /// Compares the whole table of a task with the kernel's, and commits what differs; `doubt` says of which numbers the
     /// object and FD_CLOEXEC have to be compared, too. The table must not be in use by anybody whose call is not known.
-    pub(super) fn reconcile(&mut self, tid: Tid, doubt: &Doubt, frontend: &mut dyn Frontend) {
+    /// `raced`: other tasks were in calls on the table that it is a copy of.
+    pub(super) fn reconcile(&mut self, tid: Tid, doubt: &Doubt, raced: bool, frontend: &mut dyn Frontend) {
         match procfs::open_numbers(tid) {
-            Ok(open) => self.compare(tid, &open.into_iter().collect(), None, doubt, frontend),
+            Ok(open) => self.compare(tid, &open.into_iter().collect(), None, doubt, raced, frontend),
             Err(e) => {
                 tracing::debug!(tid = tid.0, "its descriptors cannot be listed: {e}");
                 self.limits.unread_tables += 1;
@@ -61,7 +62,7 @@ impl Session {
             match open {
                 Ok(open) => {
                     let only = (!doubt.all).then_some(&doubt.numbers);
-                    let rest = self.compare(tid, &open, only, &doubt, frontend);
+                    let rest = self.compare(tid, &open, only, &doubt, true, frontend);
                     self.flights.put_back(table, rest);
                 }
                 Err(_) => self.flights.put_back(table, doubt),
@@ -82,7 +83,7 @@ impl Session {
             if tids.iter().all(told)
                 && let Some(tid) = tids.into_iter().find(|t| matches!(procfs::state(*t), Some('t' | 'T')))
             {
-                self.reconcile(tid, &Doubt::default(), frontend);
+                self.reconcile(tid, &Doubt::default(), false, frontend);
             }
         }
     }
@@ -95,6 +96,7 @@ impl Session {
         open: &BTreeSet<Fd>,
         only: Option<&BTreeSet<Fd>>,
         doubt: &Doubt,
+        raced: bool,
         frontend: &mut dyn Frontend,
     ) -> Doubt {
         let mut undecided = Doubt::default();
@@ -113,7 +115,10 @@ impl Session {
             }
             match (procfs::descriptor(tid, *fd), life) {
                 (Some((file, cloexec)), None) => {
-                    let same_as = self.holder(tid, *fd, &file);
+                    // The original may have lost it since the copy was made: what it had there last is the same, if it
+                    // reads so.
+                    let lost = || Some((self.world.lost_by_original(id, *fd, &file, doubt.since?)?, *fd));
+                    let same_as = self.holder(tid, *fd, &file).or_else(lost);
                     corrections.push(Correction::Appeared(Present { fd: *fd, cloexec, file, same_as }));
                 }
                 (None, Some(_)) => corrections.push(Correction::Vanished { fd: *fd }),
@@ -126,7 +131,7 @@ impl Session {
         // Whose end has begun has no table any more, and what was listed may be half of it.
         if !corrections.is_empty() && procfs::has_table(tid) {
             tracing::debug!(tid = tid.0, ?corrections, "the kernel's table differs");
-            self.tell(tid, EventKind::Reconciled(corrections), frontend);
+            self.tell(tid, EventKind::Reconciled { raced, corrections }, frontend);
         }
         undecided
     }
@@ -176,13 +181,13 @@ impl Session {
         let Some((_, table)) = self.table_of(parent) else { return };
         let Ok(open) = procfs::open_numbers(child) else { return };
         if !open.iter().copied().eq(table.open().map(|o| o.0)) && procfs::has_table(child) {
-            self.compare(parent, &open.into_iter().collect(), None, &Doubt::default(), frontend);
+            self.compare(parent, &open.into_iter().collect(), None, &Doubt::default(), false, frontend);
         }
     }
 
     /// A process was made: its table is a copy of `parent`'s at a moment that the reports of other threads do not tell.
     pub(super) fn reconcile_child(&mut self, parent: Tid, child: Tid, doubt: &Doubt, frontend: &mut dyn Frontend) {
-        self.reconcile(child, doubt, frontend);
+        self.reconcile(child, doubt, true, frontend);
         let Some(table) = self.world.task(parent).map(|t| t.table) else { return };
         if !self.flights.others_fill(&self.world, parent) {
             return;
@@ -209,8 +214,8 @@ impl Session {
             let Unclaimed { child, fd, .. } = self.unclaimed.swap_remove(at);
             let appeared = self.world.open_life(child, fd).is_some_and(|l| l.origin == Origin::Appeared);
             if appeared && procfs::same_file(child, fd, tid, fd) {
-                let same = vec![Correction::Same { fd, with: (tid, fd) }];
-                self.tell(child, EventKind::Reconciled(same), frontend);
+                let corrections = vec![Correction::Same { fd, with: (tid, fd) }];
+                self.tell(child, EventKind::Reconciled { raced: true, corrections }, frontend);
             }
         }
     }

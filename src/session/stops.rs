@@ -228,8 +228,7 @@ impl Session {
         let now = self.now();
         // A copy of a shared table is as exact as what is known of the table.
         let copied = (effects.contains(&Effect::Unshare) && self.world.shares_table(tid))
-            .then(|| self.world.task(tid).map(|t| self.flights.snapshot(t.table)))
-            .flatten();
+            .then(|| self.flights.snapshot(&self.world, tid));
         self.flights.committed(&self.world, tid, &effects, now);
         let ends = effects.iter().find_map(|e| match e {
             Effect::Close { fd } => Some(*fd),
@@ -243,7 +242,7 @@ impl Session {
         let changes = !transitions.is_empty();
         let first = self.commit(&event, transitions, frontend);
         if let Some(doubt) = copied {
-            self.reconcile(tid, &doubt, frontend);
+            self.reconcile(tid, &doubt, true, frontend);
         }
         if let EventKind::Call(call) = &event.kind {
             self.claim(tid, &call.effects, frontend);
@@ -364,7 +363,7 @@ impl Session {
         if copies && !shared {
             self.reconcile_parent(tid, child, frontend);
         }
-        let doubt = self.world.task(tid).map(|t| self.flights.snapshot(t.table)).unwrap_or_default();
+        let doubt = self.flights.snapshot(&self.world, tid);
         let event = Event { at: self.now(), tid, kind: EventKind::Fork(fork) };
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
@@ -429,7 +428,8 @@ impl Session {
         // The threads that are gone may have been in calls that were carried out, or not.
         let pid = self.pid_of(former);
         let threads: Vec<Tid> = self.world.tasks().filter(|(_, t)| t.pid == pid).map(|(t, _)| t).collect();
-        let doubt = self.world.task(former).map(|t| self.flights.snapshot(t.table)).unwrap_or_default();
+        let doubt = self.flights.snapshot(&self.world, former);
+        let raced = self.world.shares_table(former);
         let event = Event { at: self.now(), tid, kind };
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
@@ -440,7 +440,7 @@ impl Session {
             }
         }
         if is_exec {
-            self.reconcile(tid, &doubt, frontend);
+            self.reconcile(tid, &doubt, raced, frontend);
         }
         self.settle(tid, frontend);
         self.tracer.resume(task, Resume::Go)
