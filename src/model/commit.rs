@@ -2,13 +2,17 @@
 
 use super::decide::{Change, Transition};
 use super::life::{End, Ended, Life, Moment, OpenFile, Origin, What};
-use super::world::{FdTable, Process, Task, Window, World};
+use super::world::{Ends, FdTable, Process, Task, Window, World};
 use crate::base::{Fd, FileId, LifeId, Pid, TableId, Tid};
 use crate::event::{Event, EventKind, Fork, Found, NewFile, Present, Program, Start};
 use std::collections::BTreeMap;
 
 /// How many ended lives of one number in one table are remembered.
 const PAST_PER_NUMBER: usize = 256;
+/// How many ended lives are remembered in all, of numbers and tables of whatever kind: at some 500 bytes each, 8 MiB.
+const PAST: usize = 16_384;
+/// And how many of those that were lost, which a later finding will look for.
+const PAST_LOST: usize = 4_096;
 /// How many tables without a task are remembered.
 const DEAD_TABLES: usize = 256;
 /// How many ended processes are remembered.
@@ -158,6 +162,7 @@ impl World {
             slot.now = None;
         }
         slot.past.push_back(life);
+        let lost = self.lives.get(&life).is_some_and(Life::was_lost);
         if slot.past.len() > PAST_PER_NUMBER {
             // What was lost is what a later finding will look for; anything else goes first.
             let lives = &self.lives;
@@ -167,6 +172,46 @@ impl World {
                 self.forget(old);
             }
         }
+        let (ended, most) = self.ended_like(lost);
+        ended.order.push_back(life);
+        ended.remembered += 1;
+        while self.ended_like(lost).0.remembered > most
+            && let Some(old) = self.ended_like(lost).0.order.pop_front()
+        {
+            self.forget_ended(old);
+        }
+        // Most of them may be forgotten already, for other reasons.
+        let lives = &self.lives;
+        for ended in [&mut self.ended, &mut self.ended_lost] {
+            if ended.order.len() > 4 * PAST {
+                ended.order.retain(|l| lives.contains_key(l));
+            }
+        }
+    }
+
+    /// The ended lives that were lost, or those that were not, and how many of them are remembered at most.
+    fn ended_like(&mut self, lost: bool) -> (&mut Ends, usize) {
+        match lost {
+            true => (&mut self.ended_lost, PAST_LOST),
+            false => (&mut self.ended, PAST),
+        }
+    }
+
+    /// Forgets an ended life, and its number where nothing is left of it.
+    fn forget_ended(&mut self, life: LifeId) {
+        let Some(l) = self.lives.get(&life) else { return };
+        let (table, fd) = (l.table, l.fd);
+        if let Some(t) = self.tables.get_mut(&table)
+            && let Some(slot) = t.slots.get_mut(&fd)
+        {
+            if let Some(at) = slot.past.iter().position(|p| *p == life) {
+                slot.past.remove(at);
+            }
+            if slot.past.is_empty() && slot.now.is_none() {
+                t.slots.remove(&fd);
+            }
+        }
+        self.forget(life);
     }
 
     fn forget(&mut self, life: LifeId) {
@@ -174,6 +219,10 @@ impl World {
             return;
         };
         self.forgotten += 1;
+        if l.end.is_some() {
+            let (ended, _) = self.ended_like(l.was_lost());
+            ended.remembered = ended.remembered.saturating_sub(1);
+        }
         if let Some(f) = self.files.get_mut(&l.file) {
             f.lives = f.lives.saturating_sub(1);
             if f.lives == 0 {

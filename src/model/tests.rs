@@ -298,3 +298,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn ended_lives_are_bounded_over_all_numbers_and_tables() {
+    let mut s = Script::new();
+    for round in 0..30 {
+        for fd in 10..1_010 {
+            s.open(MAIN, fd, "/f", false);
+        }
+        for fd in 10..1_010 {
+            s.does(MAIN, Effect::Close { fd: Fd(fd) });
+        }
+        if round == 0 {
+            s.fork(MAIN, 200, 200, false);
+        }
+    }
+    assert_eq!(s.world.forgotten(), 30_000 - 16_384);
+    assert_eq!(s.world.lives().filter(|l| l.end.is_some()).count(), 16_384);
+    // What is open is never forgotten, nor is the latest of a number that others outnumber.
+    for _ in 0..20_000 {
+        s.open(MAIN, 3, "/f", false);
+        s.does(MAIN, Effect::Close { fd: Fd(3) });
+    }
+    assert!(s.table(Tid(200)).len() == 3 && s.world.ever_lived(MAIN, Fd(1_009)));
+}

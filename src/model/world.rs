@@ -73,6 +73,15 @@ impl FdTable {
     }
 }
 
+/// Ended lives.
+#[derive(Default)]
+pub(super) struct Ends {
+    /// In the order of their ends; some are forgotten already.
+    pub(super) order: VecDeque<LifeId>,
+    /// How many of them are remembered.
+    pub(super) remembered: usize,
+}
+
 /// All that is known of the target's descriptors.
 #[derive(Default)]
 pub struct World {
@@ -81,6 +90,8 @@ pub struct World {
     pub(super) tables: FxHashMap<TableId, FdTable>,
     pub(super) tasks: FxHashMap<Tid, Task>,
     pub(super) processes: FxHashMap<Pid, Process>,
+    pub(super) ended: Ends,
+    pub(super) ended_lost: Ends,
     pub(super) dead_tables: VecDeque<TableId>,
     pub(super) dead_processes: VecDeque<Pid>,
     pub(super) next_file: u32,
