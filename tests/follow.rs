@@ -358,3 +358,31 @@ fn an_empty_directory_in_path_and_a_path_with_spaces() {
         run(Command::new(fdwatch()).args(["audit", "--", "my echo", "x"]).env("PATH", ":/bin").current_dir(&spaced));
     assert_eq!((done.stdout.as_str(), done.code()), ("x\n", 0), "{}", done.stderr);
 }
+
+#[test]
+fn what_no_call_tells_is_noticed_at_fork_exec_and_prompt() {
+    let Some(path) = target("ring") else { return skip("io_uring", "no C compiler") };
+    let native = alone(&[text(&path), "fork"]);
+    if native.code() == 77 {
+        return skip("io_uring", native.stdout.trim());
+    }
+    let ring = |args: &[&str], next| run(Command::new(fdwatch()).args(args).arg("--").arg(&path).arg(next));
+    let number = |name: &str| {
+        let word = native.stdout.split_whitespace().find_map(|w| w.strip_prefix(name)?.parse::<i32>().ok());
+        word.expect("the target tells its numbers")
+    };
+    let (made, shut) = (number("opened="), number("closed="));
+    let at_fork =
+        ring(&["run", "--path", "/dev/zero", "-ex", &format!("hist {shut}"), "-ex", "hist", "-ex", "continue"], "fork");
+    let vanished = format!("{shut} vanished: it was closed unseen");
+    for line in [vanished, format!("{made} appeared: it was opened unseen  #")] {
+        assert!(at_fork.stderr.contains(&line), "{line} is missing: {}", at_fork.stderr);
+    }
+    let at_exec = ring(&["audit"], "exec");
+    let surprises = "2 times a descriptor was open or closed against expectation";
+    assert!(at_exec.stderr.contains(surprises), "{}", at_exec.stderr);
+    let at_prompt = ring(&["run", "--fd", &(shut + 1).to_string(), "-ex", "info fds", "-ex", "continue"], "close");
+    let line = at_prompt.stderr.lines().find(|l| l.contains("/dev/zero")).unwrap_or_default();
+    assert!(line.starts_with(&format!("{made} ")) && line.ends_with("unseen"), "{}", at_prompt.stderr);
+    assert!(!at_prompt.stderr.contains("/dev/full"), "{shut} is closed: {}", at_prompt.stderr);
+}

@@ -96,6 +96,7 @@ fn beginning(world: &World, life: &Life, show_object: bool) -> Entry {
     let path = opened.map(|f| f.file.path.as_slice());
     let mut what = match &life.began.what {
         What::Call(info) => call::call(info, path),
+        _ if life.origin == Origin::Appeared => format!("{} appeared: it was opened unseen", life.fd),
         _ => format!("{} open when fdwatch began to look", life.fd),
     };
     let mut notes = Vec::new();
@@ -130,7 +131,7 @@ fn ending(life: &Life, end: &End) -> Entry {
     match end.how {
         Ended::Replaced => notes.push(format!("put another file in place of {}", life.fd)),
         Ended::Vanished => {
-            what = format!("{} was closed unseen", life.fd);
+            what = format!("{} vanished: it was closed unseen", life.fd);
         }
         _ => {}
     }
