@@ -28,6 +28,20 @@ pub enum FileKind {
     Signalfd,
     Memfd,
     Inotify,
+    Fanotify,
+    Userfaultfd,
+    Pidfd,
+    IoUring,
+    PerfEvent,
+    Bpf,
+    Landlock,
+    MessageQueue,
+    /// What decides another process's system calls (seccomp_unotify(2)).
+    SeccompListener,
+    /// What a mount is made with (fsopen(2)).
+    FsContext,
+    /// A namespace (namespaces(7)).
+    Namespace,
     /// An anonymous inode or anything else of the kernel's.
     Other,
 }
@@ -58,12 +72,24 @@ impl NewFile {
                 b"[timerfd]" => FileKind::Timerfd,
                 b"[signalfd]" => FileKind::Signalfd,
                 b"inotify" => FileKind::Inotify,
+                b"[fanotify]" => FileKind::Fanotify,
+                b"[userfaultfd]" => FileKind::Userfaultfd,
+                b"[pidfd]" => FileKind::Pidfd,
+                b"[io_uring]" => FileKind::IoUring,
+                b"[perf_event]" => FileKind::PerfEvent,
+                b"[landlock-ruleset]" => FileKind::Landlock,
+                b"seccomp notify" => FileKind::SeccompListener,
+                b"[fscontext]" => FileKind::FsContext,
+                b"btf" => FileKind::Bpf,
+                r if r.starts_with(b"bpf-") || r.starts_with(b"bpf_") => FileKind::Bpf,
                 _ => FileKind::Other,
             }
         } else if link.starts_with(b"/memfd:") {
             FileKind::Memfd
         } else if link.starts_with(b"/") {
             FileKind::Path
+        } else if is_namespace(&link) {
+            FileKind::Namespace
         } else {
             FileKind::Other
         };
@@ -76,7 +102,20 @@ impl NewFile {
         fn bare(path: &[u8]) -> &[u8] {
             path.strip_suffix(b" (deleted)").unwrap_or(path)
         }
-        self.kind == other.kind && bare(&self.path) == bare(&other.path)
+        // The two ends of a pipe have one text; of other objects a call may know more than the text says.
+        let is_pipe = |kind| matches!(kind, FileKind::PipeRead | FileKind::PipeWrite);
+        (self.kind == other.kind || !is_pipe(self.kind)) && bare(&self.path) == bare(&other.path)
+    }
+
+    /// Whether no other object ever has the same link: an inode's number stands for one pipe or socket (pipe(7),
+    /// proc_pid_fd(5)), but for the two ends of a pipe.
+    pub fn is_named_for_good(&self) -> bool {
+        let text = match self.kind {
+            FileKind::PipeRead | FileKind::PipeWrite => "pipe:[",
+            FileKind::Socket => "socket:[",
+            _ => return false,
+        };
+        self.path.starts_with(text.as_bytes())
     }
 
     /// Which way data can go through it.
@@ -106,9 +145,29 @@ impl NewFile {
             FileKind::Signalfd => "signalfd",
             FileKind::Memfd => "memfd",
             FileKind::Inotify => "inotify",
+            FileKind::Fanotify => "fanotify",
+            FileKind::Userfaultfd => "userfaultfd",
+            FileKind::Pidfd => "pidfd",
+            FileKind::IoUring => "io_uring",
+            FileKind::PerfEvent => "perf event",
+            FileKind::Bpf => "bpf",
+            FileKind::Landlock => "landlock ruleset",
+            FileKind::MessageQueue => "message queue",
+            FileKind::SeccompListener => "seccomp listener",
+            FileKind::FsContext => "filesystem context",
+            FileKind::Namespace => "namespace",
             FileKind::Other => "other",
         }
     }
+}
+
+/// Whether a link's text is that of a namespace (namespaces(7), "The /proc/pid/ns/ directory").
+fn is_namespace(link: &[u8]) -> bool {
+    const KINDS: [&[u8]; 8] = [b"cgroup", b"ipc", b"mnt", b"net", b"pid", b"time", b"user", b"uts"];
+    link.iter()
+        .position(|b| *b == b':')
+        .and_then(|i| link.split_at_checked(i))
+        .is_some_and(|(kind, rest)| KINDS.contains(&kind) && rest.starts_with(b":["))
 }
 
 #[cfg(test)]
@@ -125,6 +184,12 @@ mod tests {
         assert_eq!(kind("anon_inode:inotify", 0), FileKind::Inotify);
         assert_eq!(kind("/memfd:x (deleted)", libc::O_RDWR), FileKind::Memfd);
         assert_eq!(kind("/tmp/pipe:[12]", 0), FileKind::Path);
-        assert_eq!(kind("net:[4026531840]", 0), FileKind::Other);
+        assert_eq!(kind("net:[4026531840]", 0), FileKind::Namespace);
+        assert_eq!(kind("anon_inode:[pidfd]", libc::O_RDWR), FileKind::Pidfd);
+        assert_eq!(kind("anon_inode:[io_uring]", libc::O_RDWR), FileKind::IoUring);
+        assert_eq!(kind("anon_inode:bpf-map", libc::O_RDWR), FileKind::Bpf);
+        assert_eq!(kind("anon_inode:seccomp notify", libc::O_RDWR), FileKind::SeccompListener);
+        assert_eq!(kind("anon_inode:sync_file", 0), FileKind::Other);
+        assert_eq!(kind("what:[1]", 0), FileKind::Other);
     }
 }

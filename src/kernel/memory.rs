@@ -1,7 +1,7 @@
 //! A process as the decoder and the unwinder see it.
 
 use super::{procfs, sys};
-use crate::base::{AddressSpace, Fd, ReadMemory, Tid};
+use crate::base::{AddressSpace, Fd, Pid, ReadMemory, Tid};
 use crate::syscall::ReadTask;
 use std::fs::File;
 use std::io;
@@ -32,6 +32,14 @@ impl ReadMemory for Memory {
 impl ReadTask for Memory {
     fn link(&self, fd: Fd) -> Option<Vec<u8>> {
         procfs::link(self.0, fd)
+    }
+
+    fn flags(&self, fd: Fd) -> Option<u32> {
+        procfs::flags(self.0, fd)
+    }
+
+    fn pidfd(&self, fd: Fd) -> Option<Pid> {
+        procfs::pid_of_pidfd(self.0, fd)
     }
 }
 

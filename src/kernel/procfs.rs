@@ -100,6 +100,18 @@ fn fdinfo(tid: Tid, fd: Fd, name: &str, radix: u32) -> Option<u64> {
     u64::from_str_radix(value.trim(), radix).ok()
 }
 
+/// The O_* flags of a descriptor, with O_CLOEXEC where execve closes it; `None` when it is not open.
+pub(super) fn flags(tid: Tid, fd: Fd) -> Option<u32> {
+    fdinfo(tid, fd, "flags", 8).map(|f| f as u32)
+}
+
+/// The process that a pidfd refers to; `None` when it is no pidfd, or the process is gone (-1) or in a pid namespace that
+/// cannot be seen from here (0).
+pub(super) fn pid_of_pidfd(tid: Tid, fd: Fd) -> Option<Pid> {
+    let pid = fdinfo(tid, fd, "Pid", 10)?;
+    i32::try_from(pid).ok().filter(|p| *p > 0).map(Pid)
+}
+
 /// The numbers that the task has open, in ascending order.
 ///
 /// # Errors

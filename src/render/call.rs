@@ -4,7 +4,7 @@ use crate::base::text::escape;
 use crate::event::{CallInfo, FileKind, NewFile};
 use crate::finding::Object;
 use crate::model::OpenFile;
-use crate::syscall::{Arg, by_name};
+use crate::syscall::{Arg, by_name, request_name};
 use nix::errno::Errno;
 
 /// `dup2(3, 1) = EBADF`. `path` is the path of the object that the call opened, where it is known.
@@ -52,6 +52,7 @@ fn argument(info: &CallInfo, arg: Arg, i: usize, value: u64, path: Option<&[u8]>
         Arg::OpenFlags if opens => open_flags(value as u32),
         Arg::OpenFlags => status_flags(value as u32).unwrap_or_else(|| "0".to_string()),
         Arg::Fcntl => fcntl(int),
+        Arg::Request => request_name(value as u32).map_or_else(|| format!("{:#x}", value as u32), str::to_string),
         Arg::Pointer if value == 0 => "NULL".to_string(),
         Arg::Pointer => format!("{value:#x}"),
     }

@@ -7,10 +7,11 @@ use crate::base::{Arch, Fd, LifeId, Pid, RawCall, ReadMemory, Regs, Tid};
 use crate::event::{Call, CallInfo, Effect, Event, EventKind, ExitStatus, Fork, Found, Site, Start};
 use crate::finding::object;
 use crate::kernel::{Entering, Error, Resume, Stop, Stopped, procfs};
+use crate::model::Transition;
 use crate::policy::{Break, Why};
 use crate::render::call::invocation;
 use crate::report::Altered;
-use crate::syscall::{Made, Row, When};
+use crate::syscall::{Made, Need, Row};
 
 /// Results that the kernel keeps to itself: the call will be made again (ERESTARTSYS … ERESTART_RESTARTBLOCK,
 /// linux/errno.h).
@@ -48,14 +49,16 @@ impl Session {
         let (Some(row), true) = (self.table.row(&call), self.tasks.contains_key(&tid)) else {
             return self.tracer.resume(task, Resume::Go);
         };
-        let early = match row.when {
-            When::Entry => true,
+        let need = row.need(&Made { call, ret: None, task: &task.memory() });
+        let early = match need {
+            Need::Nothing => return self.tracer.resume(task, Resume::Go),
+            Need::Entry => true,
             // Its end may have been asked for, and can be shown only before it comes.
-            When::Exit => frontend.wants_breaks() && self.policy.asks_for_names(),
+            Need::Exit => frontend.wants_breaks() && self.policy.asks_for_names(),
         };
         if early {
             let effects = (row.decode)(&Made { call, ret: None, task: &task.memory() });
-            if let Some(decision) = self.about_to(&task, row, &call, effects, frontend)? {
+            if let Some(decision) = self.about_to(&task, (row, need), &call, effects, frontend)? {
                 return self.carry_out(task, decision);
             }
         }
@@ -74,7 +77,7 @@ impl Session {
     fn about_to(
         &mut self,
         task: &Stopped,
-        row: &'static Row,
+        (row, need): (&'static Row, Need),
         raw: &RawCall,
         effects: Vec<Effect>,
         frontend: &mut dyn Frontend,
@@ -85,21 +88,26 @@ impl Session {
             Effect::Close { fd } => Some(*fd),
             _ => None,
         });
-        if let (When::Entry, Some(fd)) = (row.when, ends)
-            && self.world.open_life(tid, fd).is_none()
+        let marks = effects.iter().find_map(|e| match e {
+            Effect::Cloexec { fd, .. } => Some(*fd),
+            _ => None,
+        });
+        if let (Need::Entry, Some(fd)) = (need, ends.or(marks))
+            && !self.will_succeed(tid, fd, row)
         {
             // A number that never was open can be no one's mistake; a child tidies up what it inherited.
             let dull = match self.world.window(tid) {
-                Some(_) => !self.world.opened_here(tid, fd),
-                None => !self.world.ever_lived(tid, fd),
+                Some(_) if ends.is_some() => !self.world.opened_here(tid, fd),
+                _ => !self.world.ever_lived(tid, fd),
             };
             // Unless another thread is just being given that number.
             return Ok((dull && !self.flights.others_fill(&self.world, tid)).then_some(go));
         }
         let info = CallInfo { name: row.name, args: raw.args, ret: None };
         let mut call = Call { info, effects, site: Site::default() };
-        // A close needs its stack in any case; other calls only if they break, and theirs is taken at the exit.
-        if row.when == When::Entry {
+        // A close needs its stack in any case, and a rule compares the places of calls that set FD_CLOEXEC; others only if
+        // they break, and theirs is taken at the exit.
+        if need == Need::Entry {
             let Some(at) = self.locate(task)? else { return Ok(Some(go)) };
             call.site = self.sites.site(&at, ends);
         }
@@ -110,13 +118,15 @@ impl Session {
             let before = self.policy.before(&self.world, &event, &transitions);
             let why = before.or_else(|| {
                 let first = transitions.iter().find_map(|t| match t {
-                    crate::model::Transition::End { life, .. } => Some(*life),
+                    Transition::End { life, .. } => Some(*life),
+                    // Not seen again after its entry.
+                    Transition::Cloexec { life, .. } if need == Need::Entry => Some(*life),
                     _ => None,
                 });
                 first.filter(|_| self.step).map(|l| (l, Why::Stepped))
             });
             if let Some((life, why)) = why {
-                if row.when != When::Entry
+                if need != Need::Entry
                     && let (Some(at), EventKind::Call(call)) = (self.locate(task)?, &mut event.kind)
                 {
                     call.site = self.sites.site(&at, None);
@@ -151,7 +161,7 @@ impl Session {
                 }
             }
         }
-        if row.when != When::Entry {
+        if need != Need::Entry {
             // Shown before, committed after: the result is not known yet. Whoever leaves does not wait for it.
             return Ok(is_last_word(decision).then_some(decision));
         }
@@ -165,6 +175,14 @@ impl Session {
         }
         let also = self.show_findings(first, &event, frontend)?;
         Ok(Some(also.unwrap_or(decision)))
+    }
+
+    /// Whether a call whose entry is all that is looked at will be carried out: `fd` is open, and not only with O_PATH,
+    /// which ioctl(2) refuses as if it were not.
+    fn will_succeed(&self, tid: Tid, fd: Fd, row: &Row) -> bool {
+        let Some(life) = self.world.open_life(tid, fd) else { return false };
+        let flags = self.world.file(life.file).map_or(0, |f| f.file.flags);
+        row.name != "ioctl" || flags & libc::O_PATH as u32 == 0
     }
 
     fn alter(

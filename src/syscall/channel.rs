@@ -1,6 +1,7 @@
 //! pipe(2), socket(2), socketpair(2), accept(2), and i386's socketcall(2).
 
-use super::{Arg, Made, Row, When};
+use super::receive::{message, messages, needs_message, needs_messages, peer};
+use super::{Arg, Made, Need, Row, When};
 use crate::base::Fd;
 use crate::event::{Effect, FileKind};
 
@@ -52,16 +53,35 @@ fn accept(m: &Made<'_>, fd: Fd, flags: u32) -> Vec<Effect> {
     socket(m, flags)
 }
 
+/// Argument `i` of a socketcall(2); 0 where it cannot be read.
+fn inner(m: &Made<'_>, i: u64) -> u32 {
+    m.addr(1).checked_add(4 * i).and_then(|a| m.task.half(a)).unwrap_or(0)
+}
+
 /// socketcall(2): the calls that make descriptors, by the numbers of linux/net.h, with arguments in memory.
 fn socketcall(m: &Made<'_>) -> Vec<Effect> {
-    let arg = |i: u64| m.addr(1).checked_add(4 * i).and_then(|a| m.task.half(a)).unwrap_or(0);
+    let arg = |i| inner(m, i);
     match m.int(0) {
         1 => socket(m, arg(1)),
         5 => accept(m, Fd(arg(0) as i32), 0),
         8 => socketpair(m, arg(1), u64::from(arg(3))),
+        15 => peer(m, arg(1), arg(2), u64::from(arg(3))),
+        17 => message(m, Fd(arg(0) as i32), u64::from(arg(1)), arg(2)),
         18 => accept(m, Fd(arg(0) as i32), arg(3)),
+        19 => messages(m, Fd(arg(0) as i32), u64::from(arg(1)), arg(3)),
         _ => Vec::new(),
     }
+}
+
+fn needs_socketcall(m: &Made<'_>) -> Need {
+    let arg = |i| inner(m, i);
+    let needed = match m.int(0) {
+        15 => super::receive::is_peer(arg(1), arg(2)),
+        17 => needs_message(m, u64::from(arg(1))),
+        19 => needs_messages(m, u64::from(arg(1)), arg(2)),
+        _ => true,
+    };
+    if needed { Need::Exit } else { Need::Nothing }
 }
 
 pub(super) static ROWS: &[Row] = &[
@@ -123,8 +143,8 @@ pub(super) static ROWS: &[Row] = &[
         name: "socketcall",
         nr64: None,
         nr32: Some(102),
-        only: Some((0, &[1, 5, 8, 18])),
-        when: When::Exit,
+        only: Some((0, &[1, 5, 8, 15, 17, 18, 19])),
+        when: When::Arguments(needs_socketcall),
         args: &[Arg::Int, Arg::Pointer],
         decode: socketcall,
     },
@@ -138,7 +158,7 @@ mod tests {
     #[test]
     fn a_pipe_has_two_ends() {
         let bytes = [3i32.to_le_bytes(), 4i32.to_le_bytes()].concat();
-        let task = Paper { at: 0x100, bytes, links: vec![(3, "pipe:[9]"), (4, "pipe:[9]")] };
+        let task = Paper { at: 0x100, bytes, links: vec![(3, "pipe:[9]"), (4, "pipe:[9]")], ..Paper::default() };
         let e = decode("pipe2", [0x100, u64::from(O_CLOEXEC), 0, 0, 0, 0], Some(0), &task);
         match e.as_slice() {
             [
@@ -161,7 +181,7 @@ mod tests {
     #[test]
     fn socketcall_is_decoded_from_memory() {
         let args: Vec<u8> = [1u32, SOCK_CLOEXEC | 1, 0].iter().flat_map(|w| w.to_le_bytes()).collect();
-        let task = Paper { at: 0x40, bytes: args, links: vec![] };
+        let task = Paper { at: 0x40, bytes: args, ..Paper::default() };
         let e = decode("socketcall", [1, 0x40, 0, 0, 0, 0], Some(5), &task);
         assert!(matches!(e.as_slice(), [Effect::Open { fd: Fd(5), cloexec: true, .. }]), "{e:?}");
     }

@@ -1,6 +1,6 @@
 //! dup(2), dup2(2), dup3(2), and the commands of fcntl(2) that touch a table.
 
-use super::{Arg, Made, Row, When};
+use super::{Arg, Made, Need, Row, When};
 use crate::base::Fd;
 use crate::event::Effect;
 
@@ -36,6 +36,14 @@ fn fcntl(m: &Made<'_>) -> Vec<Effect> {
             vec![Effect::Cloexec { fd, on: m.int(2) & libc::FD_CLOEXEC != 0 }]
         }
         _ => Vec::new(),
+    }
+}
+
+fn needs_fcntl(m: &Made<'_>) -> Need {
+    match m.int(1) {
+        // fcntl(2): on a descriptor that is open F_SETFD has nothing to fail at, with O_PATH neither.
+        libc::F_SETFD => Need::Entry,
+        _ => Need::Exit,
     }
 }
 
@@ -75,7 +83,7 @@ pub(super) static ROWS: &[Row] = &[
         nr64: Some(72),
         nr32: Some(55),
         only: COMMANDS,
-        when: When::Exit,
+        when: When::Arguments(needs_fcntl),
         args: &[Arg::Fd, Arg::Fcntl, Arg::Int],
         decode: fcntl,
     },
@@ -84,7 +92,7 @@ pub(super) static ROWS: &[Row] = &[
         nr64: None,
         nr32: Some(221),
         only: COMMANDS,
-        when: When::Exit,
+        when: When::Arguments(needs_fcntl),
         args: &[Arg::Fd, Arg::Fcntl, Arg::Int],
         decode: fcntl,
     },
@@ -92,8 +100,9 @@ pub(super) static ROWS: &[Row] = &[
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Paper, decode};
+    use super::super::testing::{Paper, decode, need_as};
     use super::*;
+    use crate::base::Arch;
 
     #[test]
     fn dup2_onto_itself_changes_nothing() {
@@ -114,6 +123,17 @@ mod tests {
         let alias = vec![Effect::Alias { from: Fd(3), to: Fd(1), cloexec: false }];
         assert_eq!(decode("dup2", [3, 1, 0, 0, 0, 0], None, &t), alias);
         assert_eq!(decode("dup", [3, 0, 0, 0, 0, 0], None, &t), vec![]);
+    }
+
+    #[test]
+    fn only_f_setfd_is_done_with_at_its_entry() {
+        let need = |command: i32| need_as(Arch::X86_64, "fcntl", [4, command as u64, 0, 0, 0, 0], &Paper::default());
+        assert_eq!(need(libc::F_SETFD), Need::Entry);
+        assert_eq!(need(libc::F_DUPFD), Need::Exit);
+        let at_entry = decode("fcntl", [4, libc::F_SETFD as u64, 1, 0, 0, 0], None, &Paper::default());
+        assert_eq!(at_entry, vec![Effect::Cloexec { fd: Fd(4), on: true }]);
+        let refused = decode("fcntl", [4, libc::F_SETFD as u64, 1, 0, 0, 0], Some(-9), &Paper::default());
+        assert_eq!(refused, vec![Effect::Refused { fd: Fd(4), to: None, close: false }]);
     }
 
     #[test]

@@ -8,18 +8,37 @@ mod anon;
 mod channel;
 mod close;
 mod dup;
+mod ioctl;
+mod mount;
 mod open;
+mod process;
+mod receive;
 
-use crate::base::{Arch, Fd, RawCall, ReadMemory};
+pub use ioctl::request_name;
+
+use crate::base::{Arch, Fd, Pid, RawCall, ReadMemory};
 use crate::event::{Effect, FileKind, NewFile};
 
 /// When a call must be looked at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy)]
 pub enum When {
     /// The entry tells all: the slot is emptied whatever the result (close(2), "Dealing with error returns").
     Entry,
     /// The result is needed.
     Exit,
+    /// The arguments tell.
+    Arguments(fn(&Made<'_>) -> Need),
+}
+
+/// Which side of one call must be looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Need {
+    /// Its entry tells all, if the number that it names is open.
+    Entry,
+    /// Its result is needed.
+    Exit,
+    /// With these arguments it does nothing to a table.
+    Nothing,
 }
 
 /// One system call.
@@ -41,6 +60,28 @@ pub struct Row {
     pub decode: fn(&Made<'_>) -> Vec<Effect>,
 }
 
+impl Row {
+    /// A call whose result is needed, whatever its arguments.
+    const fn exit(
+        name: &'static str,
+        nr64: Option<u32>,
+        nr32: Option<u32>,
+        args: &'static [Arg],
+        decode: fn(&Made<'_>) -> Vec<Effect>,
+    ) -> Row {
+        Row { name, nr64, nr32, only: None, when: When::Exit, args, decode }
+    }
+
+    /// Which side of `call`, which is about to be made, must be looked at.
+    pub fn need(&self, call: &Made<'_>) -> Need {
+        match self.when {
+            When::Entry => Need::Entry,
+            When::Exit => Need::Exit,
+            When::Arguments(tell) => tell(call),
+        }
+    }
+}
+
 /// How an argument is shown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arg {
@@ -58,6 +99,8 @@ pub enum Arg {
     OpenFlags,
     /// A command of fcntl(2).
     Fcntl,
+    /// A request of ioctl(2).
+    Request,
     /// An address.
     Pointer,
 }
@@ -76,6 +119,20 @@ pub struct Made<'a> {
 pub trait ReadTask: ReadMemory {
     /// What `/proc/PID/fd/FD` links to; `None` when it is not open (any more) or cannot be read.
     fn link(&self, fd: Fd) -> Option<Vec<u8>>;
+
+    /// The O_* flags of `fd`, with O_CLOEXEC where execve closes it (proc_pid_fdinfo(5), "flags"); `None` when it is not
+    /// open or cannot be read.
+    fn flags(&self, fd: Fd) -> Option<u32> {
+        let _ = fd;
+        None
+    }
+
+    /// The process that the pidfd `fd` refers to (proc_pid_fdinfo(5), "Pid"), in our own pid namespace; `None` when it is
+    /// no pidfd, or the process is gone.
+    fn pidfd(&self, fd: Fd) -> Option<Pid> {
+        let _ = fd;
+        None
+    }
 }
 
 impl Made<'_> {
@@ -98,6 +155,16 @@ impl Made<'_> {
     pub(crate) fn new_fd(&self) -> Option<Fd> {
         let ret = self.ret?;
         (0..=i64::from(i32::MAX)).contains(&ret).then_some(Fd(ret as i32))
+    }
+
+    /// The call was refused because `fd` is not open, if it was; else nothing.
+    ///
+    /// One that is open with O_PATH is refused with the same error by most calls (open(2)), and is nobody's mistake.
+    pub(crate) fn refused(&self, fd: Fd) -> Vec<Effect> {
+        match self.failed_with(libc::EBADF) && self.task.link(fd).is_none() {
+            true => vec![Effect::Refused { fd, to: None, close: false }],
+            false => Vec::new(),
+        }
     }
 
     /// Whether the call failed with `errno`.
@@ -130,7 +197,17 @@ impl Made<'_> {
 }
 
 /// All rows, by family.
-pub static FAMILIES: &[&[Row]] = &[open::ROWS, close::ROWS, dup::ROWS, channel::ROWS, anon::ROWS];
+pub static FAMILIES: &[&[Row]] = &[
+    open::ROWS,
+    close::ROWS,
+    dup::ROWS,
+    channel::ROWS,
+    receive::ROWS,
+    anon::ROWS,
+    process::ROWS,
+    mount::ROWS,
+    ioctl::ROWS,
+];
 
 /// All rows.
 pub fn rows() -> impl Iterator<Item = &'static Row> {
@@ -200,6 +277,8 @@ pub(crate) mod testing {
         pub(crate) at: u64,
         pub(crate) bytes: Vec<u8>,
         pub(crate) links: Vec<(i32, &'static str)>,
+        pub(crate) flags: Vec<(i32, u32)>,
+        pub(crate) pidfds: Vec<(i32, i32)>,
     }
 
     impl ReadMemory for Paper {
@@ -218,13 +297,35 @@ pub(crate) mod testing {
         fn link(&self, fd: Fd) -> Option<Vec<u8>> {
             self.links.iter().find(|l| l.0 == fd.0).map(|l| l.1.as_bytes().to_vec())
         }
+
+        fn flags(&self, fd: Fd) -> Option<u32> {
+            self.flags.iter().find(|l| l.0 == fd.0).map(|l| l.1)
+        }
+
+        fn pidfd(&self, fd: Fd) -> Option<Pid> {
+            self.pidfds.iter().find(|l| l.0 == fd.0).map(|l| Pid(l.1))
+        }
     }
 
     pub(crate) fn decode(name: &str, args: [u64; 6], ret: Option<i64>, task: &Paper) -> Vec<Effect> {
         let row = by_name(name).expect("a row of this name");
-        let nr = row.nr64.or(row.nr32).expect("a number");
         let arch = if row.nr64.is_some() { Arch::X86_64 } else { Arch::I386 };
-        (row.decode)(&Made { call: RawCall { arch, nr, args }, ret, task })
+        decode_as(arch, name, args, ret, task)
+    }
+
+    pub(crate) fn decode_as(arch: Arch, name: &str, args: [u64; 6], ret: Option<i64>, task: &Paper) -> Vec<Effect> {
+        let row = by_name(name).expect("a row of this name");
+        let nr = match arch {
+            Arch::I386 => row.nr32,
+            _ => row.nr64,
+        };
+        let call = RawCall { arch, nr: nr.expect("a number"), args };
+        (row.decode)(&Made { call, ret, task })
+    }
+
+    pub(crate) fn need_as(arch: Arch, name: &str, args: [u64; 6], task: &Paper) -> Need {
+        let row = by_name(name).expect("a row of this name");
+        row.need(&Made { call: RawCall { arch, nr: 0, args }, ret: None, task })
     }
 }
 
@@ -260,13 +361,26 @@ mod tests {
 
     #[test]
     fn no_decoder_fails_on_any_arguments() {
-        let task = testing::Paper::default();
-        for row in rows() {
+        let garbage = testing::Paper { at: 0, bytes: vec![0xff; 4096], ..Default::default() };
+        let zeros = testing::Paper { at: 0, bytes: vec![0; 4096], ..Default::default() };
+        let none = testing::Paper::default();
+        for (row, task) in rows().flat_map(|r| [(r, &garbage), (r, &zeros), (r, &none)]) {
             for arg in [0, 1, u64::MAX, 0x7fff_ffff, 0x8000_0000, i64::MAX as u64] {
                 for ret in [None, Some(0), Some(-1), Some(-9), Some(i64::MIN), Some(i64::MAX), Some(3)] {
                     for (arch, nr) in [(Arch::X86_64, row.nr64), (Arch::I386, row.nr32)] {
                         let Some(nr) = nr else { continue };
-                        (row.decode)(&Made { call: RawCall { arch, nr, args: [arg; 6] }, ret, task: &task });
+                        let mut args = [arg; 6];
+                        if let Some((i, values)) = row.only {
+                            for value in values {
+                                args[i] = u64::from(*value);
+                                let made = Made { call: RawCall { arch, nr, args }, ret, task };
+                                row.need(&made);
+                                (row.decode)(&made);
+                            }
+                        }
+                        let made = Made { call: RawCall { arch, nr, args: [arg; 6] }, ret, task };
+                        row.need(&made);
+                        (row.decode)(&made);
                     }
                 }
             }
