@@ -144,6 +144,7 @@ impl World {
                     out.push(Transition::End { life, how: Ended::Vanished });
                 }
                 let from = from.and_then(|(tid, fd)| self.open_life(tid, fd)).map(|l| l.id);
+                let from = from.or_else(|| self.closed_by_all(file));
                 out.push(Transition::Receive { table: id, fd: *fd, cloexec: *cloexec, file: file.clone(), from });
             }
             Effect::Alias { from, to, cloexec } => {

@@ -192,6 +192,18 @@ impl World {
         reads_so.then(|| self.tasks.iter().find(|(_, t)| t.table == parent).map(|(t, _)| *t)).flatten()
     }
 
+    /// A life of the object that `file` is, if nobody who is known has it open any more and its link names it for good:
+    /// who sends a descriptor over a socket usually closes it before it is received.
+    pub(super) fn closed_by_all(&self, file: &NewFile) -> Option<LifeId> {
+        if !file.is_named_for_good() {
+            return None;
+        }
+        // Inode numbers come again in the end: the latest object that had this one is meant.
+        let found = self.files.values().filter(|f| f.holders == 0 && f.file.reads_as(file)).max_by_key(|f| f.id)?;
+        let lives = self.lives.values().filter(|l| l.file == found.id);
+        lives.max_by_key(|l| (l.end.as_ref().map(|e| e.moment.at), l.id)).map(|l| l.id)
+    }
+
     /// Whether other tasks have the same table as `tid`.
     pub fn shares_table(&self, tid: Tid) -> bool {
         self.tasks.get(&tid).and_then(|t| self.tables.get(&t.table)).is_some_and(|t| t.tasks > 1)

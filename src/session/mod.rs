@@ -5,6 +5,7 @@
 mod frontend;
 mod interactive;
 mod names;
+mod received;
 mod reconcile;
 mod sites;
 mod stops;
@@ -49,6 +50,10 @@ struct Limits {
     processes: u64,
     /// Tables of the kernel's that could not be read.
     unread_tables: u64,
+    /// io_uring(7) rings that were made.
+    rings: u64,
+    /// fanotify(7) descriptors that were made.
+    fanotify: u64,
 }
 
 /// What a task is at.
@@ -171,6 +176,16 @@ impl Session {
             self.limits.unread_tables,
             "descriptor table could not be compared with the kernel's",
             "descriptor tables could not be compared with the kernel's",
+        );
+        say(
+            self.limits.rings,
+            "io_uring ring was made: what it opens and closes is told at the next fork, exec or break",
+            "io_uring rings were made: what they open and close is told at the next fork, exec or break",
+        );
+        say(
+            self.limits.fanotify,
+            "fanotify descriptor was made: what is read from it is told at the next fork, exec or break",
+            "fanotify descriptors were made: what is read from them is told at the next fork, exec or break",
         );
         say(self.tracer.unknown_stops(), "stop was of an unknown kind", "stops were of an unknown kind");
         say(

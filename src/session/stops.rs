@@ -243,6 +243,7 @@ impl Session {
         if effects.is_empty() {
             return Ok(None);
         }
+        self.find_senders(tid, &mut effects);
         let now = self.now();
         // A copy of a shared table is as exact as what is known of the table.
         let copied = (effects.contains(&Effect::Unshare) && self.world.shares_table(tid))
