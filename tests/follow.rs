@@ -39,6 +39,7 @@ fn targets_say_and_end_as_they_do_alone() {
         "cloexec",
         "all_calls",
         "all_calls32",
+        "x32",
         "daemon",
         "crowd",
         "exec_chain",
@@ -95,6 +96,16 @@ fn the_model_is_the_kernels_table() {
             continue;
         }
         compared(&[text(&path)]);
+    }
+}
+
+#[test]
+fn calls_of_the_x32_table_are_counted_and_do_nothing_else() {
+    let Some(path) = target("x32") else { return skip("x32", "no C compiler") };
+    for mode in MODES {
+        let done = audit(mode, &[text(&path)]);
+        assert!(done.stderr.contains("1 call of the x32 table was not followed"), "{mode:?}: {}", done.stderr);
+        assert_eq!(done.errors(), 0, "{mode:?}: {}", done.stderr);
     }
 }
 
