@@ -1,11 +1,14 @@
-//! Compares fdwatch's model with the kernel's own tables after every call of a command, and prints where they differ.
+//! Compares fdwatch's model with the kernel's own tables after every call of a command, and prints where they differ: which
+//! numbers are open, what they are, whether execve closes them, and which are of one open file description (kcmp(2)).
 //!
 //! `cargo run --example compare -- bash -c 'ls | wc -l'` ends with status 1 if there was a difference.
 
 use fdwatch::base::text::escape;
-use fdwatch::event::{EventKind, ExitStatus};
+use fdwatch::base::{Fd, LifeId, Tid};
+use fdwatch::event::{Effect, EventKind, ExitStatus};
 use fdwatch::finding::Seen;
 use fdwatch::kernel::{Caught, Command, Launched, procfs};
+use fdwatch::model::World;
 use fdwatch::policy::Policy;
 use fdwatch::render::Names;
 use fdwatch::session::{Decision, Frontend, Session, Then, View};
@@ -46,12 +49,48 @@ impl Frontend for Compare {
         if model != kernel {
             self.differences += 1;
             eprintln!("[{tid}] after {name}:\n  model  {model:?}\n  kernel {kernel:?}");
+            return;
+        }
+        let mut others = vec![tid];
+        // What was received is somebody else's, too. Who sends waits for the receiver in the targets that are compared.
+        if matches!(&seen.event.kind, EventKind::Call(c) if c.effects.iter().any(|e| matches!(e, Effect::Receive { .. })))
+        {
+            others.extend(seen.world.tasks().map(|t| t.0).filter(|t| *t != tid));
+        }
+        for other in others {
+            for (fd, n, same) in of_one_path(seen.world, tid, other) {
+                if same != procfs::same_file(tid, fd, other, n) {
+                    self.differences += 1;
+                    let word = if same { "one" } else { "two" };
+                    eprintln!("[{tid}] after {name}: fd {fd} and fd {n} of [{other}] are {word} for the model only");
+                }
+            }
         }
     }
 
     fn on_break(&mut self, _: View<'_>) -> Decision {
         Decision { keep: false, then: Then::Continue { ignore: 0 } }
     }
+}
+
+/// The pairs of numbers of two tasks whose objects have one path, and whether the model says that they are one object.
+fn of_one_path(world: &World, a: Tid, b: Tid) -> Vec<(Fd, Fd, bool)> {
+    let open = |tid| -> Vec<(Fd, LifeId)> {
+        world.task(tid).and_then(|t| world.table(t.table)).into_iter().flat_map(|t| t.open()).collect()
+    };
+    let file = |life| world.life(life).and_then(|l| world.file(l.file));
+    let theirs = open(b);
+    let mut out = Vec::new();
+    for (fd, life) in open(a) {
+        for (n, other) in &theirs {
+            if let (Some(x), Some(y)) = (file(life), file(*other))
+                && shown(&x.file.path) == shown(&y.file.path)
+            {
+                out.push((fd, *n, x.id == y.id));
+            }
+        }
+    }
+    out
 }
 
 /// A file may be removed after it was opened: the kernel then says so behind its path.

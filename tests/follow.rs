@@ -100,6 +100,37 @@ fn the_model_is_the_kernels_table() {
 }
 
 #[test]
+fn what_is_received_is_the_sender_s_object() {
+    let Some(path) = target("pass_fd") else { return skip("received", "no C compiler") };
+    for how in ["kept", "closed", "getfd"] {
+        if alone(&[text(&path), how]).code() == 77 {
+            skip("received", &format!("{how} is not possible here"));
+            continue;
+        }
+        compared(&[text(&path), how]);
+        let native = alone(&[text(&path), how]);
+        let numbers = |who: &str| -> Vec<String> {
+            native.stdout.lines().filter_map(|l| l.strip_prefix(who)).map(str::to_string).collect()
+        };
+        let pairs = numbers("parent has ").into_iter().zip(numbers("child has "));
+        for (i, (theirs, ours)) in pairs.enumerate() {
+            let mut command = Command::new(fdwatch());
+            // In the child's process: the number may be another's in the parent.
+            command.args(["run", "--fd", &ours]);
+            for _ in 0..4 {
+                command.args(["-ex", &format!("hist {ours}"), "-ex", "continue"]);
+            }
+            let done = run(command.arg("--").arg(&path).arg(how));
+            let line = done.stderr.lines().find(|l| l.contains(&format!("received as {ours}"))).unwrap_or_default();
+            let from = format!("received as {ours}, which was {theirs} of [");
+            // Of an object that nobody holds any more only a pipe or a socket is known by its link.
+            let known = how != "closed" || i < 2;
+            assert_eq!(line.contains(&from), known, "{how}: {line:?} in {}", done.stderr);
+        }
+    }
+}
+
+#[test]
 fn calls_of_the_x32_table_are_counted_and_do_nothing_else() {
     let Some(path) = target("x32") else { return skip("x32", "no C compiler") };
     for mode in MODES {

@@ -114,7 +114,16 @@ fn beginning(world: &World, life: &Life, show_object: bool) -> Entry {
             notes.push(format!("{} is {}", life.fd, file(&f.file)));
         }
     }
+    if let Origin::Received(from) = life.origin {
+        let of = from.and_then(|l| world.life(l)).map(|l| format!(", which was {} of [{}]", l.fd, holder(world, l)));
+        notes.push(format!("received as {}{}", life.fd, of.unwrap_or_default()));
+    }
     entry(&life.began, what, notes, 2)
+}
+
+/// The task whose table a life is in.
+fn holder(world: &World, life: &Life) -> Tid {
+    world.table(life.table).map_or(life.began.tid, |t| t.made_for)
 }
 
 fn entry(moment: &Moment, what: String, notes: Vec<String>, order: u32) -> Entry {
