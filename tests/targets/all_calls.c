@@ -1,13 +1,14 @@
 /* all_calls [-r]: makes each call that begins, changes or ends the life of a number, one step each.
  *
  * Why: what fdwatch believes of a table must be what the kernel says of it, after any call. Each step prints the call
- * and its result, then one line for each number from 3 up that is open, as the kernel sees it; then it raises SIGUSR1
- * (handled, does nothing), so that a tracer gets a stop at which the two can be compared. The number is looked at with
- * readlink and F_GETFD, which open nothing, so the steps are the only events.
+ * and its result, then one line for each number from 3 up that is open, as the kernel sees it; then it makes a call and
+ * raises a signal that do nothing, so that a tracer gets stops at which the two can be compared. The number is looked at
+ * with readlink and F_GETFD, which open nothing, so the steps are the only events.
  *
  * Inode numbers differ from run to run: pipes and sockets are printed as pipe:[A], socket:[B] in the order in which
  * they were met, and files relative to the target's own directory. -r prints what the kernel says as it is. A call that
- * this kernel does not have is reported as ENOSYS and its step goes on without it. */
+ * this kernel does not have or does not allow is named in a line "skip NAME: ERRNO", and its step goes on without it.
+ * Built as a 64-bit program and, as all_calls32, as a 32-bit one. */
 #include "target.h"
 #include <linux/bpf.h>
 #include <linux/filter.h>
@@ -79,6 +80,8 @@ static void step(const char *name)
     }
     if (open_ones == 0)
         printf("step %s none\n", name);
+    /* A call that changes nothing, for a tracer that looks only after calls. */
+    close_range(HIGHEST, HIGHEST, 0);
     raise(SIGUSR1);
 }
 
@@ -359,6 +362,8 @@ static void *shares(void *unused)
 {
     pthread_barrier_wait(&gate);
     pthread_barrier_wait(&gate);
+    /* In a table that is no more the other's. */
+    need(open("/dev/zero", O_RDONLY), "open(/dev/zero)");
     return unused;
 }
 
@@ -376,9 +381,10 @@ static void unshared(void)
     tried("unshare", syscall(SYS_unshare, CLONE_FILES), "unshare(CLONE_FILES)");
     said(fcntl(fd, F_SETFD, FD_CLOEXEC), "fcntl(%d, F_SETFD, FD_CLOEXEC)", fd);
     step("unshare-set");
-    clear("unshare-closed");
     pthread_barrier_wait(&gate);
     pthread_join(thread, NULL);
+    step("unshare-other-opened");
+    clear("unshare-closed");
 }
 
 static void requests(void)
