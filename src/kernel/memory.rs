@@ -45,7 +45,7 @@ impl ReadTask for Memory {
 
 impl AddressSpace for Memory {
     fn maps(&self) -> io::Result<Vec<u8>> {
-        std::fs::read(format!("/proc/{}/maps", self.0))
+        procfs::read(format!("/proc/{}/maps", self.0))
     }
 
     fn open_mapped(&self, start: u64, end: u64, path: &[u8], dev: (u32, u32), inode: u64) -> io::Result<File> {

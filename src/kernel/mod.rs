@@ -4,6 +4,8 @@
 //! events that the kernel does not promise are settled here: a task is always announced before its first stop.
 
 mod error;
+#[cfg(test)]
+pub(crate) mod fault;
 mod filter;
 mod launch;
 mod memory;

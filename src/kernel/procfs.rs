@@ -10,7 +10,29 @@ use std::path::{Path, PathBuf};
 
 /// Opens a file to read it, without becoming a terminal's controller or blocking on a FIFO.
 pub(super) fn open_read(path: &Path) -> io::Result<File> {
+    #[cfg(test)]
+    super::fault::proc()?;
     fs::OpenOptions::new().read(true).custom_flags(libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK).open(path)
+}
+
+/// All of a file below `/proc`.
+pub(super) fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    #[cfg(test)]
+    super::fault::proc()?;
+    let bytes = fs::read(path)?;
+    #[cfg(test)]
+    let bytes = super::fault::text(bytes);
+    Ok(bytes)
+}
+
+/// What a link below `/proc` says.
+fn read_link(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    #[cfg(test)]
+    super::fault::proc()?;
+    let bytes = fs::read_link(path)?.into_os_string().into_vec();
+    #[cfg(test)]
+    let bytes = super::fault::text(bytes);
+    Ok(bytes)
 }
 
 /// `path` as the task sees it: below its root directory.
@@ -22,14 +44,13 @@ pub(super) fn under_root(tid: Tid, path: &[u8]) -> PathBuf {
 
 /// What `/proc/TID/fd/FD` links to.
 pub fn link(tid: Tid, fd: Fd) -> Option<Vec<u8>> {
-    let link = fs::read_link(format!("/proc/{tid}/fd/{fd}")).ok()?;
-    Some(link.into_os_string().into_vec())
+    read_link(format!("/proc/{tid}/fd/{fd}")).ok()
 }
 
 /// What the task runs: its executable and arguments. Empty where it cannot be read.
 pub fn program(tid: Tid) -> Program {
-    let exe = fs::read_link(format!("/proc/{tid}/exe")).map(|p| p.into_os_string().into_vec()).unwrap_or_default();
-    let line = fs::read(format!("/proc/{tid}/cmdline")).unwrap_or_default();
+    let exe = read_link(format!("/proc/{tid}/exe")).unwrap_or_default();
+    let line = read(format!("/proc/{tid}/cmdline")).unwrap_or_default();
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
     let argv = if line.is_empty() { Vec::new() } else { line.split(|b| *b == 0).map(<[u8]>::to_vec).collect() };
     Program { exe, argv }
@@ -37,7 +58,7 @@ pub fn program(tid: Tid) -> Program {
 
 /// The value of a field of `/proc/TID/status`.
 pub(super) fn status_field(tid: Tid, name: &str) -> Option<String> {
-    let status = fs::read(format!("/proc/{tid}/status")).ok()?;
+    let status = read(format!("/proc/{tid}/status")).ok()?;
     let text = String::from_utf8_lossy(&status);
     text.lines().find_map(|l| Some(l.strip_prefix(name)?.strip_prefix(':')?.trim().to_string()))
 }
@@ -54,7 +75,7 @@ pub(super) fn parent_of(tid: Tid) -> Option<Pid> {
 
 /// The name of a task, as `comm` says; empty when it is gone.
 pub fn comm(tid: Tid) -> Vec<u8> {
-    let mut name = fs::read(format!("/proc/{tid}/comm")).unwrap_or_default();
+    let mut name = read(format!("/proc/{tid}/comm")).unwrap_or_default();
     if name.last() == Some(&b'\n') {
         name.pop();
     }
@@ -69,7 +90,7 @@ pub fn state(tid: Tid) -> Option<char> {
 /// Whether a task sleeps in a system call, by `/proc/TID/syscall` (proc_pid_syscall(5)); false where that is not known.
 pub fn is_asleep_in_a_call(tid: Tid) -> bool {
     // `running`, or -1 for a task that is blocked outside of a call, or the number of the call.
-    fs::read(format!("/proc/{tid}/syscall")).is_ok_and(|text| text.first().is_some_and(u8::is_ascii_digit))
+    read(format!("/proc/{tid}/syscall")).is_ok_and(|text| text.first().is_some_and(u8::is_ascii_digit))
 }
 
 /// Whether a signal is pending for a process as a whole.
@@ -95,7 +116,8 @@ pub fn yama_scope() -> Option<u32> {
 
 /// A number of `/proc/TID/fdinfo/FD` (proc_pid_fdinfo(5)).
 fn fdinfo(tid: Tid, fd: Fd, name: &str, radix: u32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).ok()?;
+    let text = read(format!("/proc/{tid}/fdinfo/{fd}")).ok()?;
+    let text = String::from_utf8_lossy(&text);
     let value = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))?;
     u64::from_str_radix(value.trim(), radix).ok()
 }
@@ -117,6 +139,8 @@ pub(super) fn pid_of_pidfd(tid: Tid, fd: Fd) -> Option<Pid> {
 /// # Errors
 /// If the task is gone, or hidden from us.
 pub fn open_numbers(tid: Tid) -> io::Result<Vec<Fd>> {
+    #[cfg(test)]
+    super::fault::proc()?;
     let entries = fs::read_dir(format!("/proc/{tid}/fd"))?;
     let number = |e: fs::DirEntry| std::str::from_utf8(e.file_name().as_bytes()).ok()?.parse().ok().map(Fd);
     let mut fds = entries.map(|e| Ok(number(e?))).collect::<io::Result<Vec<_>>>()?;

@@ -19,12 +19,26 @@ pub(super) fn wait(tid: i32, block: bool) -> Result<Option<(i32, RawStatus)>, Er
     let got = unsafe { libc::waitpid(tid, &raw mut status, flags) };
     match Errno::result(got)? {
         0 => Ok(None),
-        tid => Ok(Some((tid, RawStatus(status)))),
+        tid => {
+            #[cfg(test)]
+            let status = super::fault::status(tid, status);
+            Ok(Some((tid, RawStatus(status))))
+        }
     }
+}
+
+/// A ptrace request on `tid` is about to be made: for tests, which may want it to fail.
+#[inline]
+fn about_to(tid: i32) -> Result<(), Errno> {
+    #[cfg(test)]
+    super::fault::request(tid)?;
+    let _ = tid;
+    Ok(())
 }
 
 /// A ptrace request whose two arguments are numbers.
 fn request(req: libc::c_uint, tid: i32, addr: usize, data: usize) -> Result<c_long, Errno> {
+    about_to(tid)?;
     // SAFETY: called only with requests whose `addr` and `data` the kernel takes as numbers, never as addresses in this
     // process (ptrace(2)): nothing of ours is read or written.
     Errno::result(unsafe { libc::ptrace(req, tid as pid_t, addr as *mut c_void, data as *mut c_void) })
@@ -64,6 +78,7 @@ pub(super) fn detach(tid: i32, signal: i32) -> Result<(), Errno> {
 
 /// PTRACE_GETEVENTMSG.
 pub(super) fn event_message(tid: i32) -> Result<u64, Errno> {
+    about_to(tid)?;
     let mut message: libc::c_ulong = 0;
     // SAFETY: the kernel writes one unsigned long to `data`, which points to one.
     Errno::result(unsafe {
@@ -74,6 +89,7 @@ pub(super) fn event_message(tid: i32) -> Result<u64, Errno> {
 
 /// PTRACE_GETREGS.
 pub(super) fn registers(tid: i32) -> Result<Regs, Errno> {
+    about_to(tid)?;
     let mut r = std::mem::MaybeUninit::<libc::user_regs_struct>::zeroed();
     // SAFETY: the kernel writes one `user_regs_struct` to `data`, which points to one.
     Errno::result(unsafe { libc::ptrace(libc::PTRACE_GETREGS, tid as pid_t, 0usize, r.as_mut_ptr() as *mut c_void) })?;
@@ -130,6 +146,7 @@ pub(super) enum CallStop {
 
 /// PTRACE_GET_SYSCALL_INFO: the kernel's own word on entry or exit, and on which table a number belongs to.
 pub(super) fn call_stop(tid: i32) -> Result<CallStop, Errno> {
+    about_to(tid)?;
     // struct ptrace_syscall_info of linux/ptrace.h: op, 3 bytes of padding, arch, ip, sp, then a union.
     let mut info = [0u64; 11];
     let size = std::mem::size_of_val(&info);
@@ -162,12 +179,14 @@ const X32_BIT: u32 = 0x4000_0000;
 
 /// PTRACE_GETSIGINFO: the signal's `si_code`.
 pub(super) fn signal_code(tid: i32) -> Result<i32, Errno> {
+    about_to(tid)?;
     let info = nix::sys::ptrace::getsiginfo(nix::unistd::Pid::from_raw(tid))?;
     Ok(info.si_code)
 }
 
 /// PTRACE_GETSIGINFO: the process that sent the signal, if a process did (si_code SI_USER, sigaction(2)).
 pub(super) fn signal_sender(tid: i32) -> Option<i32> {
+    about_to(tid).ok()?;
     let info = nix::sys::ptrace::getsiginfo(nix::unistd::Pid::from_raw(tid)).ok()?;
     // SAFETY: with SI_USER the kernel has filled `si_pid` (sigaction(2)); the whole structure is initialised in any case.
     (info.si_code == libc::SI_USER).then(|| unsafe { info.si_pid() })
@@ -180,7 +199,10 @@ pub(super) fn read_memory(pid: i32, addr: u64, buf: &mut [u8]) -> usize {
     // SAFETY: `local` describes `buf`, which is writable for its length; `remote` is an address in the other process
     // and never dereferenced here.
     let got = unsafe { libc::process_vm_readv(pid, &raw const local, 1, &raw const remote, 1, 0) };
-    usize::try_from(got).unwrap_or(0).min(buf.len())
+    let got = usize::try_from(got).unwrap_or(0).min(buf.len());
+    #[cfg(test)]
+    let got = super::fault::memory(pid, buf.get_mut(..got).unwrap_or_default());
+    got
 }
 
 /// What the child does between fork and exec, prepared before the fork so that the child allocates nothing.
