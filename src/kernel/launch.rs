@@ -11,6 +11,7 @@ use super::sys::{self, ChildPlan, ChildStep};
 use super::tracer::{OPTIONS, Tracer};
 use crate::base::Tid;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -186,7 +187,8 @@ impl Launched {
         let tid = Tid(child);
         let give_up = |error: LaunchError| {
             let _ = sys::kill(child, libc::SIGKILL);
-            let _ = sys::wait(child, true);
+            // Stops that were on their way come first.
+            while matches!(sys::wait(child, true), Ok(Some((_, status))) if !status.is_end()) {}
             error
         };
         if let Err(errno) = sys::seize(child, OPTIONS) {
@@ -196,7 +198,7 @@ impl Launched {
         let mut tracer = Tracer::new(tid, !command.seccomp);
         gate_write.write_all(&[1]).map_err(io_failed("the gate")).map_err(give_up)?;
         drop(gate_write);
-        tracer.run_to_exec().map_err(|e| give_up(LaunchError::Refused(e.to_string())))?;
+        tracer.run_to_exec(|| is_closed(&trouble_read)).map_err(|e| give_up(LaunchError::Refused(e.to_string())))?;
         if !tracer.has_executed() {
             let mut words = [0u8; 8];
             return Err(match trouble_read.read_exact(&mut words) {
@@ -210,6 +212,13 @@ impl Launched {
         }
         Ok(Launched { tracer, tid, no_new_privs })
     }
+}
+
+/// Whether nobody can write into this pipe any more and nothing is left in it: exec has closed the other end.
+fn is_closed(pipe: &std::io::PipeReader) -> bool {
+    let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+    let polled = poll(&mut fds, PollTimeout::ZERO).is_ok();
+    polled && fds.iter().any(|f| f.revents() == Some(PollFlags::POLLHUP))
 }
 
 fn failure(name: &OsStr, path: &Path, step: i32, errno: Errno) -> LaunchError {

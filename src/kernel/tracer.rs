@@ -8,7 +8,8 @@ use super::{Memory, procfs};
 use crate::base::{Pid, RawCall, Regs, Tid};
 use libc::c_int;
 use nix::errno::Errno;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 /// PTRACE_O_EXITKILL: a target that is stopped when fdwatch dies would stay so for ever.
@@ -42,6 +43,8 @@ pub enum Resume {
 #[must_use = "a stopped task stays stopped until it is resumed"]
 pub struct Stopped {
     tid: Tid,
+    /// A request was answered as if the task were gone.
+    denied: Cell<bool>,
 }
 
 impl Stopped {
@@ -55,14 +58,22 @@ impl Stopped {
         Memory(self.tid)
     }
 
+    fn ask<T>(&self, request: &'static str, answer: Result<T, Errno>) -> Result<Option<T>, Error> {
+        let answer = unless_gone(request, self.tid.0, answer)?;
+        if answer.is_none() {
+            self.denied.set(true);
+        }
+        Ok(answer)
+    }
+
     /// Its registers; `None` when it is gone.
     pub fn registers(&self) -> Result<Option<Regs>, Error> {
-        unless_gone("GETREGS", self.tid.0, sys::registers(self.tid.0))
+        self.ask("GETREGS", sys::registers(self.tid.0))
     }
 
     /// The call that it is entering, or the result of the one that it is leaving; `None` when it is gone or at neither.
     pub fn call(&self) -> Result<Option<Entering>, Error> {
-        Ok(match unless_gone("GET_SYSCALL_INFO", self.tid.0, sys::call_stop(self.tid.0))? {
+        Ok(match self.ask("GET_SYSCALL_INFO", sys::call_stop(self.tid.0))? {
             Some(CallStop::Entry(call)) => Some(Entering::Entry(call)),
             Some(CallStop::Exit(ret)) => Some(Entering::Exit(ret)),
             Some(CallStop::None) | None => None,
@@ -71,7 +82,7 @@ impl Stopped {
 
     /// PTRACE_GETEVENTMSG: the new task at a fork event, the former tid at an exec event.
     pub fn message(&self) -> Result<Option<u64>, Error> {
-        unless_gone("GETEVENTMSG", self.tid.0, sys::event_message(self.tid.0))
+        self.ask("GETEVENTMSG", sys::event_message(self.tid.0))
     }
 
     /// Whether the signal that it is about to get was sent by the kernel, as a terminal's Ctrl-C is (si_code SI_KERNEL,
@@ -86,9 +97,9 @@ impl Stopped {
         sys::signal_sender(self.tid.0) == i32::try_from(std::process::id()).ok()
     }
 
-    /// Makes the call that it is entering not happen and return `result`.
-    pub fn skip_call(&self, result: i64) -> Result<(), Error> {
-        unless_gone("POKEUSER", self.tid.0, sys::skip_call(self.tid.0, result)).map(drop)
+    /// Makes the call that it is entering not happen and return `result`; false when it is gone.
+    pub fn skip_call(&self, result: i64) -> Result<bool, Error> {
+        Ok(self.ask("POKEUSER", sys::skip_call(self.tid.0, result))?.is_some())
     }
 }
 
@@ -129,6 +140,14 @@ struct Task {
     run: Run,
     /// Resumed with [`Resume::ToExit`]: an interrupt in between must not lose the exit stop.
     to_exit: bool,
+    /// A request at its last stop was answered as if it were gone. If its next report is not its end, it was not.
+    denied: bool,
+}
+
+impl Task {
+    fn new(run: Run) -> Task {
+        Task { run, to_exit: false, denied: false }
+    }
 }
 
 /// Every task of the target, and the waiting for them. Bound to its thread, as ptrace is.
@@ -143,6 +162,10 @@ pub struct Tracer {
     leaving: bool,
     executed: bool,
     unknown: u64,
+    /// How many tasks were said to be gone that were not.
+    unanswered: u64,
+    /// Processes that may have made a task without our being told.
+    reticent: FxHashSet<i32>,
     /// ptrace requests are valid only from the thread that seized.
     _bound: std::marker::PhantomData<*const ()>,
 }
@@ -151,7 +174,7 @@ impl Tracer {
     pub(super) fn new(first: Tid, all_calls: bool) -> Tracer {
         let mut order = Order::default();
         order.announce(first.0);
-        let tasks = FxHashMap::from_iter([(first.0, Task { run: Run::Running, to_exit: false })]);
+        let tasks = FxHashMap::from_iter([(first.0, Task::new(Run::Running))]);
         Tracer {
             tasks,
             order,
@@ -161,6 +184,8 @@ impl Tracer {
             leaving: false,
             executed: false,
             unknown: 0,
+            unanswered: 0,
+            reticent: FxHashSet::default(),
             _bound: std::marker::PhantomData,
         }
     }
@@ -168,6 +193,11 @@ impl Tracer {
     /// How many stops were none that ptrace(2) describes.
     pub fn unknown_stops(&self) -> u64 {
         self.unknown
+    }
+
+    /// At how many stops the kernel did not answer what it was asked about a task, although that was there.
+    pub fn missing_answers(&self) -> u64 {
+        self.unanswered
     }
 
     /// The tasks that are alive, in ascending order.
@@ -182,10 +212,14 @@ impl Tracer {
     }
 
     /// Lets the fresh child run to its first exec event and leaves that as the next to be reported, or until it is gone.
-    pub(super) fn run_to_exec(&mut self) -> Result<(), Error> {
+    /// `has_executed` tells otherwise whether the exec was.
+    pub(super) fn run_to_exec(&mut self, has_executed: impl Fn() -> bool) -> Result<(), Error> {
         loop {
             match self.next()? {
-                Next::Stopped(s, Stop::Exec) => {
+                // At a call of the program that is there although nobody said so: the call is let go for the word.
+                Next::Stopped(s, stop)
+                    if stop == Stop::Exec || matches!(stop, Stop::Seccomp | Stop::Syscall) && has_executed() =>
+                {
                     self.executed = true;
                     // SIGTRAP with PTRACE_EVENT_EXEC, as it came.
                     let status = libc::PTRACE_EVENT_EXEC << 16 | libc::SIGTRAP << 8 | 0x7f;
@@ -241,7 +275,7 @@ impl Tracer {
                 sys::pass_signals_from(tid, self.tasks.keys().min().copied());
                 return Ok(Next::Gone(Tid(tid), stop));
             }
-            let stopped = Stopped { tid: Tid(tid) };
+            let stopped = Stopped { tid: Tid(tid), denied: Cell::new(false) };
             match stop {
                 // On its way to an exit stop it goes on its way.
                 Stop::Interrupted if self.tasks.get(&tid).is_some_and(|t| t.to_exit) => {
@@ -250,11 +284,15 @@ impl Tracer {
                 Stop::Interrupted | Stop::VforkDone => self.resume(stopped, Resume::Go)?,
                 Stop::Unknown(_) => {
                     self.unknown += 1;
+                    self.mistrust(tid);
                     self.resume(stopped, Resume::Go)?;
                 }
                 Stop::Fork(_) => {
-                    if let Some(child) = stopped.message()? {
-                        self.announce(child as i32);
+                    match stopped.message()? {
+                        // It may have been taken in already.
+                        Some(child) if self.tasks.contains_key(&(child as i32)) => {}
+                        Some(child) => self.announce(child as i32),
+                        None => self.mistrust(tid),
                     }
                     return Ok(Next::Stopped(stopped, stop));
                 }
@@ -275,14 +313,27 @@ impl Tracer {
         }
     }
 
-    /// Takes in a task that waits to be announced by somebody who is gone.
+    /// `tid` may have been at a fork event that nobody will tell us of.
+    fn mistrust(&mut self, tid: i32) {
+        self.reticent.insert(procfs::process_of(Tid(tid)).map_or(tid, |p| p.0));
+        // It may wait already.
+        self.bereaved = true;
+    }
+
+    /// Takes in a task that waits to be announced by somebody who is gone, or cannot be relied upon.
     ///
     /// A parent that is killed at its fork event never delivers it, and its child, which is traced from birth, would stay
     /// in its first stop for ever. The test `a_child_of_a_parent_killed_at_its_fork_goes_on` has such parents.
     fn adopt(&mut self) -> Result<Option<Tid>, Error> {
         for tid in self.order.waiting() {
-            let parent = procfs::parent_of(Tid(tid));
-            if parent.is_some_and(|p| !self.tasks.contains_key(&p.0)) {
+            let process = procfs::process_of(Tid(tid));
+            // A thread's maker is of its own process, which dies as a whole.
+            let maker = match process {
+                Some(p) if p.0 != tid => Some(p),
+                _ => procfs::parent_of(Tid(tid)),
+            };
+            // Where that cannot be read, waiting may be waiting for ever.
+            if maker.is_none_or(|p| !self.tasks.contains_key(&p.0) || self.reticent.contains(&p.0)) {
                 self.announce(tid);
                 return Ok(Some(Tid(tid)));
             }
@@ -293,36 +344,48 @@ impl Tracer {
     /// Records that `tid` has stopped; gives the status back if the task is known.
     fn note(&mut self, tid: i32, status: RawStatus) -> Option<RawStatus> {
         let status = self.order.admit(tid, status)?;
-        let task = self.tasks.entry(tid).or_insert(Task { run: Run::Stopped, to_exit: false });
+        let task = self.tasks.entry(tid).or_insert(Task::new(Run::Stopped));
         task.run = Run::Stopped;
+        if std::mem::take(&mut task.denied) && !status.is_end() {
+            self.unanswered += 1;
+        }
         Some(status)
     }
 
     fn announce(&mut self, child: i32) {
         let early = self.order.announce(child);
         let run = if early.is_empty() { Run::Running } else { Run::Stopped };
-        self.tasks.insert(child, Task { run, to_exit: false });
+        self.tasks.insert(child, Task::new(run));
         self.queue.extend(early.into_iter().map(|status| (child, status)));
     }
 
     /// Lets a task go on. One that has vanished meanwhile reports its end itself.
     pub fn resume(&mut self, task: Stopped, how: Resume) -> Result<(), Error> {
         let tid = task.tid.0;
-        let entry = self.tasks.entry(tid).or_insert(Task { run: Run::Running, to_exit: false });
-        entry.run = Run::Running;
+        let entry = self.tasks.entry(tid).or_insert(Task::new(Run::Running));
+        entry.run = if how == Resume::Listen { Run::Listening } else { Run::Running };
         entry.to_exit = how == Resume::ToExit;
+        entry.denied |= task.denied.get();
+        if self.request(tid, how)?.is_some() || procfs::state(task.tid) != Some('t') {
+            return Ok(());
+        }
+        // It is said to be gone and stands there: who would wait for its next report would wait for ever.
+        if let Some(entry) = self.tasks.get_mut(&tid) {
+            entry.denied = true;
+        }
+        self.request(tid, how).map(drop)
+    }
+
+    fn request(&self, tid: i32, how: Resume) -> Result<Option<()>, Error> {
         let (request, done) = match how {
-            Resume::Listen => {
-                entry.run = Run::Listening;
-                ("LISTEN", sys::listen(tid))
-            }
+            Resume::Listen => ("LISTEN", sys::listen(tid)),
             Resume::ToExit => ("SYSCALL", sys::to_syscall(tid, 0)),
             Resume::Go if self.all_calls => ("SYSCALL", sys::to_syscall(tid, 0)),
             Resume::Go => ("CONT", sys::cont(tid, 0)),
             Resume::Deliver(sig) if self.all_calls => ("SYSCALL", sys::to_syscall(tid, sig)),
             Resume::Deliver(sig) => ("CONT", sys::cont(tid, sig)),
         };
-        unless_gone(request, tid, done).map(drop)
+        unless_gone(request, tid, done)
     }
 
     /// Stops every task that runs, so that what is looked at holds. What they report meanwhile is reported later.
@@ -333,16 +396,23 @@ impl Tracer {
         let running = |t: &Tracer| -> Vec<i32> {
             t.tasks.iter().filter(|(_, s)| s.run == Run::Running).map(|(tid, _)| *tid).collect()
         };
-        for tid in running(self) {
-            unless_gone("INTERRUPT", tid, sys::interrupt(tid))?;
-        }
+        // One that is said to be gone and runs all the same is asked again.
+        let mut ask = running(self);
         loop {
+            let mut denied = Vec::new();
+            for tid in ask {
+                if unless_gone("INTERRUPT", tid, sys::interrupt(tid))?.is_none() {
+                    denied.push(tid);
+                }
+            }
+            ask = denied;
             // Everything that has been reported is taken first.
             while let Some((tid, status)) = sys::wait(-1, false).or_else(no_children).map_err(Error::Wait)? {
                 self.take(tid, status);
             }
-            let busy =
-                running(self).into_iter().any(|tid| !matches!(procfs::state(Tid(tid)), None | Some('D' | 'Z' | 'X')));
+            let running = running(self);
+            ask.retain(|tid| running.contains(tid));
+            let busy = running.into_iter().any(|tid| !matches!(procfs::state(Tid(tid)), None | Some('D' | 'Z' | 'X')));
             if !busy {
                 return Ok(());
             }

@@ -10,6 +10,9 @@ mod reconcile;
 mod sites;
 mod stops;
 
+#[cfg(test)]
+mod hostile;
+
 pub use frontend::{Decision, Frontend, Quiet, Then, View};
 pub use interactive::Interactive;
 
@@ -189,6 +192,11 @@ impl Session {
         );
         say(self.tracer.unknown_stops(), "stop was of an unknown kind", "stops were of an unknown kind");
         say(
+            self.tracer.missing_answers(),
+            "answer of the kernel was missing: a call may not have been followed",
+            "answers of the kernel were missing: calls may not have been followed",
+        );
+        say(
             self.sites.python_skipped(),
             "Python stack was not taken, to keep the target fast",
             "Python stacks were not taken, to keep the target fast",
@@ -253,6 +261,9 @@ impl Session {
     }
 
     fn on_stop(&mut self, task: Stopped, stop: Stop, frontend: &mut dyn Frontend) -> Result<(), Error> {
+        if !self.tasks.contains_key(&task.tid()) && stop != Stop::Exec {
+            self.on_adopted(task.tid(), frontend);
+        }
         match stop {
             Stop::Seccomp => self.on_entry(task, frontend),
             Stop::Syscall => self.on_call(task, frontend),

@@ -29,7 +29,13 @@ impl Session {
         match task.call()? {
             Some(Entering::Entry(call)) => self.entering(task, call, frontend),
             Some(Entering::Exit(_)) => self.on_exit(task, frontend),
-            None => self.tracer.resume(task, Resume::Go),
+            None => {
+                // Which side it was is not known: a call of which nothing was seen must not end another.
+                if let Some(state) = self.tasks.get_mut(&task.tid()) {
+                    state.pending = None;
+                }
+                self.tracer.resume(task, Resume::Go)
+            }
         }
     }
 
@@ -46,7 +52,13 @@ impl Session {
             self.limits.x32_calls += 1;
         }
         let tid = task.tid();
-        let (Some(row), true) = (self.table.row(&call), self.tasks.contains_key(&tid)) else {
+        let state = self.tasks.get_mut(&tid);
+        let followed = state.is_some();
+        if let Some(state) = state {
+            // The exit of the one before may not have been seen.
+            state.pending = None;
+        }
+        let (Some(row), true) = (self.table.row(&call), followed) else {
             return self.tracer.resume(task, Resume::Go);
         };
         let need = row.need(&Made { call, ret: None, task: &task.memory() });
@@ -155,8 +167,8 @@ impl Session {
                 )?;
                 if decision.keep
                     && let Some(result) = skipped_result(row, raw)
+                    && self.alter(task, row, raw, result, life)?
                 {
-                    self.alter(task, row, raw, result, life)?;
                     return Ok(Some(decision));
                 }
             }
@@ -192,8 +204,10 @@ impl Session {
         raw: &RawCall,
         result: i64,
         life: LifeId,
-    ) -> Result<(), Error> {
-        task.skip_call(result)?;
+    ) -> Result<bool, Error> {
+        if !task.skip_call(result)? {
+            return Ok(false);
+        }
         let info = CallInfo { name: row.name, args: raw.args, ret: None };
         let tid = task.tid();
         let life = self.world.life(life);
@@ -206,7 +220,7 @@ impl Session {
             fd: life.map(|l| l.fd),
             object: life.map(|l| l.file),
         });
-        Ok(())
+        Ok(true)
     }
 
     /// A call has been made.
@@ -351,6 +365,10 @@ impl Session {
             return self.tracer.resume(task, Resume::Go);
         };
         let child = Tid(message as i32);
+        if self.tasks.contains_key(&child) {
+            // It was taken in without this word.
+            return self.tracer.resume(task, Resume::Go);
+        }
         let flags = clone_flags(&regs, &task);
         let parent_pid = self.pid_of(tid);
         let thread = flags & libc::CLONE_THREAD as u64 != 0;
@@ -417,13 +435,29 @@ impl Session {
 
     /// A task is followed from now on that nobody has announced: what it has open is asked for, as at the start.
     pub(super) fn on_adopted(&mut self, tid: Tid, frontend: &mut dyn Frontend) {
-        let space = self.sites.new_space();
+        let kind = self.start(tid);
+        let EventKind::Start(Start { pid, .. }) = &kind else { return };
+        let of_process = |t: &&Tid| self.world.task(**t).is_some_and(|k| k.pid == *pid);
+        let sibling = self.tasks.keys().find(of_process).and_then(|t| self.tasks.get(t)).map(|s| s.space);
+        self.limits.processes += u64::from(sibling.is_none());
+        let space = sibling.unwrap_or_else(|| self.sites.new_space());
         self.tasks.insert(tid, TaskState { space, pending: None });
-        self.limits.processes += 1;
-        let kind = start(tid);
         let event = Event { at: self.now(), tid, kind };
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
+    }
+
+    /// A task of which nothing was seen, with what it has open now.
+    fn start(&self, tid: Tid) -> EventKind {
+        let pid = procfs::process_of(tid).unwrap_or(Pid(tid.0));
+        let shares = |(other, known): &(Tid, &crate::model::Task)| {
+            *other != tid && known.pid == pid && procfs::same_table(tid, *other)
+        };
+        let table = match self.world.tasks().find(shares) {
+            Some((other, _)) => Found::SharedWith(other),
+            None => Found::Own(procfs::open_descriptors(tid)),
+        };
+        EventKind::Start(Start { pid, parent: None, program: procfs::program(tid), table })
     }
 
     /// A program was executed.
@@ -441,7 +475,7 @@ impl Session {
         let program = procfs::program(tid);
         let kind = match self.world.task(tid).is_some() || self.world.task(former).is_some() {
             true => EventKind::Exec { former, program },
-            false => start(tid),
+            false => self.start(tid),
         };
         let is_exec = matches!(kind, EventKind::Exec { .. });
         // The threads that are gone may have been in calls that were carried out, or not.
@@ -550,13 +584,6 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// A process of which nothing was seen, with what it has open now.
-fn start(tid: Tid) -> EventKind {
-    let pid = procfs::process_of(tid).unwrap_or(Pid(tid.0));
-    let table = Found::Own(procfs::open_descriptors(tid));
-    EventKind::Start(Start { pid, parent: None, program: procfs::program(tid), table })
 }
 
 /// Whether nothing is to be asked any more.
