@@ -30,6 +30,11 @@ pub(crate) fn install(faults: Option<Box<dyn Faults>>) -> Option<Box<dyn Faults>
     INSTALLED.replace(faults)
 }
 
+/// Waits until this process has no child any more.
+pub(crate) fn reap() {
+    while !matches!(super::sys::wait(-1, true), Err(Errno::ECHILD)) {}
+}
+
 fn ask<T>(otherwise: T, question: impl FnOnce(&mut dyn Faults) -> T) -> T {
     INSTALLED.with_borrow_mut(|f| match f {
         Some(f) => question(f.as_mut()),

@@ -312,7 +312,7 @@ fn run_one(program: &Path, way: Way, stop: u32, kind: Kind) -> Result<Ended, Str
     let program = program.to_path_buf();
     let ended = std::thread::spawn(move || session(&program, way, stop, kind)).join();
     // What was stopped when the session gave up has been killed, and is waited for here.
-    while !matches!(nix::sys::wait::waitpid(None, Some(nix::sys::wait::WaitPidFlag::__WALL)), Err(Errno::ECHILD)) {}
+    fault::reap();
     ended.map_err(|_| "panicked".to_string())
 }
 
