@@ -322,3 +322,34 @@ fn ended_lives_are_bounded_over_all_numbers_and_tables() {
     }
     assert!(s.table(Tid(200)).len() == 3 && s.world.ever_lived(MAIN, Fd(1_009)));
 }
+
+#[test]
+fn what_is_received_is_of_the_object_that_was_sent() {
+    let pipe = |access| NewFile::from_link(b"pipe:[7]".to_vec(), access as u32);
+    let (r, w) = (pipe(libc::O_RDONLY), pipe(libc::O_WRONLY));
+    let receive = |fd, file: &NewFile, from| Effect::Receive { fd: Fd(fd), cloexec: false, file: file.clone(), from };
+    let mut s = Script::new();
+    s.fork(MAIN, 200, 200, false);
+    for (fd, file) in [(5, &r), (6, &w)] {
+        s.does(MAIN, Effect::Open { fd: Fd(fd), cloexec: false, file: file.clone() });
+    }
+    let object = |s: &Script, tid, fd| s.world.open_life(tid, Fd(fd)).map(|l| l.file);
+    let (reads, writes) = (object(&s, MAIN, 5), object(&s, MAIN, 6));
+    // Who holds it was asked for.
+    s.does(Tid(200), receive(8, &r, Some((MAIN, Fd(5)))));
+    assert_eq!(object(&s, Tid(200), 8), reads);
+    // Nobody holds it: the text tells which pipe, and the access mode which end.
+    s.does(MAIN, Effect::Close { fd: Fd(6) });
+    s.does(Tid(200), receive(9, &w, None));
+    assert_eq!(object(&s, Tid(200), 9), writes);
+    assert_eq!(s.world.file(writes.unwrap()).map(|f| f.holders), Some(1));
+    // Somebody holds one that reads so, and the kernel says that it is not the same: one opened anew by /proc.
+    s.does(Tid(200), receive(10, &r, None));
+    assert!(![None, reads].contains(&object(&s, Tid(200), 10)));
+    // A path is no name for good.
+    s.open(MAIN, 7, "/f", false);
+    let was = object(&s, MAIN, 7);
+    s.does(MAIN, Effect::Close { fd: Fd(7) });
+    s.does(Tid(200), receive(11, &file("/f"), None));
+    assert!(![None, was].contains(&object(&s, Tid(200), 11)));
+}

@@ -51,33 +51,49 @@ fn layout(m: &Made<'_>) -> &'static Layout {
     }
 }
 
+/// `msg_control` and `msg_controllen`, which lie side by side in a msghdr, from the bytes there.
+fn control_in(l: &Layout, bytes: &[u8]) -> Option<(u64, u64)> {
+    let word = |b: &[u8]| {
+        let mut w = [0; 8];
+        w.get_mut(..l.word)?.copy_from_slice(b);
+        Some(u64::from_le_bytes(w))
+    };
+    Some((word(bytes.get(..l.word)?)?, word(bytes.get(l.word..2 * l.word)?)?))
+}
+
 /// `msg_control` and `msg_controllen` of the msghdr at `at`; `None` if they cannot be read.
 fn control(m: &Made<'_>, at: u64) -> Option<(u64, u64)> {
     let l = layout(m);
-    let word = |offset| {
-        let addr = at.checked_add(offset)?;
-        match l.word {
-            4 => m.task.half(addr).map(u64::from),
-            _ => m.task.word(addr),
-        }
-    };
-    Some((word(l.control)?, word(l.length)?))
+    let mut bytes = [0; 16];
+    let bytes = bytes.get_mut(..2 * l.word)?;
+    let got = m.task.read(at.checked_add(l.control)?, bytes);
+    control_in(l, bytes.get(..got)?)
 }
 
-/// Whether the message at `at` has room for a descriptor. What cannot be read may have: the kernel may wait for the page.
+/// Whether there is room for a descriptor. What cannot be read may have some: the kernel may wait for the page.
+fn has_room(l: &Layout, control: Option<(u64, u64)>) -> bool {
+    control.is_none_or(|(to, length)| to != 0 && length >= l.header as u64 + 4)
+}
+
+/// Whether the message at `at` has room for a descriptor.
 pub(super) fn needs_message(m: &Made<'_>, at: u64) -> bool {
-    control(m, at).is_none_or(|(to, length)| to != 0 && length >= layout(m).header as u64 + 4)
+    has_room(layout(m), control(m, at))
+}
+
+/// Whether one of the `n` messages of the mmsghdrs at `at` has room for a descriptor.
+pub(super) fn needs_messages(m: &Made<'_>, at: u64, n: u32) -> bool {
+    let l = layout(m);
+    let n = u64::from(n).min(MESSAGES_MAX);
+    let mut bytes = vec![0; (n * l.each) as usize];
+    let got = m.task.read(at, &mut bytes);
+    bytes.truncate(got);
+    (0..n).any(|i| has_room(l, bytes.get((i * l.each + l.control) as usize..).and_then(|b| control_in(l, b))))
 }
 
 /// The msghdrs of the first `n` of the mmsghdrs at `at`.
 fn headers(m: &Made<'_>, at: u64, n: u64) -> impl Iterator<Item = u64> {
     let each = layout(m).each;
     (0..n.min(MESSAGES_MAX)).map_while(move |i| at.checked_add(i * each))
-}
-
-/// The same for the `n` mmsghdrs at `at`.
-pub(super) fn needs_messages(m: &Made<'_>, at: u64, n: u32) -> bool {
-    headers(m, at, u64::from(n)).any(|h| needs_message(m, h))
 }
 
 /// What came with one message into the socket `fd`.
@@ -399,6 +415,9 @@ mod tests {
             mail.header(3, 0x2000, 64);
             assert_eq!(many(&mail, 3), Need::Nothing);
             assert_eq!(many(&mail, 4), Need::Exit);
+            let cut = need_as(arch, "recvmmsg", [3, 0x1000, 1024, 0, 0, 0], &mail.task());
+            assert_eq!(cut, Need::Exit, "the last ones are unreadable now");
+            assert_eq!(need_as(arch, "recvmmsg", [3, u64::MAX, 1, 0, 0, 0], &mail.task()), Need::Exit);
         }
     }
 
