@@ -48,6 +48,9 @@ pub struct Common {
     /// target can be left for good with `detach`
     #[arg(long)]
     pub no_seccomp: bool,
+    /// Hold fdwatch and a task that stops often and alone on one CPU: several times faster, and the task does not see it
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub co_locate: CoLocate,
     /// Colour
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: Color,
@@ -107,6 +110,15 @@ pub struct Audit {
 pub struct Explain {
     /// A finding's name; without one, all are listed
     pub name: Option<String>,
+}
+
+/// When fdwatch and a task are held on one CPU.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CoLocate {
+    /// While it is faster
+    Auto,
+    /// Never
+    Off,
 }
 
 /// When to colour.

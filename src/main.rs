@@ -1,7 +1,7 @@
 //! The `fdwatch` program: parse, dispatch, exit status.
 
 use anyhow::{Context, Result, bail};
-use fdwatch::cli::{self, Breaks, Cli, Color, Command, Common};
+use fdwatch::cli::{self, Breaks, Cli, CoLocate, Color, Command, Common};
 use fdwatch::event::ExitStatus;
 use fdwatch::finding::Finding;
 use fdwatch::kernel::{self, Caught, LaunchError, Launched};
@@ -171,7 +171,11 @@ fn shown(argv: &[std::ffi::OsString]) -> String {
 
 fn start(argv: &[std::ffi::OsString], common: &Common, own_group: bool) -> Result<Launched> {
     let command = kernel::Command { argv: argv.to_vec(), own_group, seccomp: !common.no_seccomp };
-    Ok(Launched::start(&command, &Caught::new())?)
+    let mut launched = Launched::start(&command, &Caught::new())?;
+    if common.co_locate == CoLocate::Auto {
+        launched.tracer.co_locate();
+    }
+    Ok(launched)
 }
 
 /// The commands of `-ex` and `-x`, in the order files after commands.

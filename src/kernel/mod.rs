@@ -10,6 +10,7 @@ mod filter;
 mod launch;
 mod memory;
 mod order;
+mod place;
 pub mod procfs;
 mod signals;
 mod stop;

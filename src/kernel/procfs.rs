@@ -2,6 +2,7 @@
 
 use crate::base::{Fd, Pid, Tid};
 use crate::event::{NewFile, Present, Program};
+use nix::sched::CpuSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -61,6 +62,11 @@ pub(super) fn status_field(tid: Tid, name: &str) -> Option<String> {
     let status = read(format!("/proc/{tid}/status")).ok()?;
     let text = String::from_utf8_lossy(&status);
     text.lines().find_map(|l| Some(l.strip_prefix(name)?.strip_prefix(':')?.trim().to_string()))
+}
+
+/// The CPUs that a task may run on, those that are off-line included, where sched_getaffinity(2) leaves them out.
+pub(super) fn cpus_allowed(tid: Tid) -> Option<CpuSet> {
+    super::place::mask(&status_field(tid, "Cpus_allowed")?)
 }
 
 /// The process of a task; `None` when it is gone.

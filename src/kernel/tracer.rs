@@ -2,7 +2,8 @@
 
 use super::error::{Error, unless_gone};
 use super::order::Order;
-use super::stop::{RawStatus, Stop};
+use super::place::Placement;
+use super::stop::{ForkKind, RawStatus, Stop};
 use super::sys::{self, CallStop};
 use super::{Memory, procfs};
 use crate::base::{Pid, RawCall, Regs, Tid};
@@ -166,6 +167,7 @@ pub struct Tracer {
     unanswered: u64,
     /// Processes that may have made a task without our being told.
     reticent: FxHashSet<i32>,
+    placement: Placement,
     /// ptrace requests are valid only from the thread that seized.
     _bound: std::marker::PhantomData<*const ()>,
 }
@@ -186,6 +188,7 @@ impl Tracer {
             unknown: 0,
             unanswered: 0,
             reticent: FxHashSet::default(),
+            placement: Placement::default(),
             _bound: std::marker::PhantomData,
         }
     }
@@ -198,6 +201,30 @@ impl Tracer {
     /// At how many stops the kernel did not answer what it was asked about a task, although that was there.
     pub fn missing_answers(&self) -> u64 {
         self.unanswered
+    }
+
+    /// From now on tracer and target may be held on one CPU while that is faster. The target does not see it, provided
+    /// that [`Tracer::asks_for_placement`] and [`Tracer::shows_placement`] are told.
+    ///
+    /// Only for a target that ends with the tracer: it would be left with a mask of ours if that died.
+    pub fn co_locate(&mut self) {
+        self.placement.enable();
+    }
+
+    /// From now on nothing is held on a CPU; what was has its own mask again.
+    pub fn leave_placement(&mut self) {
+        self.placement.retire();
+    }
+
+    /// `task` is entering a call that asks where tasks may run, or says so (sched_getaffinity(2)). It must be resumed
+    /// with [`Resume::ToExit`]: until its next stop every task has its own mask.
+    pub fn asks_for_placement(&mut self, task: &Stopped) {
+        self.placement.on_question(task.tid.0);
+    }
+
+    /// The target has opened a file that shows where tasks may run.
+    pub fn shows_placement(&mut self) {
+        self.placement.on_shown();
     }
 
     /// The tasks that are alive, in ascending order.
@@ -271,6 +298,7 @@ impl Tracer {
             if status.is_end() {
                 self.tasks.remove(&tid);
                 self.order.forget(tid);
+                self.placement.on_gone(tid);
                 self.bereaved = true;
                 sys::pass_signals_from(tid, self.tasks.keys().min().copied());
                 return Ok(Next::Gone(Tid(tid), stop));
@@ -287,11 +315,14 @@ impl Tracer {
                     self.mistrust(tid);
                     self.resume(stopped, Resume::Go)?;
                 }
-                Stop::Fork(_) => {
+                Stop::Fork(kind) => {
                     match stopped.message()? {
                         // It may have been taken in already.
                         Some(child) if self.tasks.contains_key(&(child as i32)) => {}
-                        Some(child) => self.announce(child as i32),
+                        Some(child) => {
+                            self.announce(child as i32);
+                            self.placement.on_fork(tid, child as i32, kind == ForkKind::Vfork);
+                        }
                         None => self.mistrust(tid),
                     }
                     return Ok(Next::Stopped(stopped, stop));
@@ -305,6 +336,7 @@ impl Tracer {
                             self.tasks.remove(&former);
                             self.order.forget(former);
                         }
+                        self.placement.on_exec(former, tid);
                     }
                     return Ok(Next::Stopped(stopped, stop));
                 }
@@ -335,6 +367,7 @@ impl Tracer {
             // Where that cannot be read, waiting may be waiting for ever.
             if maker.is_none_or(|p| !self.tasks.contains_key(&p.0) || self.reticent.contains(&p.0)) {
                 self.announce(tid);
+                self.placement.on_adopted(tid);
                 return Ok(Some(Tid(tid)));
             }
         }
@@ -362,6 +395,11 @@ impl Tracer {
     /// Lets a task go on. One that has vanished meanwhile reports its end itself.
     pub fn resume(&mut self, task: Stopped, how: Resume) -> Result<(), Error> {
         let tid = task.tid.0;
+        match how {
+            // It may stay there for long, and be looked at.
+            Resume::Listen => self.placement.release(),
+            _ => self.placement.on_resume(tid),
+        }
         let entry = self.tasks.entry(tid).or_insert(Task::new(Run::Running));
         entry.run = if how == Resume::Listen { Run::Listening } else { Run::Running };
         entry.to_exit = how == Resume::ToExit;
@@ -393,6 +431,8 @@ impl Tracer {
     /// Tasks that cannot be stopped do not hold it up: a parent that waits for its vfork child, and whatever else is in
     /// uninterruptible sleep, cannot change anything either.
     pub fn hold(&mut self) -> Result<(), Error> {
+        // What is looked at is the target's own; what the prompt starts inherits our own.
+        self.placement.release();
         let running = |t: &Tracer| -> Vec<i32> {
             t.tasks.iter().filter(|(_, s)| s.run == Run::Running).map(|(tid, _)| *tid).collect()
         };
@@ -464,6 +504,7 @@ impl Tracer {
     /// marks (seccomp(2), SECCOMP_RET_TRACE).
     pub fn detach_all(&mut self, current: Option<Stopped>) -> Result<(), Error> {
         self.leaving = true;
+        self.placement.retire();
         if let Some(s) = current {
             self.tasks.remove(&s.tid.0);
             unless_gone("DETACH", s.tid.0, sys::detach(s.tid.0, 0))?;
@@ -488,6 +529,12 @@ impl Tracer {
     fn leave(&mut self, tid: i32, status: RawStatus) -> Result<(), Error> {
         let signal = match status.decode() {
             Stop::Signal(sig) => sig,
+            Stop::Fork(_) => {
+                if let Some(child) = (Stopped { tid: Tid(tid), denied: Cell::new(false) }).message()? {
+                    self.placement.on_fork(tid, child as i32, false);
+                }
+                0
+            }
             _ => 0,
         };
         unless_gone("DETACH", tid, sys::detach(tid, signal)).map(drop)

@@ -340,6 +340,7 @@ impl Session {
             Then::Detach => {
                 self.relay = true;
                 self.limits.detached = true;
+                self.tracer.leave_placement();
             }
         }
         Ok(decision)

@@ -67,6 +67,10 @@ impl Session {
             Need::Entry => true,
             // Its end may have been asked for, and can be shown only before it comes.
             Need::Exit => frontend.wants_breaks() && self.policy.asks_for_names(),
+            Need::Placement => {
+                self.tracer.asks_for_placement(&task);
+                return self.tracer.resume(task, Resume::ToExit);
+            }
         };
         if early {
             let effects = (row.decode)(&Made { call, ret: None, task: &task.memory() });
@@ -258,6 +262,9 @@ impl Session {
             return Ok(None);
         }
         self.find_senders(tid, &mut effects);
+        if effects.iter().any(shows_placement) {
+            self.tracer.shows_placement();
+        }
         let now = self.now();
         // A copy of a shared table is as exact as what is known of the table.
         let copied = (effects.contains(&Effect::Unshare) && self.world.shares_table(tid))
@@ -583,6 +590,14 @@ impl Session {
             frontend.on_suspended();
         }
         Ok(())
+    }
+}
+
+/// Whether a file was opened that shows on which CPUs a task may run (proc_pid_status(5), Cpus_allowed).
+fn shows_placement(effect: &Effect) -> bool {
+    match effect {
+        Effect::Open { file, .. } => file.path.starts_with(b"/proc/") && file.path.ends_with(b"/status"),
+        _ => false,
     }
 }
 

@@ -11,6 +11,7 @@ mod dup;
 mod ioctl;
 mod mount;
 mod open;
+mod place;
 mod process;
 mod receive;
 
@@ -28,6 +29,9 @@ pub enum When {
     Exit,
     /// The arguments tell.
     Arguments(fn(&Made<'_>) -> Need),
+    /// It tells nothing of descriptors, but asks or says on which CPUs tasks may run: what fdwatch has changed of that
+    /// must be undone first.
+    Placement,
 }
 
 /// Which side of one call must be looked at.
@@ -39,6 +43,8 @@ pub enum Need {
     Exit,
     /// With these arguments it does nothing to a table.
     Nothing,
+    /// Nothing of a table, but everything has to run where it may.
+    Placement,
 }
 
 /// One system call.
@@ -78,6 +84,7 @@ impl Row {
             When::Entry => Need::Entry,
             When::Exit => Need::Exit,
             When::Arguments(tell) => tell(call),
+            When::Placement => Need::Placement,
         }
     }
 }
@@ -207,6 +214,7 @@ pub static FAMILIES: &[&[Row]] = &[
     process::ROWS,
     mount::ROWS,
     ioctl::ROWS,
+    place::ROWS,
 ];
 
 /// All rows.
