@@ -304,6 +304,9 @@ impl Tracer {
                 return Ok(Next::Gone(Tid(tid), stop));
             }
             let stopped = Stopped { tid: Tid(tid), denied: Cell::new(false) };
+            if !matches!(stop, Stop::Fork(_) | Stop::Exec) {
+                self.placement.on_stop(tid);
+            }
             match stop {
                 // On its way to an exit stop it goes on its way.
                 Stop::Interrupted if self.tasks.get(&tid).is_some_and(|t| t.to_exit) => {
