@@ -31,18 +31,16 @@ const DESCRIPTORS_MAX: usize = 4096;
 struct Layout {
     /// The size of a `size_t`, to which cmsgs are aligned.
     word: usize,
-    /// `msg_control` in a msghdr.
+    /// `msg_control` in a msghdr, with `msg_controllen` behind it.
     control: u64,
-    /// `msg_controllen` in a msghdr.
-    length: u64,
     /// The size of a mmsghdr.
     each: u64,
     /// The size of a cmsghdr: `cmsg_len`, `cmsg_level`, `cmsg_type`.
     header: usize,
 }
 
-const LAYOUT_64: Layout = Layout { word: 8, control: 32, length: 40, each: 64, header: 16 };
-const LAYOUT_32: Layout = Layout { word: 4, control: 16, length: 20, each: 32, header: 12 };
+const LAYOUT_64: Layout = Layout { word: 8, control: 32, each: 64, header: 16 };
+const LAYOUT_32: Layout = Layout { word: 4, control: 16, each: 32, header: 12 };
 
 fn layout(m: &Made<'_>) -> &'static Layout {
     match m.call.arch {
@@ -262,7 +260,7 @@ mod tests {
         fn header(&mut self, i: u64, control: u64, length: u64) {
             let (l, at) = (self.l(), i * self.l().each);
             self.put(at + l.control, control, l.word);
-            self.put(at + l.length, length, l.word);
+            self.put(at + l.control + l.word as u64, length, l.word);
         }
 
         /// One cmsg at `at` in the control data; where the next one goes.
