@@ -5,7 +5,7 @@
 mod common;
 mod pty;
 
-use common::{fdwatch, has, pythons, root, run, script, skip};
+use common::{alone, fdwatch, has, pythons, root, run, script, skip, target};
 use pty::Pty;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -521,4 +521,31 @@ fn without_a_terminal_and_a_script_there_is_a_line_that_helps() {
     assert_eq!((done.code(), done.stdout.as_str()), (125, ""));
     assert!(done.stderr.contains("fdwatch audit") && done.stderr.contains("-x FILE"), "{}", done.stderr);
     assert_eq!(done.stderr.lines().count(), 1, "{}", done.stderr);
+}
+
+/// Steps from the first close of fd 3, which is the dynamic linker's, to the end.
+fn stepped(name: &str, command: &[&str]) -> Option<String> {
+    let Some(path) = target(name) else {
+        skip(name, "no C compiler");
+        return None;
+    };
+    let path = path.to_string_lossy().into_owned();
+    let mut options = vec!["--fd", "3"];
+    (0..60).for_each(|_| options.extend(["-ex", "next"]));
+    options.extend(["-ex", "continue 1000"]);
+    let done = run(&mut watched(&options, &[&[path.as_str()], command].concat()));
+    Some(done.stderr)
+}
+
+#[test]
+fn a_step_says_what_a_call_does_to_a_number() {
+    let Some(marks) = stepped("cloexec", &[]) else { return };
+    for part in ["] about to set FD_CLOEXEC of fd 5 #", "] about to clear FD_CLOEXEC of fd 6 #"] {
+        assert!(marks.contains(part), "{part}: {marks}");
+    }
+    let Some(passed) = stepped("pass_fd", &[]) else { return };
+    let native = alone(&[&target("pass_fd").unwrap()]).stdout;
+    let got: Vec<&str> = native.lines().filter_map(|l| l.strip_prefix("child has ")).collect();
+    let part = format!("] after recvmsg, which received fd {}\n", got.join(" and "));
+    assert!(passed.contains(&part), "{part}: {passed}");
 }

@@ -103,9 +103,10 @@ fn is_saving(call: &Call) -> bool {
 fn fills(event: &EventKind, fd: Fd) -> bool {
     let EventKind::Call(call) = event else { return false };
     call.effects.iter().any(|e| match e {
-        Effect::Open { fd: to, .. } | Effect::Alias { to, .. } | Effect::Refused { fd: to, close: true, .. } => {
-            *to == fd
-        }
+        Effect::Open { fd: to, .. }
+        | Effect::Receive { fd: to, .. }
+        | Effect::Alias { to, .. }
+        | Effect::Refused { fd: to, close: true, .. } => *to == fd,
         _ => false,
     })
 }

@@ -214,11 +214,11 @@ impl World {
         self.tasks.get(&tid).is_some_and(|t| self.lineage(t.table, fd).next().is_some())
     }
 
-    /// Whether a call in the table of `tid` itself has ever opened `fd`.
+    /// Whether a call in the table of `tid` itself has ever opened or received `fd`.
     pub fn opened_here(&self, tid: Tid, fd: Fd) -> bool {
         let Some(task) = self.tasks.get(&tid) else { return false };
         let mut own = self.lineage(task.table, fd).take_while(|l| l.table == task.table);
-        own.any(|l| l.origin == Origin::Opened)
+        own.any(|l| matches!(l.origin, Origin::Opened | Origin::Received(_)))
     }
 
     /// The lives of number `fd` as a task of `table` knows them, the latest first: those of the table itself, then

@@ -6,8 +6,8 @@ use super::record::escape_words;
 use super::style::{Ink, Style, columns, keep_start, wrap};
 use super::table::threads;
 use super::{Names, Sources, finding};
-use crate::base::Tid;
 use crate::base::text::escape;
+use crate::base::{Fd, Tid};
 use crate::event::{Cause, Effect, Escape};
 use crate::model::World;
 use crate::policy::{Break, Why};
@@ -71,22 +71,34 @@ fn what(at: &Break) -> String {
     let Some(call) = &at.call else { return "stopped".to_string() };
     let tense = if call.info.ret.is_none() { "about to " } else { "after " };
     let Some(fd) = at.fd else {
-        let opened: Vec<String> = call
-            .effects
-            .iter()
-            .filter_map(|e| match e {
-                Effect::Open { fd, .. } => Some(fd.to_string()),
-                _ => None,
-            })
-            .collect();
-        let opened = match opened.as_slice() {
-            [] => String::new(),
-            fds => format!(", which opened fd {}", fds.join(" and ")),
+        let numbers = |which: fn(&Effect) -> Option<Fd>| -> Vec<String> {
+            call.effects.iter().filter_map(which).map(|fd| fd.to_string()).collect()
         };
-        return format!("{tense}{}{opened}", escape(call.info.name.as_bytes()));
+        let opened = numbers(|e| match e {
+            Effect::Open { fd, .. } => Some(*fd),
+            _ => None,
+        });
+        let received = numbers(|e| match e {
+            Effect::Receive { fd, .. } => Some(*fd),
+            _ => None,
+        });
+        let mut out = format!("{tense}{}", escape(call.info.name.as_bytes()));
+        for (fds, verb) in [(opened, "opened"), (received, "received")] {
+            if !fds.is_empty() {
+                out += &format!(", which {verb} fd {}", fds.join(" and "));
+            }
+        }
+        return out;
     };
     let of = at.object.as_ref().map(|o| format!(" {}", object(o))).unwrap_or_default();
     let replaces = call.effects.iter().any(|e| matches!(e, Effect::Alias { to, .. } if *to == fd));
+    let marks = call.effects.iter().find_map(|e| match e {
+        Effect::Cloexec { fd: to, on } if *to == fd => Some(*on),
+        _ => None,
+    });
+    if let (None, Some(on)) = (call.info.ret, marks) {
+        return format!("about to {} FD_CLOEXEC of fd {fd}{of}", if on { "set" } else { "clear" });
+    }
     match (call.info.ret, replaces) {
         (None, true) => format!("about to put another file in place of fd {fd}{of}"),
         (None, false) if at.life.is_some() => format!("about to close fd {fd}{of}"),
