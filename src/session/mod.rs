@@ -5,6 +5,7 @@
 mod frontend;
 mod interactive;
 mod names;
+mod pipeline;
 mod received;
 mod reconcile;
 mod sites;
@@ -18,12 +19,13 @@ pub use interactive::Interactive;
 
 use crate::base::{Pid, Tid};
 use crate::event::{Event, ExitStatus};
-use crate::finding::{Finding, Rule, Seen, rules};
+use crate::finding::{Finding, Seen};
 use crate::kernel::{Error, Launched, Next, Resume, Stop, Stopped, Tracer, procfs};
-use crate::model::{Change, Flights, Transition, World};
-use crate::policy::{Break, Policy, suppression};
+use crate::model::{Flights, Transition, World};
+use crate::policy::{Break, Policy};
 use crate::report::{Altered, Facts, Mode, Target};
 use crate::syscall::Table;
+use pipeline::{Committed, Pipeline};
 use reconcile::Unclaimed;
 use rustc_hash::FxHashMap;
 use sites::Sites;
@@ -72,7 +74,7 @@ pub struct Session {
     tracer: Tracer,
     table: Table,
     world: World,
-    rules: Vec<Box<dyn Rule>>,
+    pipeline: Pipeline,
     policy: Policy,
     sites: Sites,
     tasks: FxHashMap<Tid, TaskState>,
@@ -81,8 +83,6 @@ pub struct Session {
     main: Tid,
     began: Instant,
     status: Option<ExitStatus>,
-    findings: Vec<Finding>,
-    suppressed: u32,
     altered: Vec<Altered>,
     limits: Limits,
     breaks: u32,
@@ -108,7 +108,7 @@ impl Session {
             tracer: launched.tracer,
             table: Table::new(),
             world: World::new(),
-            rules: rules(),
+            pipeline: Pipeline::new(),
             policy,
             sites: Sites::new(),
             tasks: FxHashMap::default(),
@@ -117,8 +117,6 @@ impl Session {
             main: launched.tid,
             began: Instant::now(),
             status: None,
-            findings: Vec::new(),
-            suppressed: 0,
             altered: Vec::new(),
             limits: Limits { no_new_privs: launched.no_new_privs, all_calls, processes: 1, ..Limits::default() },
             breaks: 0,
@@ -139,7 +137,7 @@ impl Session {
 
     /// What was found so far.
     pub fn findings(&self) -> &[Finding] {
-        &self.findings
+        &self.pipeline.findings
     }
 
     /// What a report needs to know of the run besides the model.
@@ -156,7 +154,7 @@ impl Session {
             mode: if self.limits.all_calls { Mode::Full } else { Mode::Seccomp },
             no_new_privs: self.limits.no_new_privs,
             processes: self.limits.processes,
-            suppressed: u64::from(self.suppressed),
+            suppressed: u64::from(self.pipeline.suppressed),
             altered: self.altered.clone(),
             notes: self.notes(),
         }
@@ -225,7 +223,7 @@ impl Session {
 
     /// World and names together, for a report.
     pub fn parts(&mut self) -> (&World, &[Finding], impl crate::render::Names + '_) {
-        (&self.world, &self.findings, names::SessionNames { sites: &mut self.sites })
+        (&self.world, &self.pipeline.findings, names::SessionNames { sites: &mut self.sites })
     }
 
     /// Runs the target to the end of its last task.
@@ -281,22 +279,11 @@ impl Session {
 
     /// Commits what was decided and lets the rules look at it. Returns the index of the first new finding.
     fn commit(&mut self, event: &Event, transitions: Vec<Transition>, frontend: &mut dyn Frontend) -> usize {
-        let changes: Vec<Change> = self.world.commit(event, transitions);
-        let first = self.findings.len();
+        let sites = &mut self.sites;
+        let Committed { changes, first } =
+            self.pipeline.commit(&mut self.world, event, transitions, |stack| sites.functions(stack));
         let seen = Seen { world: &self.world, event, changes: &changes };
-        for finding in self.rules.iter_mut().flat_map(|r| r.check(&seen)) {
-            match suppression::find(&finding, |stack| self.sites.functions(stack)) {
-                Some(known) => {
-                    tracing::info!(name = finding.name, reason = known.reason, "suppressed");
-                    self.suppressed += 1;
-                }
-                None => self.findings.push(finding),
-            }
-        }
         frontend.on_event(&seen, &mut names::SessionNames { sites: &mut self.sites });
-        for f in self.findings.get(first..).unwrap_or_default() {
-            tracing::info!(name = f.name, title = f.title, "finding");
-        }
         first
     }
 
@@ -325,7 +312,8 @@ impl Session {
         let at = make(&self.world, self.breaks);
         let tids = self.tracer.tids().into_iter().map(named).collect::<Vec<_>>();
         let mut names = names::SessionNames { sites: &mut self.sites };
-        let view = View { world: &self.world, findings: &self.findings, names: &mut names, at: &at, tids: &tids };
+        let view =
+            View { world: &self.world, findings: &self.pipeline.findings, names: &mut names, at: &at, tids: &tids };
         let decision = frontend.on_break(view);
         match decision.then {
             Then::Continue { ignore } => self.ignore = ignore,

@@ -304,7 +304,7 @@ impl Session {
         if !frontend.wants_breaks() {
             return Ok(None);
         }
-        let new = self.findings.get(first..).unwrap_or_default();
+        let new = self.pipeline.findings.get(first..).unwrap_or_default();
         let Some(finding) = self.policy.after(new).cloned() else { return Ok(None) };
         let why = Why::Found(finding.name);
         self.show_event(event, why, Some(finding), frontend).map(Some)

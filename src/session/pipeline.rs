@@ -1,0 +1,57 @@
+//! The pure half of a session: what was decided is carried out, and the rules look at it.
+//!
+//! A live session and a replayed one go through it alike.
+
+use crate::base::StackId;
+use crate::event::Event;
+use crate::finding::{Finding, Rule, Seen, rules};
+use crate::model::{Change, Transition, World};
+use crate::policy::suppression;
+
+/// The rules, and what they found.
+pub(super) struct Pipeline {
+    rules: Vec<Box<dyn Rule>>,
+    /// In the order of time.
+    pub(super) findings: Vec<Finding>,
+    /// Findings that are known to be harmless.
+    pub(super) suppressed: u32,
+}
+
+/// What an event came to.
+pub(super) struct Committed {
+    pub(super) changes: Vec<Change>,
+    /// The index of the first new finding, if there is one.
+    pub(super) first: usize,
+}
+
+impl Pipeline {
+    pub(super) fn new() -> Pipeline {
+        Pipeline { rules: rules(), findings: Vec::new(), suppressed: 0 }
+    }
+
+    /// Commits what was decided and lets the rules look at it. `functions` gives the names on a stack.
+    pub(super) fn commit(
+        &mut self,
+        world: &mut World,
+        event: &Event,
+        transitions: Vec<Transition>,
+        mut functions: impl FnMut(StackId) -> Vec<String>,
+    ) -> Committed {
+        let changes = world.commit(event, transitions);
+        let first = self.findings.len();
+        let seen = Seen { world, event, changes: &changes };
+        for finding in self.rules.iter_mut().flat_map(|r| r.check(&seen)) {
+            match suppression::find(&finding, &mut functions) {
+                Some(known) => {
+                    tracing::info!(name = finding.name, reason = known.reason, "suppressed");
+                    self.suppressed += 1;
+                }
+                None => {
+                    tracing::info!(name = finding.name, title = finding.title, "finding");
+                    self.findings.push(finding);
+                }
+            }
+        }
+        Committed { changes, first }
+    }
+}
