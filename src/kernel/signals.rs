@@ -14,7 +14,8 @@ pub struct Caught {
 impl Caught {
     /// Takes over: what a terminal sends to the whole process group is the target's alone (SIGINT, SIGQUIT); what is
     /// sent to fdwatch (SIGTERM, SIGHUP) is passed on to the target; moving the terminal between process groups must
-    /// not stop fdwatch (SIGTTOU, SIGTTIN, tcsetpgrp(3)).
+    /// not stop fdwatch (SIGTTOU, SIGTTIN, tcsetpgrp(3)); a file that may not grow must not end it (SIGXFSZ,
+    /// setrlimit(2)).
     ///
     /// What was ignored when fdwatch started stays ignored in the target, as without fdwatch.
     pub fn new() -> Caught {
@@ -23,7 +24,7 @@ impl Caught {
             true => ignored.push(signal),
             false => defaults.push(signal),
         };
-        for s in [libc::SIGINT, libc::SIGQUIT, libc::SIGTTOU, libc::SIGTTIN] {
+        for s in [libc::SIGINT, libc::SIGQUIT, libc::SIGTTOU, libc::SIGTTIN, libc::SIGXFSZ] {
             set(s, Disposition::Ignore);
         }
         for s in [libc::SIGTERM, libc::SIGHUP] {
