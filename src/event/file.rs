@@ -1,13 +1,15 @@
 //! What an open file description is, as far as `/proc/PID/fd` and the call that made it tell.
 
+use super::wire;
 use serde::{Deserialize, Serialize};
 
 /// A new open file description.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewFile {
     /// What it is.
     pub kind: FileKind,
     /// Its path, or the text that `/proc/PID/fd/N` links to (`pipe:[123]`), or what the call named; may be any bytes.
+    #[serde(with = "wire::bytes")]
     pub path: Vec<u8>,
     /// The O_* status and access flags (open(2)), as far as they are known.
     pub flags: u32,
@@ -15,6 +17,7 @@ pub struct NewFile {
 
 /// What an open file description is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[allow(missing_docs)] // they are called what they are
 pub enum FileKind {
     /// Anything with a path: a regular file, a directory, a device.

@@ -4,6 +4,7 @@
 //! the reports. Events are plain values: a test can write them down, a file can hold them.
 
 mod file;
+pub(crate) mod wire;
 
 pub use file::{Direction, FileKind, NewFile};
 
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// One thing that a task did, or that happened to it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// Nanoseconds since fdwatch started watching; never decreasing from one event to the next.
     pub at: u64,
@@ -23,7 +24,8 @@ pub struct Event {
 }
 
 /// The kinds of event.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// The task is followed from now on, and nothing of it was seen before.
     Start(Start),
@@ -54,11 +56,12 @@ pub enum EventKind {
 }
 
 /// A task that nobody announced: the first program's, one that was attached to, or an orphan.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Start {
     /// Its process. One that is known already gets another thread.
     pub pid: Pid,
     /// The process that made it, if that is followed.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
     pub parent: Option<Pid>,
     /// Program and arguments.
     pub program: Program,
@@ -67,7 +70,8 @@ pub struct Start {
 }
 
 /// The table of a task that nobody announced.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Found {
     /// Its own, with these descriptors, in ascending order.
     Own(Vec<Present>),
@@ -76,7 +80,8 @@ pub enum Found {
 }
 
 /// How the kernel's table differs from what is known of it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Correction {
     /// A descriptor is open that was not known; what was known of its number is over.
     Appeared(Present),
@@ -102,16 +107,18 @@ pub enum Correction {
 }
 
 /// A program that was executed.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct Program {
     /// The executable as `/proc/PID/exe` names it; empty where it could not be read.
+    #[serde(with = "wire::bytes")]
     pub exe: Vec<u8>,
     /// The arguments, the zeroth included.
+    #[serde(with = "wire::many_bytes")]
     pub argv: Vec<Vec<u8>>,
 }
 
 /// A descriptor that is open, and whose beginning was not seen.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Present {
     /// The number.
     pub fd: Fd,
@@ -121,11 +128,13 @@ pub struct Present {
     pub file: NewFile,
     /// A descriptor of the very same open file description that is known: a task, and a number of its table. It may be
     /// an earlier one of the same list.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
     pub same_as: Option<(Tid, Fd)>,
 }
 
 /// How a task ended (waitpid(2)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ExitStatus {
     /// It called exit with this status, 0..=255.
     Code(i32),
@@ -134,7 +143,7 @@ pub enum ExitStatus {
 }
 
 /// A new task (clone(2)).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fork {
     /// The new task.
     pub child: Tid,
@@ -145,13 +154,16 @@ pub struct Fork {
     /// CLONE_VM without CLONE_THREAD: a vfork or posix_spawn.
     pub shares_memory: bool,
     /// Where.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
     pub site: Site,
     /// What the spawning code holds for numbers that look suspicious; empty where nobody asked.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
     pub held: Vec<(Fd, Held)>,
 }
 
 /// What a frame that starts a child holds in place of a descriptor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Held {
     /// A bare number, in the variable of this name.
     Number(Arc<str>),
@@ -160,37 +172,47 @@ pub enum Held {
 }
 
 /// A system call in the model's terms.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Call {
     /// Name, arguments, result.
     pub info: CallInfo,
     /// What it does to the table, or did.
     pub effects: Vec<Effect>,
     /// Where.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
     pub site: Site,
 }
 
+/// The name of a system call. It lives as long as the program, so that calls are plain values.
+pub type CallName = &'static str;
+
 /// A system call as a person reads it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CallInfo {
     /// Its name in the table that it was made through.
-    pub name: &'static str,
+    #[serde(deserialize_with = "wire::call_name::deserialize")]
+    pub name: CallName,
     /// The arguments, as passed.
     pub args: [u64; 6],
     /// The result: negative numbers above -4096 are errors (-errno). `None` while it is only about to be made.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
     pub ret: Option<i64>,
 }
 
 /// The stack behind an event and what it says.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct Site {
     /// The native stack; `None` where none was taken.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
     pub stack: Option<StackId>,
     /// The Python stack.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
     pub py: Option<PyStackId>,
     /// What the stack says about why.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
     pub cause: Cause,
     /// Evidence that the number has left the object that owns it.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
     pub escape: Option<Escape>,
 }
 
@@ -221,7 +243,8 @@ impl Cause {
 }
 
 /// Evidence that a number has left the object that owns the descriptor.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Escape {
     /// The frame is at a call of `fileno()`: the object was a temporary and dies with the call.
     FilenoCall,
@@ -232,7 +255,8 @@ pub enum Escape {
 }
 
 /// What a call does to a descriptor table.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// A new open file description at `fd`.
     Open {
