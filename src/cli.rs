@@ -31,26 +31,21 @@ pub enum Command {
     Run(Run),
     /// Start a command, ask nothing, and write a report
     Audit(Audit),
+    /// Write the report of a recorded run again, without running anything
+    Replay(Replay),
     /// Say what a finding means, with an example and the fix
     Explain(Explain),
 }
 
-/// What `run` and `audit` have in common.
+/// Where a report goes, and what fdwatch says of itself.
 #[derive(Args, Debug)]
-pub struct Common {
+pub struct Output {
     /// Write the report to FILE instead of standard error; whole or not at all
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// How the report is written
     #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
     pub format: String,
-    /// Stop at every call instead of using a seccomp filter: slow, but setuid programs keep their privilege and the
-    /// target can be left for good with `detach`
-    #[arg(long)]
-    pub no_seccomp: bool,
-    /// Hold fdwatch and a task that stops often and alone on one CPU: several times faster, and the task does not see it
-    #[arg(long, value_name = "WHEN", default_value = "auto")]
-    pub co_locate: CoLocate,
     /// Colour
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: Color,
@@ -60,6 +55,35 @@ pub struct Common {
     /// Write fdwatch's own log to FILE instead of standard error
     #[arg(long, value_name = "FILE")]
     pub log_file: Option<PathBuf>,
+}
+
+/// What `run` and `audit` have in common.
+#[derive(Args, Debug)]
+pub struct Common {
+    /// Where the report goes
+    #[command(flatten)]
+    pub out: Output,
+    /// Record what happens to FILE, for `fdwatch replay`
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Stop at every call instead of using a seccomp filter: slow, but setuid programs keep their privilege and the
+    /// target can be left for good with `detach`
+    #[arg(long)]
+    pub no_seccomp: bool,
+    /// Hold fdwatch and a task that stops often and alone on one CPU: several times faster, and the task does not see it
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub co_locate: CoLocate,
+}
+
+/// What makes a status of findings.
+#[derive(Args, Debug)]
+pub struct Verdict {
+    /// The status with which to end if something was found
+    #[arg(long, value_name = "N", default_value_t = 99)]
+    pub error_exitcode: u8,
+    /// What counts as found: findings of this severity and above
+    #[arg(long, value_name = "SEVERITY", default_value = "error")]
+    pub fail_on: FailOn,
 }
 
 /// `fdwatch run`.
@@ -91,18 +115,33 @@ pub struct Run {
 /// `fdwatch audit`.
 #[derive(Args, Debug)]
 pub struct Audit {
-    /// The status with which to end if something was found
-    #[arg(long, value_name = "N", default_value_t = 99)]
-    pub error_exitcode: u8,
-    /// What counts as found: findings of this severity and above
-    #[arg(long, value_name = "SEVERITY", default_value = "error")]
-    pub fail_on: FailOn,
+    /// What makes its status
+    #[command(flatten)]
+    pub verdict: Verdict,
     /// Options that run has, too
     #[command(flatten)]
     pub common: Common,
     /// The command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub argv: Vec<OsString>,
+}
+
+/// `fdwatch replay`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exit status: as audit's would have been, but for a target that a signal ended:
+128 + its number. 125 if the recording is damaged or cut off; what precedes that
+is shown all the same.")]
+pub struct Replay {
+    /// What makes its status
+    #[command(flatten)]
+    pub verdict: Verdict,
+    /// Where the report goes
+    #[command(flatten)]
+    pub out: Output,
+    /// What --record wrote
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// `fdwatch explain`.
@@ -264,7 +303,7 @@ mod tests {
         assert_eq!(r.fds, [3]);
         let cli = run(&["audit", "--", "prog", "-v"]).unwrap();
         let Command::Audit(a) = cli.command else { panic!() };
-        assert_eq!((a.argv, a.common.verbose), (vec!["prog".into(), "-v".into()], 0));
+        assert_eq!((a.argv, a.common.out.verbose), (vec!["prog".into(), "-v".into()], 0));
     }
 
     #[test]
@@ -276,6 +315,8 @@ mod tests {
             (&["rum", "x"], "run"),
             (&["run", "--fd", "-3", "x"], "--fd"),
             (&["run", "--path", "a**b[", "x"], "position"),
+            (&["replay"], "<FILE>"),
+            (&["replay", "a", "b"], "'b'"),
         ] {
             let text = wrong(args);
             assert!(!text.contains('\n'), "{args:?}: {text}");

@@ -1,7 +1,7 @@
 //! The `fdwatch` program: parse, dispatch, exit status.
 
 use anyhow::{Context, Result, bail};
-use fdwatch::cli::{self, Breaks, Cli, CoLocate, Color, Command, Common};
+use fdwatch::cli::{self, Breaks, Cli, CoLocate, Color, Command, Common, Output, Verdict};
 use fdwatch::event::ExitStatus;
 use fdwatch::finding::Finding;
 use fdwatch::kernel::{self, Caught, LaunchError, Launched};
@@ -9,8 +9,9 @@ use fdwatch::policy::{Implicit, Policy};
 use fdwatch::prompt::{Prompt, ScriptLine, Terminal, check_script};
 use fdwatch::render::Style;
 use fdwatch::report::{self, Report};
-use fdwatch::session::{Frontend, Interactive, Outcome, Quiet, Session};
+use fdwatch::session::{Frontend, Interactive, LogError, Outcome, Quiet, Recording, Replay, Session};
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -47,6 +48,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Run(run) => self::run(run),
         Command::Audit(audit) => self::audit(audit),
+        Command::Replay(replay) => self::replay(&replay),
         Command::Explain(explain) => {
             let style = Style::for_stream(fdwatch::render::Color::Auto, &std::io::stdout());
             let text = match explain.name {
@@ -59,26 +61,26 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     }
 }
 
-/// What both ways of starting a target check before it starts.
-fn prepare(common: &Common) -> Result<()> {
-    start_log(common)?;
-    if let Some(path) = &common.output {
+/// What is checked before anything is started or read.
+fn prepare(out: &Output) -> Result<()> {
+    start_log(out)?;
+    if let Some(path) = &out.output {
         report::check_writable(path).map_err(anyhow::Error::msg)?;
     }
     Ok(())
 }
 
-fn start_log(common: &Common) -> Result<()> {
+fn start_log(out: &Output) -> Result<()> {
     use tracing_subscriber::EnvFilter;
     let named = std::env::var("FDWATCH_LOG").ok();
-    let directives = named.as_deref().unwrap_or(match common.verbose {
+    let directives = named.as_deref().unwrap_or(match out.verbose {
         0 => "warn",
         1 => "fdwatch=info,warn",
         _ => "fdwatch=debug,warn",
     });
     let filter = EnvFilter::try_new(directives).with_context(|| format!("FDWATCH_LOG={directives}"))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).without_time();
-    let started = match &common.log_file {
+    let started = match &out.log_file {
         Some(path) => {
             let file = std::fs::File::create(path).with_context(|| path.display().to_string())?;
             log.with_ansi(false).with_writer(file).try_init()
@@ -98,16 +100,51 @@ fn color(color: Color) -> fdwatch::render::Color {
 }
 
 fn audit(args: cli::Audit) -> Result<ExitCode> {
-    prepare(&args.common)?;
+    prepare(&args.common.out)?;
+    let recording = recording(&args.common)?;
     let launched = start(&args.argv, &args.common, false)?;
     let mut session = Session::new(launched, Policy::default(), args.common.no_seccomp);
+    record(&mut session, recording, &args.argv);
     let outcome = session.run(&mut Quiet)?;
     write_report(&mut session, &outcome, &args.argv, &args.common)?;
-    let found = |f: &Finding| args.fail_on.includes(f.severity);
-    if session.findings().iter().any(found) {
-        return Ok(ExitCode::from(args.error_exitcode));
+    Ok(verdict(session.findings(), &args.verdict).unwrap_or_else(|| end_as(outcome.status)))
+}
+
+/// The status of findings that count.
+fn verdict(findings: &[Finding], asked: &Verdict) -> Option<ExitCode> {
+    let found = findings.iter().any(|f| asked.fail_on.includes(f.severity));
+    found.then(|| ExitCode::from(asked.error_exitcode))
+}
+
+fn replay(args: &cli::Replay) -> Result<ExitCode> {
+    prepare(&args.out)?;
+    let name = fdwatch::base::text::escape(args.file.as_os_str().as_encoded_bytes());
+    let file = std::fs::File::open(&args.file).with_context(|| name.clone())?;
+    if file.metadata().is_ok_and(|m| m.is_dir()) {
+        bail!("{name}: it is a directory: expected a file that --record wrote");
     }
-    Ok(end_as(outcome.status))
+    if args.out.output.as_ref().is_some_and(|o| is_same_file(o, &args.file)) {
+        bail!("-o names the recording itself, {name}: give the report a file of its own");
+    }
+    let broken = |e: &LogError| fail(&format!("{name}:{}: {}", e.line, e.what));
+    let mut replay = match Replay::read(std::io::BufReader::new(file)) {
+        Ok(replay) => replay,
+        Err(e) => return Ok(broken(&e)),
+    };
+    write_out(&replay.report(), &args.out)?;
+    if let Some(e) = replay.damage() {
+        return Ok(broken(e));
+    }
+    if let Some(status) = verdict(replay.findings(), &args.verdict) {
+        return Ok(status);
+    }
+    Ok(ExitCode::from(match replay.outcome() {
+        // As `run` ended.
+        Some((true, _)) | None => 0,
+        Some((false, ExitStatus::Code(code))) => code as u8,
+        // Nothing has died now: it is said as a shell says it.
+        Some((false, ExitStatus::Signal(signal))) => 128u8.wrapping_add(signal as u8),
+    }))
 }
 
 fn run(args: cli::Run) -> Result<ExitCode> {
@@ -130,10 +167,11 @@ fn run(args: cli::Run) -> Result<ExitCode> {
     if terminal.is_none() && script.is_empty() {
         bail!("no terminal to ask at: use `fdwatch audit -- CMD` for a report, or -x FILE or -ex CMD for a script");
     }
-    prepare(&args.common)?;
+    prepare(&args.common.out)?;
+    let recording = recording(&args.common)?;
     let style = match &terminal {
-        Some(t) => Style::for_stream(color(args.common.color), t.stream()),
-        None => Style::for_stream(color(args.common.color), &std::io::stderr()),
+        Some(t) => Style::for_stream(color(args.common.out.color), t.stream()),
+        None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
     };
     let policy = Policy {
         fds: args.fds.iter().copied().map(fdwatch::base::Fd).collect(),
@@ -153,6 +191,7 @@ fn run(args: cli::Run) -> Result<ExitCode> {
     }
     let mut frontend = Interactive::new(prompt, terminal, target, style).context("the terminal")?;
     let mut session = Session::new(launched, policy, args.common.no_seccomp);
+    record(&mut session, recording, &args.argv);
     let outcome = session.run(&mut frontend);
     if outcome.is_err() {
         frontend.on_end();
@@ -176,6 +215,38 @@ fn start(argv: &[std::ffi::OsString], common: &Common, own_group: bool) -> Resul
         launched.tracer.co_locate();
     }
     Ok(launched)
+}
+
+/// Opens what is to be recorded into, before anything is started.
+fn recording(common: &Common) -> Result<Option<Recording>> {
+    let Some(path) = &common.record else { return Ok(None) };
+    let name = fdwatch::base::text::escape(path.as_os_str().as_encoded_bytes());
+    for (option, other) in [("-o", &common.out.output), ("--log-file", &common.out.log_file)] {
+        if other.as_ref().is_some_and(|o| is_same_file(o, path)) {
+            bail!("--record and {option} name the same file, {name}: give each its own");
+        }
+    }
+    let file = report::create(path).map_err(anyhow::Error::msg)?;
+    Ok(Some(Recording { file, name }))
+}
+
+/// Whether two names lead to one regular file, or would.
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    match (std::fs::metadata(a), std::fs::metadata(b)) {
+        (Ok(a), Ok(b)) => a.is_file() && (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        (Err(_), Err(_)) => std::path::absolute(a).ok() == std::path::absolute(b).ok(),
+        _ => false,
+    }
+}
+
+fn record(session: &mut Session, to: Option<Recording>, argv: &[std::ffi::OsString]) {
+    if let Some(to) = to {
+        session.record(to, bytes(argv));
+    }
+}
+
+fn bytes(argv: &[std::ffi::OsString]) -> Vec<Vec<u8>> {
+    argv.iter().map(|a| a.as_encoded_bytes().to_vec()).collect()
 }
 
 /// The commands of `-ex` and `-x`, in the order files after commands.
@@ -210,22 +281,27 @@ fn end_as(status: ExitStatus) -> ExitCode {
 }
 
 fn write_report(session: &mut Session, outcome: &Outcome, argv: &[std::ffi::OsString], common: &Common) -> Result<()> {
-    let facts = session.facts(outcome, argv.iter().map(|a| a.as_encoded_bytes().to_vec()).collect());
+    session.end_recording(outcome);
+    let facts = session.facts(outcome, bytes(argv));
     let (world, findings, mut names) = session.parts();
     let report = Report::new(facts, world, findings, &mut names);
+    write_out(&report, &common.out)
+}
+
+fn write_out(report: &Report, out: &Output) -> Result<()> {
     let failed = |path: &Path| path.display().to_string();
-    match &common.output {
+    match &out.output {
         Some(path) => {
-            let format = report::format(&common.format).context("no such format")?;
-            report::write_whole(path, &format.write(&report)).with_context(|| failed(path))?;
+            let format = report::format(&out.format).context("no such format")?;
+            report::write_whole(path, &format.write(report)).with_context(|| failed(path))?;
         }
-        None if common.format == "text" => {
-            let style = Style::for_stream(color(common.color), &std::io::stderr());
-            let _ = std::io::stderr().write_all(report::text(&report, style).as_bytes());
+        None if out.format == "text" => {
+            let style = Style::for_stream(color(out.color), &std::io::stderr());
+            let _ = std::io::stderr().write_all(report::text(report, style).as_bytes());
         }
         None => {
-            let format = report::format(&common.format).context("no such format")?;
-            let _ = std::io::stderr().write_all(&format.write(&report));
+            let format = report::format(&out.format).context("no such format")?;
+            let _ = std::io::stderr().write_all(&format.write(report));
         }
     }
     Ok(())

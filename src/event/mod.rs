@@ -23,6 +23,19 @@ pub struct Event {
     pub kind: EventKind,
 }
 
+impl Event {
+    /// Where it was made, if a stack was taken there.
+    pub fn site(&self) -> Option<&Site> {
+        match &self.kind {
+            EventKind::Call(call) => Some(&call.site),
+            EventKind::Fork(fork) => Some(&fork.site),
+            EventKind::Start(_) | EventKind::Exec { .. } | EventKind::Exit { .. } | EventKind::Reconciled { .. } => {
+                None
+            }
+        }
+    }
+}
+
 /// The kinds of event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

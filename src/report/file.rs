@@ -40,6 +40,16 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Opens `path` to be written while things happen; an error is one line. What was in it is gone, unless it is our own
+/// standard output or error.
+pub fn create(path: &Path) -> Result<File, String> {
+    let failed = |e: io::Error| format!("cannot write {}: {e}", escape(path.as_os_str().as_bytes()));
+    match fs::metadata(path).ok().as_ref().and_then(own_stream) {
+        Some(own) => Ok(File::from(own.map_err(failed)?)),
+        None => File::create(path).map_err(failed),
+    }
+}
+
 /// Says whether `path` can be written, before it is too late: one line.
 pub fn check_writable(path: &Path) -> Result<(), String> {
     let name = escape(path.as_os_str().as_bytes());

@@ -4,7 +4,7 @@ mod file;
 mod json;
 mod text;
 
-pub use file::{check_writable, write_whole};
+pub use file::{check_writable, create, write_whole};
 
 use crate::base::text::escape;
 use crate::base::{Fd, FileId, Pid, Tid};
@@ -57,6 +57,8 @@ pub enum Target {
     Killed,
     /// It goes on without being watched.
     Detached,
+    /// What is known of the run ends before it did.
+    Unknown,
 }
 
 /// How many findings of each severity.
@@ -120,10 +122,12 @@ pub struct Coverage {
     pub notes: Vec<String>,
 }
 
-/// What the caller knows of a run and the model does not.
-#[derive(Clone, Debug)]
+/// What the caller knows of a run and the model does not. A log keeps it in its last line, but for the command, which
+/// is in its first, and what follows from its events.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Facts {
     /// The command; empty when it was attached to.
+    #[serde(skip)]
     pub command: Vec<Vec<u8>>,
     /// How the target ended.
     pub target: Target,
@@ -134,6 +138,7 @@ pub struct Facts {
     /// How many processes were seen.
     pub processes: u64,
     /// How many findings the user did not want to see.
+    #[serde(skip)]
     pub suppressed: u64,
     /// The calls that were altered.
     pub altered: Vec<Altered>,

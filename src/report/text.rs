@@ -87,6 +87,7 @@ fn ended(target: Target) -> String {
             Err(_) => format!("was killed by signal {signal}"),
         },
         Target::Killed => "was killed at the prompt".to_string(),
+        Target::Unknown => "ended after what is known".to_string(),
         Target::Detached => "was left to itself at the prompt".to_string(),
     }
 }

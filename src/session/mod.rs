@@ -4,10 +4,13 @@
 
 mod frontend;
 mod interactive;
+mod log;
 mod names;
 mod pipeline;
 mod received;
 mod reconcile;
+mod record;
+mod replay;
 mod sites;
 mod stops;
 
@@ -16,6 +19,9 @@ mod hostile;
 
 pub use frontend::{Decision, Frontend, Quiet, Then, View};
 pub use interactive::Interactive;
+pub use log::{FORMAT as LOG_FORMAT, LogError};
+pub use record::Recording;
+pub use replay::Replay;
 
 use crate::base::{Pid, Tid};
 use crate::event::{Event, ExitStatus};
@@ -27,6 +33,7 @@ use crate::report::{Altered, Facts, Mode, Target};
 use crate::syscall::Table;
 use pipeline::{Committed, Pipeline};
 use reconcile::Unclaimed;
+use record::Recorder;
 use rustc_hash::FxHashMap;
 use sites::Sites;
 use std::time::Instant;
@@ -75,6 +82,7 @@ pub struct Session {
     table: Table,
     world: World,
     pipeline: Pipeline,
+    recorder: Option<Recorder>,
     policy: Policy,
     sites: Sites,
     tasks: FxHashMap<Tid, TaskState>,
@@ -109,6 +117,7 @@ impl Session {
             table: Table::new(),
             world: World::new(),
             pipeline: Pipeline::new(),
+            recorder: None,
             policy,
             sites: Sites::new(),
             tasks: FxHashMap::default(),
@@ -128,6 +137,24 @@ impl Session {
             echoes: Vec::new(),
             requests: FxHashMap::default(),
         }
+    }
+
+    /// Records what happens from now on; to be called before [`Session::run`].
+    pub fn record(&mut self, to: Recording, command: Vec<Vec<u8>>) {
+        self.recorder = Some(Recorder::new(to, command, self.mode(), self.limits.no_new_privs, self.main));
+    }
+
+    /// Ends a recording: without this a log is recognised as incomplete.
+    pub fn end_recording(&mut self, outcome: &Outcome) {
+        if let Some(mut recorder) = self.recorder.take() {
+            let facts = self.facts(outcome, Vec::new());
+            recorder.end(outcome.status, facts, &self.pipeline.findings, &mut self.sites);
+            self.recorder = Some(recorder);
+        }
+    }
+
+    fn mode(&self) -> Mode {
+        if self.limits.all_calls { Mode::Full } else { Mode::Seccomp }
     }
 
     /// What is known of the target's descriptors.
@@ -151,7 +178,7 @@ impl Session {
         Facts {
             command,
             target,
-            mode: if self.limits.all_calls { Mode::Full } else { Mode::Seccomp },
+            mode: self.mode(),
             no_new_privs: self.limits.no_new_privs,
             processes: self.limits.processes,
             suppressed: u64::from(self.pipeline.suppressed),
@@ -215,6 +242,7 @@ impl Session {
             let one = format!("native stack is incomplete: {why}");
             say(n, &one, &format!("native stacks are incomplete: {why}"));
         }
+        notes.extend(self.recorder.as_ref().and_then(Recorder::failure).map(str::to_string));
         for minor in &python.unsupported {
             notes.push(format!("Python 3.{minor} is not understood: no Python lines, no evidence of escaped numbers"));
         }
@@ -279,9 +307,17 @@ impl Session {
 
     /// Commits what was decided and lets the rules look at it. Returns the index of the first new finding.
     fn commit(&mut self, event: &Event, transitions: Vec<Transition>, frontend: &mut dyn Frontend) -> usize {
-        let sites = &mut self.sites;
-        let Committed { changes, first } =
-            self.pipeline.commit(&mut self.world, event, transitions, |stack| sites.functions(stack));
+        let (sites, mut asked) = (&mut self.sites, Vec::new());
+        let Committed { changes, first } = self.pipeline.commit(&mut self.world, event, transitions, |stack| {
+            asked.push(stack);
+            sites.functions(stack)
+        });
+        if let Some(recorder) = &mut self.recorder {
+            recorder.event(event, &asked, &mut self.sites);
+            if first < self.pipeline.findings.len() {
+                recorder.flush();
+            }
+        }
         let seen = Seen { world: &self.world, event, changes: &changes };
         frontend.on_event(&seen, &mut names::SessionNames { sites: &mut self.sites });
         first

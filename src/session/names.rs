@@ -3,6 +3,7 @@
 use super::sites::Sites;
 use crate::base::{PyStackId, StackId};
 use crate::render::{Names, NativeFrame, PythonFrame};
+use crate::stack::Named;
 use std::sync::Arc;
 
 pub(super) struct SessionNames<'a> {
@@ -21,4 +22,27 @@ impl Names for SessionNames<'_> {
     fn python(&self, id: PyStackId) -> Arc<[PythonFrame]> {
         self.sites.python(id)
     }
+}
+
+/// A native frame as it is shown.
+pub(super) fn native_frame(n: &Named) -> NativeFrame {
+    NativeFrame {
+        module: n.module.clone(),
+        offset: n.offset,
+        function: n.function.clone(),
+        file: n.file.clone(),
+        line: n.line,
+        inlined: n.inlined,
+        evaluates_python: !n.inlined && n.function.as_deref().is_some_and(evaluates_python),
+    }
+}
+
+/// CPython's evaluation loop; compilers split cold parts off under the same name.
+fn evaluates_python(function: &str) -> bool {
+    function.strip_prefix("_PyEval_EvalFrameDefault").is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// A Python frame as it is shown.
+pub(super) fn python_frame(function: &str, file: &str, line: Option<u32>, entry: bool) -> PythonFrame {
+    PythonFrame { function: function.to_string(), file: file.to_string(), line, entry }
 }

@@ -1,11 +1,12 @@
 //! Where: native and Python stacks at the moments that matter, and what they say.
 
+use super::names::{native_frame, python_frame};
 use crate::base::{Fd, Pid, PyStackId, ReadMemory, Regs, StackId, Tid};
 use crate::event::{Cause, Escape, Held, Site};
 use crate::kernel::Memory;
 use crate::render::{NativeFrame, PythonFrame};
 use crate::stack::lang::python::{self, Pythons, SpawnArgument};
-use crate::stack::{self, SpaceId, StackCoverage, StackEnd, Stacks};
+use crate::stack::{self, Named, SpaceId, StackCoverage, StackEnd, Stacks};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -172,19 +173,17 @@ impl Sites {
     }
 
     pub(super) fn native(&mut self, id: StackId) -> Arc<[NativeFrame]> {
-        let named = self.stacks.explain(id);
-        named
-            .iter()
-            .map(|n| NativeFrame {
-                module: n.module.clone(),
-                offset: n.offset,
-                function: n.function.clone(),
-                file: n.file.clone(),
-                line: n.line,
-                inlined: n.inlined,
-                evaluates_python: !n.inlined && n.function.as_deref().is_some_and(evaluates_python),
-            })
-            .collect()
+        self.stacks.explain(id).iter().map(native_frame).collect()
+    }
+
+    /// The frames of a native stack with their names.
+    pub(super) fn named(&mut self, id: StackId) -> Arc<[Named]> {
+        self.stacks.explain(id)
+    }
+
+    /// The native stacks.
+    pub(super) fn stacks(&self) -> &Stacks {
+        &self.stacks
     }
 
     /// The names of the functions on a stack, innermost first, where they are known.
@@ -204,12 +203,7 @@ impl Sites {
         frames
             .iter()
             .flat_map(|f| f.iter())
-            .map(|(function, file, line, entry)| PythonFrame {
-                function: function.to_string(),
-                file: file.to_string(),
-                line: *line,
-                entry: *entry,
-            })
+            .map(|(function, file, line, entry)| python_frame(function, file, *line, *entry))
             .collect()
     }
 
@@ -224,11 +218,6 @@ impl Sites {
     pub(super) fn python_skipped(&self) -> u64 {
         self.skipped
     }
-}
-
-/// CPython's evaluation loop; compilers split cold parts off under the same name.
-fn evaluates_python(function: &str) -> bool {
-    function.strip_prefix("_PyEval_EvalFrameDefault").is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 fn cause(c: stack::Cause) -> Cause {

@@ -5,7 +5,7 @@ use super::elf;
 use super::module::{Module, Modules};
 use super::names::readable;
 use super::symtab::SymbolTable;
-use super::types::{Frame, ModuleId, Named};
+use super::types::{Frame, ModuleId, NO_FILE, Named};
 use addr2line::Loader;
 use object::ReadCache;
 use rustc_hash::FxHashMap;
@@ -44,7 +44,7 @@ impl Explainer {
         }
         let named: Arc<[Named]> = match frame.module.and_then(|id| Some((id, modules.get(id)?))) {
             Some((id, module)) => self.look_up(frame, id, module).into(),
-            None => Arc::new([unnamed("[unknown]".to_owned(), frame.offset)]),
+            None => Arc::new([unnamed(NO_FILE.to_owned(), frame.offset)]),
         };
         if self.known.len() >= MAX_EXPLAINED {
             self.known.clear();

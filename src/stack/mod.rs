@@ -33,7 +33,7 @@ mod window;
 
 pub use cause::{Cause, Verdict};
 pub use module::Module;
-pub use types::{Frame, FrameKind, ModuleId, Named, SpaceId, StackCoverage, StackEnd, Why};
+pub use types::{Frame, FrameKind, ModuleId, NO_FILE, Named, SpaceId, StackCoverage, StackEnd, Why, file_name};
 pub use unwind::MAX_FRAMES;
 
 use crate::base::{AddressSpace, Regs, StackId};

@@ -3,7 +3,7 @@
 use super::cfi::Cfi;
 use super::elf::Image;
 use super::maps::Mapping;
-use super::types::ModuleId;
+use super::types::{ModuleId, file_name};
 use crate::base::AddressSpace;
 use rustc_hash::{FxHashMap, FxHasher};
 use std::collections::VecDeque;
@@ -76,9 +76,7 @@ impl Module {
 
     /// The last component of the path, without ` (deleted)`.
     pub fn name(&self) -> String {
-        let path = self.path.strip_suffix(b" (deleted)").unwrap_or(&self.path);
-        let last = path.rsplit(|&b| b == b'/').next().unwrap_or(path);
-        String::from_utf8_lossy(last).into_owned()
+        file_name(&self.path)
     }
 
     pub(crate) fn cfi(&self) -> &Cfi {

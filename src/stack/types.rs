@@ -1,5 +1,6 @@
 //! The values that the layer hands out: frames, names, and how a stack ended.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The key of one address space, chosen by the caller: a fresh one at the start of a process and at each exec.
@@ -95,20 +96,34 @@ impl fmt::Display for Why {
     }
 }
 
+/// The module of memory without a file.
+pub const NO_FILE: &str = "[unknown]";
+
+/// The last component of a module's path as the maps show it, without ` (deleted)`.
+pub fn file_name(path: &[u8]) -> String {
+    let path = path.strip_suffix(b" (deleted)").unwrap_or(path);
+    let last = path.rsplit(|&b| b == b'/').next().unwrap_or(path);
+    String::from_utf8_lossy(last).into_owned()
+}
+
 /// One function of a symbolized stack; a [`Frame`] gives several where calls were inlined.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Named {
-    /// The last component of the module's path, e.g. `libc.so.6`; `[unknown]` for memory without a file.
+    /// The last component of the module's path, e.g. `libc.so.6`; [`NO_FILE`] for memory without a file.
     pub module: String,
     /// As [`Frame::offset`]: unadjusted.
     pub offset: u64,
     /// The function's name, demangled; `None` where no symbol covers the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
     /// The source file as the debug information names it, not checked to exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
     /// The line in `file`, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
     /// Whether the function was inlined into the next entry of the list, so has no frame of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inlined: bool,
 }
 

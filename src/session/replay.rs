@@ -1,0 +1,389 @@
+//! A session without a process: a log goes through the same model, rules and suppressions, and gives the same report.
+//!
+//! The log may be damaged or made up. What precedes the damage is kept, and what it can cost is bounded: a hostile log
+//! is refused where a small file would become a large world.
+
+use super::log::{EndLine, FrameLine, Header, Line, LogError, NamesLine, PythonLine, Reader, StackLine};
+use super::names::{native_frame, python_frame};
+use super::pipeline::Pipeline;
+use crate::base::{PyStackId, StackId};
+use crate::event::{Effect, Event, EventKind, ExitStatus};
+use crate::finding::Finding;
+use crate::model::World;
+use crate::render::{Names, NativeFrame, PythonFrame};
+use crate::report::{Facts, Report, Target};
+use crate::stack::{MAX_FRAMES, NO_FILE, Named, file_name};
+use rustc_hash::FxHashMap;
+use std::io::BufRead;
+use std::sync::Arc;
+
+/// What a log may come to.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// How many lives the model may remember at once. One takes some 400 bytes.
+    lives: usize,
+    /// How long all findings together may be, with the stacks they show, in bytes.
+    found: usize,
+}
+
+/// More than a program comes to that has run.
+const BOUNDS: Bounds = Bounds { lives: 4 << 20, found: 512 << 20 };
+
+/// The longest that a stack with all its names may be, in bytes.
+const MAX_STACK: usize = 8 << 20;
+
+/// A log that was replayed, as far as it goes.
+pub struct Replay {
+    header: Header,
+    world: World,
+    pipeline: Pipeline,
+    stacks: Recorded,
+    events: u64,
+    processes: u64,
+    /// What the findings weigh, see [`Bounds::found`].
+    weight: usize,
+    bounds: Bounds,
+    end: Option<EndLine>,
+    damage: Option<LogError>,
+}
+
+/// What the log says of stacks.
+#[derive(Default)]
+struct Recorded {
+    modules: FxHashMap<u32, String>,
+    native: FxHashMap<StackId, Stack>,
+    python: FxHashMap<PyStackId, Python>,
+}
+
+struct Stack {
+    frames: Frames,
+    incomplete: Option<String>,
+    weight: usize,
+}
+
+enum Frames {
+    /// As addresses.
+    Bare(Box<[FrameLine]>),
+    /// With names.
+    Named(Arc<[NativeFrame]>),
+}
+
+struct Python {
+    frames: Arc<[PythonFrame]>,
+    weight: usize,
+}
+
+impl Replay {
+    /// Replays a log to its end, or to where it is damaged.
+    ///
+    /// # Errors
+    /// If it is no log of this version: then there is nothing to show.
+    pub fn read(input: impl BufRead) -> Result<Replay, LogError> {
+        Self::read_within(BOUNDS, input)
+    }
+
+    fn read_within(bounds: Bounds, input: impl BufRead) -> Result<Replay, LogError> {
+        let (mut reader, header) = Reader::new(input)?;
+        let mut replay = Replay {
+            header,
+            world: World::new(),
+            pipeline: Pipeline::new(),
+            stacks: Recorded::default(),
+            events: 0,
+            processes: 0,
+            weight: 0,
+            bounds,
+            end: None,
+            damage: None,
+        };
+        replay.damage = replay.read_lines(&mut reader).err();
+        Ok(replay)
+    }
+
+    fn read_lines<R: BufRead>(&mut self, reader: &mut Reader<R>) -> Result<(), LogError> {
+        while let Some(line) = reader.next()? {
+            if self.end.is_some() {
+                return Err(reader.error("the log goes on after its line \"end\": expected nothing more".to_string()));
+            }
+            let taken = match line {
+                Line::Module(line) => self.stacks.add_module(line.id, &line.path),
+                Line::Stack(line) => self.stacks.add_stack(line),
+                Line::Python(line) => self.stacks.add_python(line),
+                Line::Names(line) => self.stacks.add_names(line),
+                Line::Event(event) => self.event(&event),
+                Line::End(end) => self.end(end),
+            };
+            taken.map_err(|what| reader.error(what))?;
+        }
+        if self.end.is_none() {
+            let what = "the log ends before its line \"end\": it was cut off, or is still being written";
+            return Err(reader.error(what.to_string()));
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: &Event) -> Result<(), String> {
+        if let Some(site) = event.site() {
+            if let Some(id) = site.stack.filter(|id| !self.stacks.native.contains_key(id)) {
+                return Err(format!("{id} is not known: expected a line \"stack\" for it before this one"));
+            }
+            if let Some(id) = site.py.filter(|id| !self.stacks.python.contains_key(id)) {
+                return Err(format!("{id} is not known: expected a line \"python\" for it before this one"));
+            }
+        }
+        self.processes += u64::from(match &event.kind {
+            EventKind::Start(start) => self.world.process(start.pid).is_none_or(|p| p.tasks == 0),
+            EventKind::Fork(fork) => self.world.task(event.tid).is_none_or(|t| t.pid != fork.child_pid),
+            // A call empties one range, and a range can be as large as the table.
+            EventKind::Call(call) => {
+                let ranges = call.effects.iter().filter(|e| matches!(e, Effect::CloseRange { .. })).count();
+                if ranges > 2 {
+                    return Err(format!("a call with {ranges} effects \"close_range\": expected at most 2"));
+                }
+                false
+            }
+            _ => false,
+        });
+        self.events += 1;
+        let transitions = self.world.consequences(event);
+        let stacks = &self.stacks;
+        let done = self.pipeline.commit(&mut self.world, event, transitions, |id| stacks.functions(id));
+        for finding in self.pipeline.findings.get(done.first..).unwrap_or_default() {
+            self.weight = self.weight.saturating_add(self.stacks.weight(finding));
+        }
+        if self.weight > self.bounds.found {
+            self.pipeline.findings.truncate(done.first);
+            return Err("more was found than can be shown: expected the log of a program that has run".to_string());
+        }
+        if self.world.lives().size_hint().0 > self.bounds.lives {
+            let most = self.bounds.lives;
+            return Err(format!("more than {most} descriptors at once: expected the log of a program that has run"));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, end: EndLine) -> Result<(), String> {
+        if end.events != self.events {
+            return Err(format!(
+                "{} events are in the log, and it says {}: lines are missing",
+                self.events, end.events
+            ));
+        }
+        self.end = Some(end);
+        Ok(())
+    }
+
+    /// Why the log could not be read to its end, if so.
+    pub fn damage(&self) -> Option<&LogError> {
+        self.damage.as_ref()
+    }
+
+    /// What was found.
+    pub fn findings(&self) -> &[Finding] {
+        &self.pipeline.findings
+    }
+
+    /// How the target ended, if the log says so: whether the user ended it from the prompt, and its status.
+    pub fn outcome(&self) -> Option<(bool, ExitStatus)> {
+        self.end.as_ref().map(|e| (e.facts.target == Target::Killed, e.status))
+    }
+
+    /// The report.
+    pub fn report(&mut self) -> Report {
+        let command = self.header.command.clone();
+        let suppressed = u64::from(self.pipeline.suppressed);
+        let mut facts = match &self.end {
+            Some(end) => Facts { command, suppressed, ..end.facts.clone() },
+            None => Facts {
+                command,
+                target: Target::Unknown,
+                mode: self.header.mode,
+                no_new_privs: self.header.no_new_privs,
+                processes: self.processes,
+                suppressed,
+                altered: Vec::new(),
+                notes: Vec::new(),
+            },
+        };
+        if let Some(damage) = &self.damage {
+            facts.notes.push(format!("incomplete: the log cannot be read beyond line {}", damage.line));
+        }
+        Report::new(facts, &self.world, &self.pipeline.findings, &mut self.stacks)
+    }
+}
+
+impl Recorded {
+    fn add_module(&mut self, id: u32, path: &[u8]) -> Result<(), String> {
+        // As a session names it.
+        let name = file_name(path);
+        match self.modules.insert(id, name) {
+            None => Ok(()),
+            Some(_) => Err(format!("module {id} comes twice: expected each once")),
+        }
+    }
+
+    fn add_stack(&mut self, line: StackLine) -> Result<(), String> {
+        if line.frames.len() > MAX_FRAMES {
+            return Err(format!("a stack with {} frames: expected at most {MAX_FRAMES}", line.frames.len()));
+        }
+        let mut weight = line.incomplete.as_ref().map_or(0, String::len);
+        for FrameLine(module, ..) in &line.frames {
+            weight += size_of::<NativeFrame>();
+            if let Some(m) = module {
+                let Some(name) = self.modules.get(m) else {
+                    return Err(format!("module {m} is not known: expected a line \"module\" before this one"));
+                };
+                weight += name.len();
+            }
+        }
+        let stack = Stack { frames: Frames::Bare(line.frames.into()), incomplete: line.incomplete, weight };
+        match self.native.insert(line.id, stack) {
+            None => Ok(()),
+            Some(_) => Err(format!("{} comes twice: expected each once", line.id)),
+        }
+    }
+
+    fn add_python(&mut self, line: PythonLine) -> Result<(), String> {
+        let weight = line.frames.iter().map(|f| size_of::<PythonFrame>() + f.function.len() + f.file.len()).sum();
+        if weight > MAX_STACK {
+            return Err(format!("a stack of {weight} bytes: expected at most {MAX_STACK}"));
+        }
+        let frames = line.frames.into_iter().map(|f| python_frame(&f.function, &f.file, f.line, f.entry)).collect();
+        match self.python.insert(line.id, Python { frames, weight }) {
+            None => Ok(()),
+            Some(_) => Err(format!("{} comes twice: expected each once", line.id)),
+        }
+    }
+
+    fn add_names(&mut self, line: NamesLine) -> Result<(), String> {
+        let Some(stack) = self.native.get_mut(&line.stack) else {
+            return Err(format!("{} is not known: expected a line \"stack\" before this one", line.stack));
+        };
+        if let Frames::Named(_) = stack.frames {
+            return Err(format!("the names of {} come twice: expected them once", line.stack));
+        }
+        let frames: Vec<NativeFrame> = line.frames.iter().map(native_frame).collect();
+        stack.weight = weigh(&frames)? + stack.incomplete.as_ref().map_or(0, String::len);
+        stack.frames = Frames::Named(frames.into());
+        Ok(())
+    }
+
+    fn functions(&self, id: StackId) -> Vec<String> {
+        match self.native.get(&id).map(|s| &s.frames) {
+            Some(Frames::Named(frames)) => frames.iter().filter_map(|f| f.function.clone()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A frame without a name.
+    fn bare(&self, FrameLine(module, offset, _): FrameLine) -> NativeFrame {
+        let module = match module {
+            Some(m) => self.modules.get(&m).cloned().unwrap_or_default(),
+            None => NO_FILE.to_string(),
+        };
+        native_frame(&Named { module, offset, function: None, file: None, line: None, inlined: false })
+    }
+
+    /// What a finding takes in a report.
+    fn weight(&self, finding: &Finding) -> usize {
+        let mut sum = size_of::<Finding>() + finding.title.len() + finding.help.len() + finding.object.file.path.len();
+        sum += finding.evidence.iter().map(String::len).sum::<usize>();
+        for step in &finding.steps {
+            let site = &step.moment.site;
+            sum += size_of_val(step) + step.note.as_ref().map_or(0, String::len);
+            sum += step.object.as_ref().map_or(0, |o| o.file.path.len());
+            sum += site.stack.and_then(|id| self.native.get(&id)).map_or(0, |s| s.weight);
+            sum += site.py.and_then(|id| self.python.get(&id)).map_or(0, |s| s.weight);
+        }
+        sum
+    }
+}
+
+fn weigh(frames: &[NativeFrame]) -> Result<usize, String> {
+    let text = |s: &Option<String>| s.as_ref().map_or(0, String::len);
+    let of = |f: &NativeFrame| size_of_val(f) + f.module.len() + text(&f.function) + text(&f.file);
+    match frames.iter().map(of).sum() {
+        weight if weight > MAX_STACK => Err(format!("a stack of {weight} bytes: expected at most {MAX_STACK}")),
+        weight => Ok(weight),
+    }
+}
+
+impl Names for Recorded {
+    fn native(&mut self, id: StackId) -> Arc<[NativeFrame]> {
+        match self.native.get(&id).map(|s| &s.frames) {
+            Some(Frames::Named(frames)) => Arc::clone(frames),
+            Some(Frames::Bare(frames)) => frames.iter().map(|f| self.bare(*f)).collect(),
+            None => Arc::default(),
+        }
+    }
+
+    fn truncated(&self, id: StackId) -> Option<String> {
+        self.native.get(&id)?.incomplete.clone()
+    }
+
+    fn python(&self, id: PyStackId) -> Arc<[PythonFrame]> {
+        self.python.get(&id).map(|s| Arc::clone(&s.frames)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str =
+        r#"{"log":"fdwatch-log/1","version":"9","command":[],"mode":"full","no_new_privs":false,"main":1}"#;
+
+    /// A log of a task with `n` descriptors, then these events of it.
+    fn log(n: u32, events: impl Iterator<Item = String>) -> String {
+        let file = r#"{"kind":"path","path":"/","flags":0}"#;
+        let own: Vec<String> = (0..n).map(|fd| format!(r#"{{"fd":{fd},"cloexec":false,"file":{file}}}"#)).collect();
+        let program = r#"{"exe":"a","argv":[]}"#;
+        let start = format!(r#"{{"start":{{"pid":1,"program":{program},"table":{{"own":[{}]}}}}}}"#, own.join(","));
+        let mut log = format!("{HEADER}\n{{\"stack\":{{\"id\":1,\"frames\":[{}]}}}}\n", ["[null,1]"; 200].join(","));
+        for (at, kind) in std::iter::once(start).chain(events).enumerate() {
+            log += &format!("{{\"event\":{{\"at\":{at},\"tid\":1,\"kind\":{kind}}}}}\n");
+        }
+        log
+    }
+
+    /// A small log cannot become a large world.
+    #[test]
+    fn forks_that_multiply_descriptors_are_stopped() {
+        let forks = (2..5000).map(|n| {
+            format!(r#"{{"fork":{{"child":{n},"child_pid":{n},"shares_files":false,"shares_memory":false}}}}"#)
+        });
+        let bounds = Bounds { lives: 10_000, ..BOUNDS };
+        let replay = Replay::read_within(bounds, log(100, forks).as_bytes()).unwrap();
+        let damage = replay.damage().unwrap();
+        assert!(damage.what.contains("descriptors at once"), "{damage}");
+        assert_eq!(replay.world.lives().count(), 10_100, "what precedes is kept");
+    }
+
+    /// Nor a large report.
+    #[test]
+    fn findings_that_multiply_stacks_are_stopped() {
+        let call = |info: &str, effect: &str| {
+            // Not the same stack, or it would be a loop.
+            let site = if info.is_empty() { r#"{"cause":"explicit"}"# } else { r#"{"stack":1}"# };
+            format!(
+                r#"{{"call":{{"info":{{"name":"close","args":[9,0,0,0,0,0]{info}}},"effects":[{effect}],"site":{site}}}}}"#
+            )
+        };
+        let open = r#"{"open":{"fd":9,"cloexec":false,"file":{"kind":"path","path":"/x","flags":0}}}"#;
+        let rounds = (0..1000).flat_map(|_| {
+            [
+                call("", open),
+                call("", r#"{"close":{"fd":9}}"#),
+                call(r#","ret":-9"#, r#"{"refused":{"fd":9,"to":null,"close":true}}"#),
+            ]
+        });
+        let log = log(0, rounds);
+        let whole = Replay::read(log.as_bytes()).unwrap();
+        assert_eq!(whole.findings().len(), 999, "each round but the last, which waits for what follows");
+        let mut replay = Replay::read_within(Bounds { found: 1 << 20, ..BOUNDS }, log.as_bytes()).unwrap();
+        let damage = replay.damage().unwrap();
+        assert!(damage.what.contains("more was found"), "{damage}");
+        assert!((1..100).contains(&replay.findings().len()), "{}", replay.findings().len());
+        assert_eq!(replay.report().findings.len(), replay.findings().len());
+    }
+}
