@@ -6,6 +6,7 @@ use super::world::{Ends, FdTable, Process, Task, Window, World};
 use crate::base::{Fd, FileId, LifeId, Pid, TableId, Tid};
 use crate::event::{Event, EventKind, Fork, Found, NewFile, Present, Program, Start};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// How many ended lives of one number in one table are remembered.
 const PAST_PER_NUMBER: usize = 256;
@@ -255,6 +256,7 @@ impl World {
             Some(p) if p.tasks > 0 => p.tasks += 1,
             _ => {
                 self.dead_processes.retain(|p| *p != pid);
+                let program = Arc::new(program);
                 self.processes.insert(pid, Process { parent, program, window: None, tasks: 1, since: event.at });
             }
         }
@@ -459,7 +461,7 @@ impl World {
             return;
         };
         if let Some(p) = self.processes.get_mut(&task.pid) {
-            p.program = program;
+            p.program = Arc::new(program);
             p.window = None;
             p.since = event.at;
             p.tasks = 1;

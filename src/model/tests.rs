@@ -353,3 +353,12 @@ fn what_is_received_is_of_the_object_that_was_sent() {
     s.does(Tid(200), receive(11, &file("/f"), None));
     assert!(![None, was].contains(&object(&s, Tid(200), 11)));
 }
+
+/// A shell with a long command line may fork ten thousand times.
+#[test]
+fn a_fork_does_not_copy_the_command_line() {
+    let mut s = Script::new();
+    s.fork(MAIN, 200, 200, false);
+    let program = |w: &World, pid| w.process(Pid(pid)).unwrap().program.clone();
+    assert!(std::sync::Arc::ptr_eq(&program(&s.world, 100), &program(&s.world, 200)));
+}

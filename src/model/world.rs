@@ -5,6 +5,7 @@ use crate::base::{Fd, FileId, LifeId, Pid, TableId, Tid};
 use crate::event::{Fork, NewFile, Program};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// A task.
 #[derive(Clone, Debug)]
@@ -21,7 +22,7 @@ pub struct Process {
     /// The process that created it; `None` for the first.
     pub parent: Option<Pid>,
     /// What it runs; between fork and exec, what its parent runs.
-    pub program: Program,
+    pub program: Arc<Program>,
     /// Between fork and exec: how it was created.
     pub window: Option<Window>,
     /// How many of its tasks are alive.
