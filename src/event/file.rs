@@ -60,6 +60,13 @@ pub enum Direction {
     Both,
 }
 
+impl FileKind {
+    /// Whether read(2) of it may make descriptors: fanotify(7), and userfaultfd(2) with UFFD_FEATURE_EVENT_FORK.
+    pub fn hands_out(self) -> bool {
+        matches!(self, FileKind::Fanotify | FileKind::Userfaultfd)
+    }
+}
+
 impl NewFile {
     /// The object behind the link text of `/proc/PID/fd/N` (proc_pid_fd(5)), opened with `flags`.
     pub fn from_link(link: Vec<u8>, flags: u32) -> NewFile {

@@ -157,6 +157,8 @@ pub struct Tracer {
     order: Order,
     queue: VecDeque<(i32, RawStatus)>,
     all_calls: bool,
+    /// Tasks that stop at every call, whether the filter marks it or not.
+    every_call: FxHashSet<i32>,
     /// A task has ended: somebody may wait to be announced by it.
     bereaved: bool,
     /// Nothing is traced any more: whoever still reports is left, too.
@@ -182,6 +184,7 @@ impl Tracer {
             order,
             queue: VecDeque::new(),
             all_calls,
+            every_call: FxHashSet::default(),
             bereaved: false,
             leaving: false,
             executed: false,
@@ -418,15 +421,27 @@ impl Tracer {
     }
 
     fn request(&self, tid: i32, how: Resume) -> Result<Option<()>, Error> {
+        let every = self.stops_at_every_call(Tid(tid));
         let (request, done) = match how {
             Resume::Listen => ("LISTEN", sys::listen(tid)),
             Resume::ToExit => ("SYSCALL", sys::to_syscall(tid, 0)),
-            Resume::Go if self.all_calls => ("SYSCALL", sys::to_syscall(tid, 0)),
+            Resume::Go if every => ("SYSCALL", sys::to_syscall(tid, 0)),
             Resume::Go => ("CONT", sys::cont(tid, 0)),
-            Resume::Deliver(sig) if self.all_calls => ("SYSCALL", sys::to_syscall(tid, sig)),
+            Resume::Deliver(sig) if every => ("SYSCALL", sys::to_syscall(tid, sig)),
             Resume::Deliver(sig) => ("CONT", sys::cont(tid, sig)),
         };
         unless_gone(request, tid, done)
+    }
+
+    /// These tasks, and no others, stop at every call from their next stop on, as with no filter at all. Calls that the
+    /// filter marks stop twice at their entry then: a syscall-enter-stop, and the stop by the filter (seccomp(2)).
+    pub fn stop_at_every_call(&mut self, tasks: impl Iterator<Item = Tid>) {
+        self.every_call = tasks.map(|t| t.0).collect();
+    }
+
+    /// Whether a task stops at every call: its syscall stops are not only those that were asked for.
+    pub fn stops_at_every_call(&self, tid: Tid) -> bool {
+        self.all_calls || self.every_call.contains(&tid.0)
     }
 
     /// Stops every task that runs, so that what is looked at holds. What they report meanwhile is reported later.

@@ -64,8 +64,6 @@ struct Limits {
     unread_tables: u64,
     /// io_uring(7) rings that were made.
     rings: u64,
-    /// fanotify(7) descriptors that were made.
-    fanotify: u64,
 }
 
 /// What a task is at.
@@ -88,6 +86,8 @@ pub struct Session {
     tasks: FxHashMap<Tid, TaskState>,
     flights: Flights,
     unclaimed: Vec<Unclaimed>,
+    /// Something was open, once, that hands out descriptors when it is read.
+    deliveries: bool,
     main: Tid,
     began: Instant,
     status: Option<ExitStatus>,
@@ -123,6 +123,7 @@ impl Session {
             tasks: FxHashMap::default(),
             flights: Flights::default(),
             unclaimed: Vec::new(),
+            deliveries: false,
             main: launched.tid,
             began: Instant::now(),
             status: None,
@@ -209,11 +210,6 @@ impl Session {
             self.limits.rings,
             "io_uring ring was made: what it opens and closes is told at the next fork, exec or break",
             "io_uring rings were made: what they open and close is told at the next fork, exec or break",
-        );
-        say(
-            self.limits.fanotify,
-            "fanotify descriptor was made: what is read from it is told at the next fork, exec or break",
-            "fanotify descriptors were made: what is read from them is told at the next fork, exec or break",
         );
         say(self.tracer.unknown_stops(), "stop was of an unknown kind", "stops were of an unknown kind");
         say(
@@ -318,6 +314,7 @@ impl Session {
                 recorder.flush();
             }
         }
+        self.follow_deliveries(event, &changes);
         let seen = Seen { world: &self.world, event, changes: &changes };
         frontend.on_event(&seen, &mut names::SessionNames { sites: &mut self.sites });
         first

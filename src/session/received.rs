@@ -1,8 +1,11 @@
-//! Whose objects come with messages, and what is opened and closed without a word.
+//! Whose objects come with messages, who reads descriptors, and what is opened and closed without a word.
 
 use super::Session;
-use crate::base::Tid;
-use crate::event::{Effect, FileKind};
+use crate::base::{Fd, LifeId, RawCall, TableId, Tid};
+use crate::event::{Effect, Event, EventKind, FileKind};
+use crate::model::{Change, FdTable};
+use crate::syscall::{Row, delivery};
+use rustc_hash::FxHashSet;
 
 /// Of so many descriptors of one call is it asked who else holds them.
 const ASKED: usize = 256;
@@ -21,13 +24,43 @@ impl Session {
         for (fd, file, from) in received.take(ASKED) {
             *from = self.holder(tid, fd, file);
         }
-        for effect in effects.iter() {
-            let Effect::Open { file, .. } = effect else { continue };
-            match file.kind {
-                FileKind::IoUring => self.limits.rings += 1,
-                FileKind::Fanotify => self.limits.fanotify += 1,
-                _ => {}
-            }
+        let is_ring = |e: &&Effect| matches!(e, Effect::Open { file, .. } if file.kind == FileKind::IoUring);
+        self.limits.rings += effects.iter().filter(is_ring).count() as u64;
+    }
+
+    /// Whether a life is of a kind that hands out descriptors when it is read.
+    fn hands_out(&self, life: LifeId) -> bool {
+        let file = self.world.life(life).and_then(|l| self.world.file(l.file));
+        file.is_some_and(|f| f.file.kind.hands_out())
+    }
+
+    /// The row of a call that makes descriptors only because its first argument is what it is.
+    pub(super) fn delivery(&self, tid: Tid, call: &RawCall) -> Option<&'static Row> {
+        let row = delivery(call)?;
+        let fd = Fd(call.args.first().copied().unwrap_or(0) as i32);
+        let life = self.world.open_life(tid, fd)?.id;
+        self.hands_out(life).then_some(row)
+    }
+
+    /// Lets every call stop of the tasks that have a descriptor open that hands out others, and of nobody else.
+    ///
+    /// A thread that shares the table goes over to that at its next stop; what it reads before is noticed like all that
+    /// is opened unseen.
+    pub(super) fn follow_deliveries(&mut self, event: &Event, changes: &[Change]) {
+        let concerned = changes.iter().any(|c| match c {
+            Change::Began(life) | Change::Ended(life) => self.hands_out(*life),
+            Change::Cloexec(_) => false,
+        });
+        self.deliveries |= concerned;
+        // A new thread changes nothing but who has the table.
+        let is_fork = matches!(event.kind, EventKind::Fork(_));
+        if self.limits.all_calls || !(concerned || is_fork && self.deliveries) {
+            return;
         }
+        let all: FxHashSet<TableId> = self.world.tasks().map(|(_, t)| t.table).collect();
+        let open = |t: &TableId| self.world.table(*t).into_iter().flat_map(FdTable::open);
+        let tables: FxHashSet<TableId> = all.into_iter().filter(|t| open(t).any(|(_, l)| self.hands_out(l))).collect();
+        let tasks = self.world.tasks().filter(|(_, t)| tables.contains(&t.table)).map(|(tid, _)| tid);
+        self.tracer.stop_at_every_call(tasks);
     }
 }

@@ -11,7 +11,7 @@ use crate::model::Transition;
 use crate::policy::{Break, Why};
 use crate::render::call::invocation;
 use crate::report::Altered;
-use crate::syscall::{Made, Need, Row};
+use crate::syscall::{Made, Need, Row, delivery};
 
 /// Results that the kernel keeps to itself: the call will be made again (ERESTARTSYS … ERESTART_RESTARTBLOCK,
 /// linux/errno.h).
@@ -23,10 +23,14 @@ const SAME_REQUEST: u64 = 1_000_000_000;
 impl Session {
     /// Syscall stops: with every call stopping, the kernel says which side it is.
     pub(super) fn on_call(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
-        if !self.limits.all_calls {
+        if !self.tracer.stops_at_every_call(task.tid()) {
             return self.on_exit(task, frontend);
         }
         match task.call()? {
+            // What the filter marks is looked at when it does.
+            Some(Entering::Entry(call)) if !self.limits.all_calls && self.table.is_marked(&call) => {
+                self.tracer.resume(task, Resume::Go)
+            }
             Some(Entering::Entry(call)) => self.entering(task, call, frontend),
             Some(Entering::Exit(_)) => self.on_exit(task, frontend),
             None => {
@@ -58,7 +62,8 @@ impl Session {
             // The exit of the one before may not have been seen.
             state.pending = None;
         }
-        let (Some(row), true) = (self.table.row(&call), followed) else {
+        let row = self.table.row(&call).or_else(|| self.delivery(tid, &call));
+        let (Some(row), true) = (row, followed) else {
             return self.tracer.resume(task, Resume::Go);
         };
         let need = row.need(&Made { call, ret: None, task: &task.memory() });
@@ -250,7 +255,8 @@ impl Session {
             Arch::I386 => i64::from(regs.rax as i32),
             _ => regs.rax as i64,
         };
-        let (Some(row), false) = (self.table.row(&raw), RESTARTS.contains(&ret)) else {
+        let row = self.table.row(&raw).or_else(|| delivery(&raw));
+        let (Some(row), false) = (row, RESTARTS.contains(&ret)) else {
             return Ok(None);
         };
         let mut effects = (row.decode)(&Made { call: raw, ret: Some(ret), task: &task.memory() });

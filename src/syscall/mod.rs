@@ -7,6 +7,7 @@
 mod anon;
 mod channel;
 mod close;
+mod deliver;
 mod dup;
 mod ioctl;
 mod mount;
@@ -15,6 +16,7 @@ mod place;
 mod process;
 mod receive;
 
+pub use deliver::delivery;
 pub use ioctl::request_name;
 
 use crate::base::{Arch, Fd, Pid, RawCall, ReadMemory};
@@ -255,6 +257,11 @@ impl Table {
         Table { by64: index(|r| r.nr64), by32: index(|r| r.nr32) }
     }
 
+    /// Whether the filter stops this call: those that matter, and those of x32, which are counted.
+    pub fn is_marked(&self, call: &RawCall) -> bool {
+        call.arch == Arch::X32 || self.row(call).is_some()
+    }
+
     /// The row of a call that matters; `None` for all others, and for x32.
     pub fn row(&self, call: &RawCall) -> Option<&'static Row> {
         let by = match call.arch {
@@ -272,7 +279,7 @@ impl Table {
 
 /// The row of this name.
 pub fn by_name(name: &str) -> Option<&'static Row> {
-    rows().find(|r| r.name == name)
+    rows().chain(deliver::ROWS).find(|r| r.name == name)
 }
 
 #[cfg(test)]
@@ -372,7 +379,7 @@ mod tests {
         let garbage = testing::Paper { at: 0, bytes: vec![0xff; 4096], ..Default::default() };
         let zeros = testing::Paper { at: 0, bytes: vec![0; 4096], ..Default::default() };
         let none = testing::Paper::default();
-        for (row, task) in rows().flat_map(|r| [(r, &garbage), (r, &zeros), (r, &none)]) {
+        for (row, task) in rows().chain(deliver::ROWS).flat_map(|r| [(r, &garbage), (r, &zeros), (r, &none)]) {
             for arg in [0, 1, u64::MAX, 0x7fff_ffff, 0x8000_0000, i64::MAX as u64] {
                 for ret in [None, Some(0), Some(-1), Some(-9), Some(i64::MIN), Some(i64::MAX), Some(3)] {
                     for (arch, nr) in [(Arch::X86_64, row.nr64), (Arch::I386, row.nr32)] {

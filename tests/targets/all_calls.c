@@ -34,6 +34,7 @@
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 enum { HIGHEST = 64, INODES = 26 };
 
@@ -428,6 +429,42 @@ static void requests(void)
     clear("requests-closed");
 }
 
+/* What is read from fanotify is descriptors. */
+static void delivered(void)
+{
+    _Alignas(8) char events[4096];
+    int fan = fanotify_init(FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK, O_RDONLY | O_CLOEXEC);
+    if (fan == -1 || fanotify_mark(fan, FAN_MARK_ADD, FAN_OPEN | FAN_EVENT_ON_CHILD, AT_FDCWD, ".") == -1) {
+        printf("skip fanotify: %s\n", strerrorname_np(errno));
+        clear("fanotify-closed");
+        return;
+    }
+    step("fanotify-marked");
+    need(open("a", O_RDONLY), "open(a)");
+    need(open("c", O_RDONLY), "open(c)");
+    said(read(fan, events, sizeof events) > 0, "read(%d) > 0", fan);
+    step("fanotify-read");
+    said(read(fan, events, sizeof events), "read(%d)", fan);
+    step("fanotify-nothing");
+    int other = need(fanotify_init(FAN_CLASS_NOTIF | FAN_NONBLOCK, O_RDONLY), "fanotify_init");
+    need(fanotify_mark(other, FAN_MARK_ADD, FAN_OPEN | FAN_EVENT_ON_CHILD, AT_FDCWD, "."), "fanotify_mark");
+    pid_t child = need(fork(), "fork");
+    if (child == 0) {
+        need(open("c", O_RDONLY), "open(c)");
+        need(read(other, events, sizeof events), "read");
+        step("fanotify-child");
+        _exit(0);
+    }
+    need(waitpid(child, NULL, 0), "waitpid");
+    step("fanotify-parent");
+    clear("fanotify-closed");
+    /* Nobody hands out anything any more. */
+    need(open("/dev/zero", O_RDONLY), "open(/dev/zero)");
+    need(read(3, events, sizeof events), "read(/dev/zero)");
+    step("read-as-usual");
+    clear("read-closed");
+}
+
 /* Sends `n` descriptors of `fds` through `out` in one message. */
 static void give(int out, const int *fds, size_t n)
 {
@@ -583,6 +620,7 @@ int main(int argc, char **argv)
     rare();
     processes();
     unshared();
+    delivered();
     requests();
     passed();
     listener();
