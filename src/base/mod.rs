@@ -34,6 +34,14 @@ pub trait ReadMemory {
         (self.read(addr, &mut b) == 4).then(|| u32::from_le_bytes(b))
     }
 
+    /// Reads `each` bytes at every one of `addrs`, one after the other into `buf`; returns how many places were read
+    /// wholly, counted from the first. What `buf` has no room for is not read.
+    fn gather(&self, addrs: &[u64], each: usize, buf: &mut [u8]) -> usize {
+        let room = buf.len() / each.max(1);
+        let mut places = addrs.iter().zip(buf.chunks_exact_mut(each.max(1)));
+        places.position(|(addr, part)| self.read(*addr, part) != each).unwrap_or(addrs.len().min(room))
+    }
+
     /// Reads a NUL-terminated string of at most `max` bytes; the NUL is not part of the result.
     ///
     /// `None` where the first byte is unreadable or no NUL comes within `max` bytes or before unreadable memory.

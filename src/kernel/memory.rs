@@ -7,6 +7,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
+/// A page of memory, in bytes; no x86 page is smaller.
+const PAGE: usize = 4096;
+
 /// The memory, mappings and descriptors of a stopped task's process.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory(pub Tid);
@@ -18,14 +21,23 @@ impl ReadMemory for Memory {
             return got;
         }
         // One remote range is read wholly or not at all (process_vm_readv(2)): what lies before the first unmapped
-        // page is got page by page, by halving.
-        let (mut lo, mut hi) = (0usize, buf.len());
+        // page is got page by page, by halving. Where the first page cannot be read, that is all.
+        let first = PAGE - (addr as usize & (PAGE - 1));
+        let failed = |part: &mut [u8]| sys::read_memory(self.0.0, addr, part) != part.len();
+        if first >= buf.len() || buf.get_mut(..first).is_none_or(failed) {
+            return 0;
+        }
+        let (mut lo, mut hi) = (first, buf.len());
         while hi - lo > 1 {
             let mid = lo + (hi - lo) / 2;
             let Some(part) = buf.get_mut(..mid) else { break };
             if sys::read_memory(self.0.0, addr, part) == mid { lo = mid } else { hi = mid }
         }
         lo
+    }
+
+    fn gather(&self, addrs: &[u64], each: usize, buf: &mut [u8]) -> usize {
+        sys::read_places(self.0.0, addrs, each, buf).checked_div(each).unwrap_or(0)
     }
 }
 

@@ -205,6 +205,23 @@ pub(super) fn read_memory(pid: i32, addr: u64, buf: &mut [u8]) -> usize {
     got
 }
 
+/// Reads `each` bytes at every one of `addrs` into `buf`, in one go; how many bytes came, 0 if none.
+///
+/// `buf` must have room for all, and there must be at most 1,024 places (IOV_MAX): else nothing is read.
+pub(super) fn read_places(pid: i32, addrs: &[u64], each: usize, buf: &mut [u8]) -> usize {
+    if addrs.len().checked_mul(each).is_none_or(|n| n > buf.len()) {
+        return 0;
+    }
+    let local = libc::iovec { iov_base: buf.as_mut_ptr() as *mut c_void, iov_len: buf.len() };
+    let remote: Vec<libc::iovec> =
+        addrs.iter().map(|a| libc::iovec { iov_base: *a as *mut c_void, iov_len: each }).collect();
+    // SAFETY: `local` describes `buf`, which is writable for its length; `remote` holds as many addresses in the other
+    // process as is said, which are never dereferenced here.
+    let got =
+        unsafe { libc::process_vm_readv(pid, &raw const local, 1, remote.as_ptr(), remote.len() as libc::c_ulong, 0) };
+    usize::try_from(got).unwrap_or(0).min(buf.len())
+}
+
 /// What the child does between fork and exec, prepared before the fork so that the child allocates nothing.
 pub(super) struct ChildPlan<'a> {
     /// The program's path.

@@ -138,7 +138,11 @@ impl Codes {
     /// Code may have been freed and another been made at its address. What is compared is the part of the head that
     /// stays the same while the object lives: its counts, its first line and every pointer to what it was made of.
     pub(super) fn get(&mut self, view: View<'_>, addr: u64) -> Option<Rc<Code>> {
-        let head = bytes(view.mem, addr, view.layout.code_head())?;
+        self.get_read(view, addr, bytes(view.mem, addr, view.layout.code_head())?)
+    }
+
+    /// The code object at `addr`, whose head has just been read.
+    pub(super) fn get_read(&mut self, view: View<'_>, addr: u64, head: Vec<u8>) -> Option<Rc<Code>> {
         let kept = view.layout.c_linetable + 8;
         let stamp = head.get(24..kept)?;
         if let Some(known) = self.known.get(&addr).filter(|k| k.stamp.get(24..kept) == Some(stamp)) {

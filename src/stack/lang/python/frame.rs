@@ -149,25 +149,33 @@ pub(super) fn walk(view: View<'_>, state: &[u8], codes: &mut Codes, limit: usize
     let mut addr = root.ok_or(NoPython::Unreadable)?;
     let mut list: Vec<Frame> = Vec::new();
     let mut truncated = false;
-    let mut window = Window::default();
+    let mut window = Window::of(l, state);
     // Shims and frames that have not started are not shown but are steps as well: twice as many, at most.
-    for step in 0..=limit * 2 {
-        if addr == 0 {
-            break;
-        }
-        if list.len() == limit || step == limit * 2 {
+    let mut steps = limit * 2;
+    while addr != 0 && !truncated {
+        if list.len() == limit || steps == 0 {
             truncated = true;
             break;
         }
-        let Some(head) = window.get(view, addr, l.frame_head()) else {
-            truncated = true;
-            break;
-        };
-        let previous = word_in(&head, l.f_previous).unwrap_or(0);
-        if shim(l, &head) {
-            mark_entry(&mut list);
-        } else {
-            match read(view, addr, head, codes) {
+        // Frames first, then all the code that they run: a read costs by the call.
+        let mut heads: Vec<(u64, Vec<u8>)> = Vec::new();
+        while addr != 0 && heads.len() < (limit - list.len()).min(steps).min(BATCH) {
+            let Some(head) = window.get(view, addr, l.frame_head()) else {
+                truncated = true;
+                break;
+            };
+            let previous = word_in(&head, l.f_previous).unwrap_or(0);
+            heads.push((addr, head));
+            addr = previous;
+        }
+        steps -= heads.len();
+        let mut code = Batch::read(view, heads.iter().filter(|(_, h)| !shim(l, h)).filter_map(|(_, h)| at_code(l, h)));
+        for (at, head) in heads {
+            if shim(l, &head) {
+                mark_entry(&mut list);
+                continue;
+            }
+            match read(view, at, head, &mut |addr| code.get(view, addr, codes)) {
                 Some(frame) if &*frame.code.file == "<shim>" || frame.code.file.is_empty() => mark_entry(&mut list),
                 Some(frame) if frame.started(l) => list.push(frame),
                 Some(_) => {}
@@ -178,7 +186,6 @@ pub(super) fn walk(view: View<'_>, state: &[u8], codes: &mut Codes, limit: usize
                 }
             }
         }
-        addr = previous;
     }
     if !truncated {
         mark_entry(&mut list);
@@ -186,17 +193,61 @@ pub(super) fn walk(view: View<'_>, state: &[u8], codes: &mut Codes, limit: usize
     Ok(Frames { list, truncated })
 }
 
+/// Frames whose code is read together.
+const BATCH: usize = 64;
+
+/// The heads of code objects, read in one go, each once.
+struct Batch {
+    addrs: Vec<u64>,
+    held: Vec<u8>,
+    each: usize,
+    /// What was made of those that were asked for: a stack runs the same code more than once.
+    known: Vec<Option<Rc<Code>>>,
+}
+
+impl Batch {
+    fn read(view: View<'_>, addrs: impl Iterator<Item = u64>) -> Batch {
+        let mut addrs: Vec<u64> = addrs.collect();
+        addrs.sort_unstable();
+        addrs.dedup();
+        let each = view.layout.code_head();
+        let mut held = vec![0; addrs.len() * each];
+        let got = view.mem.gather(&addrs, each, &mut held);
+        held.truncate(got * each);
+        let known = vec![None; addrs.len()];
+        Batch { addrs, held, each, known }
+    }
+
+    fn get(&mut self, view: View<'_>, addr: u64, codes: &mut Codes) -> Option<Rc<Code>> {
+        let Ok(i) = self.addrs.binary_search(&addr) else { return codes.get(view, addr) };
+        let known = self.known.get_mut(i)?;
+        if known.is_none() {
+            *known = match self.held.get(i * self.each..(i + 1) * self.each) {
+                Some(head) => codes.get_read(view, addr, head.to_vec()),
+                None => codes.get(view, addr),
+            };
+        }
+        known.clone()
+    }
+}
+
 /// The bytes below a frame, read along with it: from 3.11 on frames lie one above the other on the thread's data stack,
 /// and a read costs by the call and not by the byte.
-#[derive(Default)]
 struct Window {
     start: u64,
     held: Vec<u8>,
+    /// Where the newest piece of the data stack begins (`datastack_chunk`); 0 if that is not known.
+    floor: u64,
 }
 
 impl Window {
+    fn of(l: &Layout, state: &[u8]) -> Window {
+        let floor = l.ts_datastack_top.and_then(|o| word_in(state, o.checked_sub(8)?)).unwrap_or(0);
+        Window { start: 0, held: Vec::new(), floor }
+    }
+
     fn get(&mut self, view: View<'_>, addr: u64, n: usize) -> Option<Vec<u8>> {
-        const BELOW: u64 = 2048;
+        const BELOW: u64 = 4096;
         let held = |w: &Window| {
             let off = usize::try_from(addr.checked_sub(w.start)?).ok()?;
             w.held.get(off..off.checked_add(n)?).map(<[u8]>::to_vec)
@@ -205,8 +256,9 @@ impl Window {
             if let Some(found) = held(self) {
                 return Some(found);
             }
-            if let Some(read) = bytes(view.mem, start, BELOW as usize + n) {
-                *self = Window { start, held: read };
+            let start = if self.floor <= addr { start.max(self.floor) } else { start };
+            if let Some(read) = bytes(view.mem, start, usize::try_from(addr - start).ok()?.checked_add(n)?) {
+                (self.start, self.held) = (start, read);
                 return held(self);
             }
         }
@@ -227,13 +279,16 @@ fn shim(l: &Layout, head: &[u8]) -> bool {
     l.minor >= 12 && l.f_owner.and_then(|o| head.get(o)).is_some_and(|&o| o >= 3)
 }
 
-fn read(view: View<'_>, addr: u64, head: Vec<u8>, codes: &mut Codes) -> Option<Frame> {
+/// Where the code of a frame is.
+fn at_code(l: &Layout, head: &[u8]) -> Option<u64> {
+    let at = word_in(head, l.f_code)?;
+    Some(if l.minor >= 14 { at & !3 } else { at })
+}
+
+fn read(view: View<'_>, addr: u64, head: Vec<u8>, code: &mut dyn FnMut(u64) -> Option<Rc<Code>>) -> Option<Frame> {
     let l = view.layout;
-    let mut at_code = word_in(&head, l.f_code)?;
-    if l.minor >= 14 {
-        at_code &= !3;
-    }
-    let code = codes.get(view, at_code)?;
+    let at_code = at_code(l, &head)?;
+    let code = code(at_code)?;
     let at = match l.instr {
         Instr::Lasti(unit) => i64::from(int_in(&head, l.f_instr)?) * unit,
         Instr::Address => {
@@ -275,7 +330,7 @@ pub(super) fn dying(view: View<'_>, state: &[u8], list: &[Frame], codes: &mut Co
     // The frame may be the first of a chunk: data follows previous, size, top (and the very first word is skipped).
     [end, chunk.checked_add(24), chunk.checked_add(32)].into_iter().flatten().find_map(|addr| {
         let room = top.checked_sub(addr).filter(|&n| n > 0 && n <= 1 << 23)?;
-        let frame = read(view, addr, bytes(view.mem, addr, view.layout.frame_head())?, codes)?;
+        let frame = read(view, addr, bytes(view.mem, addr, view.layout.frame_head())?, &mut |at| codes.get(view, at))?;
         (frame.code.frame_words * 8 == room && newest.is_none_or(|f| f.addr != addr)).then_some(frame)
     })
 }
