@@ -66,8 +66,8 @@ pub struct Common {
     /// Record what happens to FILE, for `fdwatch replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
-    /// Stop at every call instead of using a seccomp filter: slow, but setuid programs keep their privilege and the
-    /// target can be left for good with `detach`
+    /// Stop at every call instead of using a seccomp filter: slow, but the target can be left for good with
+    /// `detach`, and can enter seccomp's strict mode
     #[arg(long)]
     pub no_seccomp: bool,
     /// Hold fdwatch and a task that stops often and alone on one CPU: several times faster, and the task does not see it

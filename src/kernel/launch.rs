@@ -8,7 +8,7 @@ use super::filter::Filter;
 use super::procfs;
 use super::signals::Caught;
 use super::sys::{self, ChildPlan, ChildStep};
-use super::tracer::{OPTIONS, Tracer};
+use super::tracer::{Tracer, options};
 use crate::base::Tid;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -39,6 +39,9 @@ pub struct Launched {
     pub tid: Tid,
     /// Whether it was denied new privileges: setuid programs run without them.
     pub no_new_privs: bool,
+    /// Whether fdwatch lacks CAP_SYS_PTRACE: then the kernel gives no privilege to setuid programs that it traces,
+    /// filter or not (execve(2), "Effect on set-user-ID programs"; security/commoncap.c, cap_bprm_creds_from_file).
+    pub unprivileged: bool,
 }
 
 /// Why the target could not be started. Each message is one line that says what helps.
@@ -163,7 +166,7 @@ impl Launched {
         let (mut trouble_read, trouble_write) = std::io::pipe().map_err(io_failed("a pipe"))?;
         let filter = Filter::new();
         // A privileged process may install a filter without it, and keeps setuid programs working (seccomp(2)).
-        let no_new_privs = command.seccomp && !has_capability_sys_admin();
+        let no_new_privs = command.seccomp && !has_capability(CAP_SYS_ADMIN);
         let plan = ChildPlan {
             path: &c_path,
             argv: &pointers(&argv),
@@ -191,7 +194,7 @@ impl Launched {
             while matches!(sys::wait(child, true), Ok(Some((_, status))) if !status.is_end()) {}
             error
         };
-        if let Err(errno) = sys::seize(child, OPTIONS) {
+        if let Err(errno) = sys::seize(child, options(command.seccomp)) {
             return Err(give_up(LaunchError::Refused(refusal(tid, errno))));
         }
         sys::pass_signals_to(child);
@@ -210,7 +213,7 @@ impl Launched {
                 Err(_) => LaunchError::Failed { what: "it was killed before its program ran", errno: Errno::EINTR },
             });
         }
-        Ok(Launched { tracer, tid, no_new_privs })
+        Ok(Launched { tracer, tid, no_new_privs, unprivileged: !has_capability(CAP_SYS_PTRACE) })
     }
 }
 
@@ -252,12 +255,15 @@ fn interpreter(path: &Path) -> Option<String> {
     Some(crate::base::text::escape(word))
 }
 
-fn has_capability_sys_admin() -> bool {
-    const CAP_SYS_ADMIN: u64 = 21;
+// linux/capability.h
+const CAP_SYS_PTRACE: u64 = 19;
+const CAP_SYS_ADMIN: u64 = 21;
+
+fn has_capability(capability: u64) -> bool {
     let own = Tid(std::process::id() as i32);
     procfs::status_field(own, "CapEff")
         .and_then(|s| u64::from_str_radix(&s, 16).ok())
-        .is_some_and(|caps| caps >> CAP_SYS_ADMIN & 1 == 1)
+        .is_some_and(|caps| caps >> capability & 1 == 1)
 }
 
 /// Who refused PTRACE_SEIZE, and the one step that helps.

@@ -136,8 +136,10 @@ pub(super) fn skip_call(tid: i32, result: i64) -> Result<(), Errno> {
 /// What PTRACE_GET_SYSCALL_INFO says of the stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum CallStop {
-    /// Entry, also at a seccomp stop.
+    /// Entry, also at a seccomp stop of our own filter.
     Entry(RawCall),
+    /// A seccomp stop that another filter asked for.
+    Foreign,
     /// Exit, with the result.
     Exit(i64),
     /// Neither.
@@ -157,6 +159,8 @@ pub(super) fn call_stop(tid: i32) -> Result<CallStop, Errno> {
     let op = info[0] as u8;
     let arch = (info[0] >> 32) as u32;
     Ok(match op {
+        // PTRACE_SYSCALL_INFO_SECCOMP: after nr and arguments the filter's SECCOMP_RET_DATA, 32 bits.
+        3 if info[10] as u32 != super::filter::OURS => CallStop::Foreign,
         // PTRACE_SYSCALL_INFO_ENTRY, PTRACE_SYSCALL_INFO_SECCOMP: nr and six arguments.
         1 | 3 => {
             let nr = info[3] as u32;

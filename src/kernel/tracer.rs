@@ -14,7 +14,14 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 
 /// PTRACE_O_EXITKILL: a target that is stopped when fdwatch dies would stay so for ever.
-pub(super) const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
+///
+/// Without a filter of ours PTRACE_O_TRACESECCOMP is left out: the kernel then answers ENOSYS to what a filter of the
+/// target's own wants traced, as it would without us.
+pub(super) fn options(seccomp: bool) -> c_int {
+    if seccomp { OPTIONS } else { OPTIONS & !libc::PTRACE_O_TRACESECCOMP }
+}
+
+const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACEFORK
     | libc::PTRACE_O_TRACEVFORK
     | libc::PTRACE_O_TRACECLONE
@@ -77,6 +84,7 @@ impl Stopped {
         Ok(match self.ask("GET_SYSCALL_INFO", sys::call_stop(self.tid.0))? {
             Some(CallStop::Entry(call)) => Some(Entering::Entry(call)),
             Some(CallStop::Exit(ret)) => Some(Entering::Exit(ret)),
+            Some(CallStop::Foreign) => Some(Entering::Foreign),
             Some(CallStop::None) | None => None,
         })
     }
@@ -111,6 +119,9 @@ pub enum Entering {
     Entry(RawCall),
     /// It returned this.
     Exit(i64),
+    /// About to make one that a filter of the target's own shows to a tracer of its own (SECCOMP_RET_TRACE). There is
+    /// none: the call must fail with ENOSYS, as it would without us (seccomp(2)).
+    Foreign,
 }
 
 /// What the kernel reports next.

@@ -52,6 +52,8 @@ pub struct Outcome {
 struct Limits {
     /// Whether setuid programs ran without privilege (no_new_privs).
     no_new_privs: bool,
+    /// Whether they did because fdwatch has no privilege itself.
+    unprivileged: bool,
     /// Whether every call stopped instead of those of the table only.
     all_calls: bool,
     /// Calls of the x32 table, which is not followed.
@@ -62,6 +64,10 @@ struct Limits {
     processes: u64,
     /// Tables of the kernel's that could not be read.
     unread_tables: u64,
+    /// Requests to trace that were refused because fdwatch traces.
+    refused_tracing: u64,
+    /// Tasks that were refused seccomp's strict mode because of our filter.
+    refused_strict: u64,
     /// io_uring(7) rings that were made.
     rings: u64,
 }
@@ -128,7 +134,13 @@ impl Session {
             began: Instant::now(),
             status: None,
             altered: Vec::new(),
-            limits: Limits { no_new_privs: launched.no_new_privs, all_calls, processes: 1, ..Limits::default() },
+            limits: Limits {
+                no_new_privs: launched.no_new_privs,
+                unprivileged: launched.unprivileged,
+                all_calls,
+                processes: 1,
+                ..Limits::default()
+            },
             breaks: 0,
             ignore: 0,
             step: false,
@@ -191,6 +203,9 @@ impl Session {
     /// What limits what can be told, a sentence each; nothing that is as it should be.
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
+        if self.limits.unprivileged && !self.limits.no_new_privs {
+            notes.push("setuid programs got no privilege: fdwatch has no CAP_SYS_PTRACE".to_string());
+        }
         let mut say = |n: u64, one: &str, more: &str| match n {
             0 => {}
             1 => notes.push(format!("1 {one}")),
@@ -210,6 +225,16 @@ impl Session {
             self.limits.rings,
             "io_uring ring was made: what it opens and closes is told at the next fork, exec or break",
             "io_uring rings were made: what they open and close is told at the next fork, exec or break",
+        );
+        say(
+            self.limits.refused_tracing,
+            "request to trace was refused (EPERM): a task has one tracer, and here fdwatch is it",
+            "requests to trace were refused (EPERM): a task has one tracer, and here fdwatch is it",
+        );
+        say(
+            self.limits.refused_strict,
+            "task was refused seccomp's strict mode (EINVAL), because it is under fdwatch's filter: use --no-seccomp",
+            "tasks were refused seccomp's strict mode (EINVAL), because they are under fdwatch's filter: use --no-seccomp",
         );
         say(self.tracer.unknown_stops(), "stop was of an unknown kind", "stops were of an unknown kind");
         say(
@@ -264,6 +289,7 @@ impl Session {
                 Next::Stopped(task, stop) if self.relay => match stop {
                     Stop::Signal(sig) => self.tracer.resume(task, Resume::Deliver(sig))?,
                     Stop::Group(sig) => self.on_group_stop(task, sig, frontend)?,
+                    Stop::Seccomp => self.on_entry_unwatched(task)?,
                     _ => self.tracer.resume(task, Resume::Go)?,
                 },
                 Next::Stopped(task, stop) => {

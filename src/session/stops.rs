@@ -11,7 +11,7 @@ use crate::model::Transition;
 use crate::policy::{Break, Why};
 use crate::render::call::invocation;
 use crate::report::Altered;
-use crate::syscall::{Made, Need, Row, delivery};
+use crate::syscall::{InTheWay, Made, Need, Row, delivery, in_the_way};
 
 /// Results that the kernel keeps to itself: the call will be made again (ERESTARTSYS … ERESTART_RESTARTBLOCK,
 /// linux/errno.h).
@@ -33,6 +33,7 @@ impl Session {
             }
             Some(Entering::Entry(call)) => self.entering(task, call, frontend),
             Some(Entering::Exit(_)) => self.on_exit(task, frontend),
+            Some(Entering::Foreign) => self.tracer.resume(task, Resume::Go),
             None => {
                 // Which side it was is not known: a call of which nothing was seen must not end another.
                 if let Some(state) = self.tasks.get_mut(&task.tid()) {
@@ -47,6 +48,21 @@ impl Session {
     pub(super) fn on_entry(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
         match task.call()? {
             Some(Entering::Entry(call)) => self.entering(task, call, frontend),
+            Some(Entering::Foreign) => self.refuse(task),
+            _ => self.tracer.resume(task, Resume::Go),
+        }
+    }
+
+    /// Lets a call fail that a filter of the target's own wants shown to a tracer of its own.
+    fn refuse(&mut self, task: Stopped) -> Result<(), Error> {
+        task.skip_call(-i64::from(libc::ENOSYS))?;
+        self.tracer.resume(task, Resume::Go)
+    }
+
+    /// A call of the table is about to be made, and nobody looks any more.
+    pub(super) fn on_entry_unwatched(&mut self, task: Stopped) -> Result<(), Error> {
+        match task.call()? {
+            Some(Entering::Foreign) => self.refuse(task),
             _ => self.tracer.resume(task, Resume::Go),
         }
     }
@@ -259,12 +275,19 @@ impl Session {
         let (Some(row), false) = (row, RESTARTS.contains(&ret)) else {
             return Ok(None);
         };
-        let mut effects = (row.decode)(&Made { call: raw, ret: Some(ret), task: &task.memory() });
+        let memory = task.memory();
+        let made = Made { call: raw, ret: Some(ret), task: &memory };
+        let mut effects = (row.decode)(&made);
         effects.retain(|e| match e {
             Effect::Refused { fd, .. } => self.world.ever_lived(tid, *fd),
             _ => true,
         });
         if effects.is_empty() {
+            match in_the_way(row, &made) {
+                Some(InTheWay::Tracing) => self.limits.refused_tracing += 1,
+                Some(InTheWay::StrictMode) if !self.limits.all_calls => self.limits.refused_strict += 1,
+                _ => {}
+            }
             return Ok(None);
         }
         self.find_senders(tid, &mut effects);

@@ -9,6 +9,7 @@ mod channel;
 mod close;
 mod deliver;
 mod dup;
+mod guard;
 mod ioctl;
 mod mount;
 mod open;
@@ -18,6 +19,8 @@ mod receive;
 
 pub use deliver::delivery;
 pub use ioctl::request_name;
+
+pub use guard::{InTheWay, in_the_way};
 
 use crate::base::{Arch, Fd, Pid, RawCall, ReadMemory};
 use crate::event::{Effect, FileKind, NewFile};
@@ -217,6 +220,7 @@ pub static FAMILIES: &[&[Row]] = &[
     mount::ROWS,
     ioctl::ROWS,
     place::ROWS,
+    guard::ROWS,
 ];
 
 /// All rows.

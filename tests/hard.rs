@@ -1,0 +1,277 @@
+//! Targets that are hard on a tracer: those that trace, that have filters of their own, that ask who they are, and those
+//! that do everything ten thousand times. Each behaves as it does alone, or is told in a word why not; nothing hangs.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // a test may fail loudly
+
+mod common;
+
+use common::{Done, alone, audit, fdwatch, has, run, skip, target};
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+const REFUSED: &str = "to trace were refused (EPERM): a task has one tracer, and here fdwatch is it";
+const REFUSED_ONE: &str = "1 request to trace was refused (EPERM): a task has one tracer, and here fdwatch is it";
+
+#[test]
+fn filters_of_the_targets_own_do_what_they_do_alone() {
+    let Some(path) = target("seccomp_kinds") else { return skip("filters", "no C compiler") };
+    let native = alone(&[&path]);
+    if native.code() == 77 {
+        return skip("filters", native.stdout.trim());
+    }
+    assert!(native.stdout.contains("call close = ENOSYS") && native.stdout.contains("the supervisor says 4711"));
+    let program = text(&path);
+    for options in [&["audit"][..], &["audit", "--no-seccomp"], &["run", "-ex", "continue"], &["run", "-ex", "detach"]]
+    {
+        let done = run(Command::new(fdwatch()).args(options).args(["--", program]));
+        assert_eq!(done.stdout, native.stdout, "{options:?}: {}", done.stderr);
+        assert_eq!((done.errors(), done.code()), (0, 0), "{options:?}: {}", done.stderr);
+    }
+}
+
+/// A program that nobody but the kernel's strict mode watches over.
+const STRICT: &str = r#"
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int main(void)
+{
+    int refused = prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
+    syscall(SYS_exit, refused ? 1 : 0);
+}
+"#;
+
+fn built(dir: &Path, name: &str, source: &str) -> Option<std::path::PathBuf> {
+    if !has("cc") {
+        skip(name, "no C compiler");
+        return None;
+    }
+    let (file, program) = (dir.join(format!("{name}.c")), dir.join(name));
+    std::fs::write(&file, source).expect("a file");
+    let done = run(Command::new("cc").arg("-o").arg(&program).arg(&file));
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    Some(program)
+}
+
+#[test]
+fn strict_mode_is_refused_with_a_word_and_works_without_a_filter() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let Some(program) = built(dir.path(), "strict", STRICT) else { return };
+    if alone(&[&program]).code() != 0 {
+        return skip("strict mode", "it is refused here to everybody");
+    }
+    let done = audit(&[], &[&program]);
+    let word =
+        "1 task was refused seccomp's strict mode (EINVAL), because it is under fdwatch's filter: use --no-seccomp";
+    assert!(done.stderr.contains(word), "{}", done.stderr);
+    assert_eq!(done.code(), 1, "{}", done.stderr);
+    let done = audit(&["--no-seccomp"], &[&program]);
+    assert!(!done.stderr.contains("strict mode"), "{}", done.stderr);
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+}
+
+#[test]
+fn who_traces_inside_is_told_that_it_may_not() {
+    let Some(path) = target("tracers") else { return skip("tracers", "no C compiler") };
+    for options in [&[][..], &["--no-seccomp"]] {
+        let done = audit(options, &[&path]);
+        let expected = "call PTRACE_TRACEME = EPERM\nthe child exited 3\ncall PTRACE_SEIZE = EPERM\n\
+                        call PTRACE_ATTACH = EPERM\nthe sibling exited 4\n";
+        assert_eq!(done.stdout, expected, "{options:?}: {}", done.stderr);
+        assert!(done.stderr.contains(&format!("3 requests {REFUSED}")), "{options:?}: {}", done.stderr);
+        assert_eq!(done.code(), 0, "{options:?}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn strace_and_gdb_inside_end_with_a_word() {
+    let tools: [&[&str]; 2] =
+        [&["strace", "-f", "true"], &["gdb", "-batch", "-nx", "-ex", "run", "-ex", "bt", "/bin/true"]];
+    for tool in tools {
+        if !has(tool[0]) {
+            skip("tracers inside", &format!("no {}", tool[0]));
+            continue;
+        }
+        for options in [&[][..], &["--no-seccomp"]] {
+            let done = audit(options, tool);
+            assert!(done.stderr.contains("Operation not permitted"), "{tool:?} {options:?}: {}", done.stderr);
+            assert!(done.stderr.contains("refused (EPERM)"), "{tool:?} {options:?}: {}", done.stderr);
+            assert!(!done.stderr.contains("panicked"), "{tool:?} {options:?}: {}", done.stderr);
+        }
+    }
+}
+
+#[test]
+fn fdwatch_inside_fdwatch_ends_with_a_word() {
+    let program = fdwatch();
+    let own = text(&program);
+    for outer in [&["audit"][..], &["audit", "--no-seccomp"], &["run", "-ex", "continue"]] {
+        for inner in [&["audit"][..], &["audit", "--no-seccomp"], &["run", "-ex", "continue"]] {
+            let mut command = Command::new(own);
+            command.args(outer).args(["--", own]).args(inner).args(["--", "true"]);
+            let done = run(&mut command);
+            let word = "traces already: a process has one tracer; run fdwatch outside of it";
+            assert!(done.stderr.contains(word), "{outer:?} {inner:?}: {}", done.stderr);
+            assert!(done.stderr.contains(REFUSED_ONE), "{outer:?} {inner:?}: {}", done.stderr);
+            assert_eq!(done.code(), 125, "{outer:?} {inner:?}: {}", done.stderr);
+        }
+    }
+    if has("strace") && alone(&["strace", "-o", "/dev/null", "true"]).code() == 0 {
+        let done = run(Command::new("strace").args(["-f", "-o", "/dev/null", own, "audit", "--", "true"]));
+        assert!(done.stderr.contains("a process has one tracer; run fdwatch outside of it"), "{}", done.stderr);
+        assert_eq!(done.code(), 125, "{}", done.stderr);
+    }
+}
+
+/// What the target says of itself, with what cannot be compared left out.
+fn mirrored(done: &Done) -> Vec<String> {
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    // Whoever starts a program may say so in `_`, and pipes are new each time.
+    done.stdout.lines().filter(|l| !l.starts_with("environment _=")).map(String::from).collect()
+}
+
+#[test]
+fn a_program_sees_of_itself_what_it_sees_alone() {
+    let Some(path) = target("mirror") else { return skip("mirror", "no C compiler") };
+    if !has("timeout") {
+        return skip("mirror", "no timeout(1), to be a parent");
+    }
+    let arguments = [text(&path), "an argument", ""];
+    // A parent that passes everything on, as fdwatch is.
+    let native = mirrored(&run(Command::new("timeout").args(["--foreground", "100"]).args(arguments)));
+    assert!(native.len() > 80, "it says much: {native:#?}");
+    let root = nix::unistd::geteuid().is_root();
+    for (way, filtered) in
+        [(&["audit"][..], true), (&["audit", "--no-seccomp"], false), (&["run", "-ex", "continue"], true)]
+    {
+        let watched = mirrored(&run(Command::new(fdwatch()).args(way).arg("--").args(arguments)));
+        assert_eq!(watched.len(), native.len(), "{way:?}: {watched:#?}");
+        let differ = native.iter().zip(&watched).filter(|(n, w)| n != w);
+        let names: BTreeSet<&str> = differ.map(|(n, _)| n.split(['\t', ' ']).nth(1).unwrap_or(n)).collect();
+        let mut expected = BTreeSet::from(["TracerPid:"]);
+        if filtered {
+            expected.extend(["Seccomp:", "Seccomp_filters:"]);
+            if !root {
+                expected.insert("NoNewPrivs:");
+            }
+        }
+        assert_eq!(names, expected, "{way:?}: what differs");
+    }
+}
+
+/// A copy of id(1) that belongs to root and has the setuid bit, and the means to run it as somebody else.
+fn setuid(test: &str) -> Option<tempfile::TempDir> {
+    if !nix::unistd::geteuid().is_root() || !has("setpriv") || !Path::new("/usr/bin/id").exists() {
+        skip(test, "not root, or no setpriv, or no /usr/bin/id");
+        return None;
+    }
+    let dir = tempfile::Builder::new().permissions(std::fs::Permissions::from_mode(0o755)).tempdir().expect("a folder");
+    for (from, name, mode) in [(Path::new("/usr/bin/id"), "id", 0o4755), (&fdwatch(), "fdwatch", 0o755)] {
+        let to = dir.path().join(name);
+        std::fs::copy(from, &to).expect("a copy");
+        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(mode)).expect("its mode");
+    }
+    if in_dir(&dir, &[], &["./id", "-u"]).stdout != "0\n" {
+        skip(test, "setuid programs get no privilege here");
+        return None;
+    }
+    Some(dir)
+}
+
+/// `outer`, as root, starts `command` as nobody.
+fn in_dir(dir: &tempfile::TempDir, outer: &[&str], command: &[&str]) -> Done {
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
+    let words: Vec<&str> = outer.iter().chain(&nobody).chain(command).copied().collect();
+    run(Command::new(words[0]).args(&words[1..]).current_dir(dir.path()))
+}
+
+#[test]
+fn setuid_programs_keep_their_privilege_under_root_and_lose_it_with_a_word_under_others() {
+    let Some(dir) = setuid("setuid") else { return };
+    for outer in [&["./fdwatch", "audit", "--"][..], &["./fdwatch", "audit", "--no-seccomp", "--"]] {
+        let done = in_dir(&dir, outer, &["./id", "-u"]);
+        assert_eq!(done.stdout, "0\n", "{outer:?}: {}", done.stderr);
+        assert!(!done.stderr.contains("no privilege"), "{outer:?}: {}", done.stderr);
+    }
+    for (inner, word) in [
+        (&["./fdwatch", "audit"][..], "no_new_privs was set: setuid programs got no privilege"),
+        (&["./fdwatch", "audit", "--no-seccomp"], "setuid programs got no privilege: fdwatch has no CAP_SYS_PTRACE"),
+    ] {
+        let command: Vec<&str> = inner.iter().chain(&["--", "./id", "-u"]).copied().collect();
+        let done = in_dir(&dir, &[], &command);
+        assert_eq!(done.stdout, "65534\n", "{inner:?}: {}", done.stderr);
+        assert!(done.stderr.contains(word), "{inner:?}: {}", done.stderr);
+    }
+}
+
+/// Runs `many WAY N` under fdwatch: how long, and how much memory fdwatch took at most, in KiB.
+fn grown(path: &Path, way: &str, n: u32) -> Option<(Duration, u64)> {
+    let dir = tempfile::tempdir().expect("a folder");
+    let peak = dir.path().join("peak");
+    let began = Instant::now();
+    let mut command = Command::new(target("peak")?);
+    command.arg(&peak).arg(fdwatch()).args(["audit", "--"]).arg(path).args([way, &n.to_string()]);
+    let done = run(&mut command);
+    let took = began.elapsed();
+    if done.code() == 77 {
+        skip(way, done.stdout.trim());
+        return None;
+    }
+    assert_eq!((done.errors(), done.code()), (0, 0), "{way} {n}: {}", done.stderr);
+    let most = std::fs::read_to_string(&peak).expect("the peak").trim().parse().expect("a number");
+    Some((took, most))
+}
+
+/// Ten times as much takes about ten times as long: twenty allow for a busy machine, and thirty a tenth of what a square
+/// would need.
+fn grows_in_step(way: &str, n: u32) -> Option<(u64, u64)> {
+    let Some(path) = target("many") else {
+        skip(way, "no C compiler");
+        return None;
+    };
+    let (little, small) = grown(&path, way, n)?;
+    let (much, large) = grown(&path, way, 10 * n)?;
+    eprintln!("{way}: {n} in {little:?} and {small} KiB, {} in {much:?} and {large} KiB", 10 * n);
+    let allowed = 30 * little.max(Duration::from_millis(100));
+    assert!(much < allowed, "{way}: {n} took {little:?}, ten times as many {much:?}");
+    Some((small, large))
+}
+
+#[test]
+fn execs_cost_no_memory() {
+    // Ten thousand, and where fdwatch is not optimised fewer, or it takes a minute.
+    let n = if cfg!(debug_assertions) { 200 } else { 1000 };
+    let Some((small, large)) = grows_in_step("execs", n) else { return };
+    assert!(large < small + 4 * 1024, "{small} KiB after {n}, {large} KiB after ten times as many");
+}
+
+#[test]
+fn processes_in_sequence_cost_no_memory() {
+    let Some((small, large)) = grows_in_step("processes", 1000) else { return };
+    assert!(large < small + 4 * 1024, "{small} KiB after 1,000, {large} KiB after 10,000");
+}
+
+#[test]
+fn a_thousand_threads_are_followed() {
+    grows_in_step("threads", 100);
+}
+
+#[test]
+fn as_many_descriptors_as_may_be_are_followed() {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|l| l.strip_prefix("Max open files")).unwrap_or_default();
+    let limit: u64 = line.split_whitespace().nth(1).and_then(|w| w.parse().ok()).unwrap_or(1_000_000);
+    // A tenth of what is allowed, and all of it; of 100,000 if that is allowed.
+    let n = u32::try_from(limit.saturating_sub(100) / 10).unwrap_or(10_000).min(10_000);
+    if n < 10_000 {
+        skip("100,000 descriptors", &format!("no more than {limit} are allowed: {} are opened", 10 * n));
+    }
+    grows_in_step("descriptors", n);
+}
