@@ -52,6 +52,14 @@ fn a_wrong_command_line_starts_nothing() {
         (&["audit", "--fail-on", "bug", "touch", "started"], "warning"),
         (&["audit", "--format", "xml", "touch", "started"], "json"),
         (&["audit", "--color", "maybe", "touch", "started"], "never"),
+        (&["audit", "--record"], "--record"),
+        (&["audit", "--record", "same", "-o", "same", "touch", "started"], "--record and -o name the same file"),
+        (&["run", "--record", "same", "--log-file", "./same", "-ex", "c", "touch", "started"], "give each its own"),
+        (&["replay"], "<FILE>"),
+        (&["replay", "a", "b"], "'b'"),
+        (&["replay", "no/such"], "no/such: No such file"),
+        (&["replay", "no/such", "--fail-on", "bug"], "warning"),
+        (&["replay", "no/such", "-o", "no/dir/report"], "cannot write"),
         (&["explain", "doubleclose"], "did you mean double-close"),
         (&["explain", "nosuch"], "double-close"),
         (&["explain", "a\nb\x1b[31m"], "\\n"),
@@ -119,6 +127,8 @@ fn a_file_that_cannot_be_written_is_told_before_the_start() {
     std::os::unix::fs::symlink("nowhere/x", dir.path().join("dangling")).expect("a link");
     for name in ["no/dir/report", "folder", "plain/report", "dangling", "/", ""] {
         let done = refused(dir.path(), &["audit", "-o", name, "--", "touch", "started"]);
+        assert_eq!(done.code(), 125, "{name}: {}", done.stderr);
+        let done = refused(dir.path(), &["audit", "--record", name, "--", "touch", "started"]);
         assert_eq!(done.code(), 125, "{name}: {}", done.stderr);
         let done =
             refused(dir.path(), &["audit", "--log-file", if name.is_empty() { "/" } else { name }, "touch", "started"]);
