@@ -64,6 +64,12 @@ impl Rule for DoubleClose {
         }
         out
     }
+
+    fn rest(&mut self) -> Vec<Finding> {
+        let mut waiting: Vec<_> = self.waiting.drain().collect();
+        waiting.sort_by_key(|w| w.0);
+        waiting.into_iter().filter_map(|(_, f)| self.tell(f)).collect()
+    }
 }
 
 impl DoubleClose {
@@ -136,6 +142,16 @@ mod tests {
         s.close(MAIN, 3);
         s.refused_close(MAIN.0, 3);
         assert_eq!(s.exit(MAIN.0).len(), 1);
+    }
+
+    #[test]
+    fn it_is_told_when_nothing_more_is_seen() {
+        let mut s = Script::new();
+        s.open(MAIN, 3, "/tmp/a");
+        s.close(MAIN, 3);
+        assert!(s.refused_close(MAIN.0, 3).is_empty());
+        assert_eq!(s.rest().len(), 1);
+        assert!(s.rest().is_empty());
     }
 
     #[test]

@@ -201,6 +201,10 @@ pub trait Rule {
     fn about(&self) -> &'static About;
     /// What is wrong now.
     fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding>;
+    /// What it waited to tell: nothing more is going to be seen, although the target goes on.
+    fn rest(&mut self) -> Vec<Finding> {
+        Vec::new()
+    }
 }
 
 /// Every rule, fresh.

@@ -37,6 +37,11 @@ impl Script {
         self.rules.iter_mut().flat_map(|r| r.check(&seen)).collect()
     }
 
+    /// Nothing more is seen.
+    pub(crate) fn rest(&mut self) -> Vec<Finding> {
+        self.rules.iter_mut().flat_map(|r| r.rest()).collect()
+    }
+
     fn call(
         &mut self,
         tid: Tid,
