@@ -175,6 +175,7 @@ impl Launched {
             filter: if command.seccomp { filter.program() } else { &[] },
             no_new_privs,
             gate: gate_read.as_fd(),
+            gate_writer: gate_write.as_fd(),
             trouble: trouble_write.as_fd(),
             defaults: &signals.defaults,
             ignored: &signals.ignored,

@@ -242,6 +242,8 @@ pub(super) struct ChildPlan<'a> {
     pub no_new_privs: bool,
     /// A byte on it releases the child.
     pub gate: BorrowedFd<'a>,
+    /// The gate's other end, which the child must not hold: it would wait for itself if fdwatch died.
+    pub gate_writer: BorrowedFd<'a>,
     /// The errno and the step that failed go here; exec closes it.
     pub trouble: BorrowedFd<'a>,
     /// Signals whose disposition fdwatch changed from the default and the child needs back.
@@ -301,11 +303,14 @@ pub(super) fn fork_child(plan: &ChildPlan<'_>) -> Result<i32, Errno> {
         for fd in (0..3).filter(|fd| closed >> fd & 1 == 1) {
             libc::close(fd);
         }
+        libc::close(plan.gate_writer.as_raw_fd());
         let mut byte = 0u8;
-        // EOF means that fdwatch gave up.
-        while libc::read(plan.gate.as_raw_fd(), (&raw mut byte) as *mut c_void, 1) != 1 {
-            if Errno::last_raw() != libc::EINTR {
-                libc::_exit(127);
+        loop {
+            match libc::read(plan.gate.as_raw_fd(), (&raw mut byte) as *mut c_void, 1) {
+                1 => break,
+                -1 if Errno::last_raw() == libc::EINTR => {}
+                // EOF means that fdwatch gave up, or is gone.
+                _ => libc::_exit(127),
             }
         }
         if plan.no_new_privs && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 {
