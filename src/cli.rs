@@ -5,18 +5,22 @@ use clap::builder::styling::Styles;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Follows file descriptors, and stops at the close that breaks a child.
 #[derive(Parser, Debug)]
 #[command(name = "fdwatch", version, styles = Styles::plain(), subcommand_required = true, arg_required_else_help = true)]
 #[command(after_help = "\
 Exit status: the target's own; death by a signal is repeated. 99 with findings
-(audit, see --error-exitcode), 0 if you ended the target at the prompt, 125 if
-fdwatch failed, 126 if the command cannot be executed, 127 if there is none.
+(audit and attach, see --error-exitcode), 0 if you ended the target at the
+prompt, 125 if fdwatch failed, 126 if the command cannot be executed, 127 if
+there is none. Of attach: 99 with findings, else 0, whatever becomes of the
+process.
 
 Examples:
   fdwatch run -- python3 job.py          stop at the close that loses the output
   fdwatch audit -- make check            a report, and a status for CI
+  fdwatch attach --for 30s 4711          look at what is running, and leave it
   fdwatch explain stale-fd-to-child      what a finding means")]
 pub struct Cli {
     /// What to do.
@@ -33,6 +37,8 @@ pub enum Command {
     Audit(Audit),
     /// Write the report of a recorded run again, without running anything
     Replay(Replay),
+    /// Watch a process that is running, write a report, and leave it running
+    Attach(Attach),
     /// Say what a finding means, with an example and the fix
     Explain(Explain),
 }
@@ -144,6 +150,49 @@ pub struct Replay {
     pub file: PathBuf,
 }
 
+/// `fdwatch attach`.
+#[derive(Args, Debug)]
+#[command(mut_arg("no_seccomp", |a| a.hide(true)), mut_arg("co_locate", |a| a.hide(true)))] // settled in any case
+#[command(after_help = "\
+Ctrl-C, SIGTERM, SIGHUP, the end of --for and the end of the process end the
+watching; the process goes on as it was. With --prompt Ctrl-C opens the prompt.
+Every call of the process stops: it is slow while it is watched.")]
+pub struct Attach {
+    /// Watch the children that it has, too; those that it will have are watched in any case
+    #[arg(long)]
+    pub children: bool,
+    /// Leave after this time: 500ms, 30s, 5m, 2h
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub time: Option<Duration>,
+    /// Open a prompt at breaks and on Ctrl-C, as run does; quit leaves the process running
+    #[arg(long)]
+    pub prompt: bool,
+    /// Break before descriptor N is closed
+    #[arg(long = "fd", value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
+    pub fds: Vec<i32>,
+    /// Break before a file whose path matches GLOB is closed
+    #[arg(long = "path", value_name = "GLOB", value_parser = pattern)]
+    pub paths: Vec<glob::Pattern>,
+    /// Which closes that no code asked for break
+    #[arg(long = "break", value_name = "WHICH", default_value = "escaped")]
+    pub breaks: Breaks,
+    /// Run CMD at the first break, as if it were typed (repeatable; also written -ex)
+    #[arg(long = "ex", value_name = "CMD")]
+    pub commands: Vec<String>,
+    /// Run the commands of FILE at the first break, one a line
+    #[arg(short = 'x', value_name = "FILE")]
+    pub scripts: Vec<PathBuf>,
+    /// What makes its status
+    #[command(flatten)]
+    pub verdict: Verdict,
+    /// Options that run has, too
+    #[command(flatten)]
+    pub common: Common,
+    /// The process
+    #[arg(value_name = "PID", allow_negative_numbers = true, value_parser = pid)]
+    pub pid: i32,
+}
+
 /// `fdwatch explain`.
 #[derive(Args, Debug)]
 pub struct Explain {
@@ -209,6 +258,28 @@ impl FailOn {
 
 fn pattern(text: &str) -> Result<glob::Pattern, String> {
     glob::Pattern::new(text).map_err(|e| format!("{} at position {}", e.msg, e.pos))
+}
+
+fn pid(text: &str) -> Result<i32, String> {
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err("that is not the number of a process, as ps and pgrep give it".to_string()),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "say a number and ms, s, m or h: 500ms, 30s, 5m, 2h".to_string();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
 }
 
 /// Parses a command line.
@@ -317,11 +388,31 @@ mod tests {
             (&["run", "--path", "a**b[", "x"], "position"),
             (&["replay"], "<FILE>"),
             (&["replay", "a", "b"], "'b'"),
+            (&["attach"], "<PID>"),
+            (&["attach", "sshd"], "pgrep"),
+            (&["attach", "-3"], "pgrep"),
+            (&["attach", "99999999999"], "pgrep"),
+            (&["attach", "--for", "30", "1"], "30s"),
+            (&["attach", "--for", "x s", "1"], "30s"),
+            (&["attach", "--for", "s", "1"], "30s"),
+            (&["attach", "--for", "99999999999999999999h", "1"], "30s"),
+            (&["attach", "--for", "9999999999999999999h", "1"], "30s"),
         ] {
             let text = wrong(args);
             assert!(!text.contains('\n'), "{args:?}: {text}");
             assert!(text.contains(part), "{args:?}: {text}");
         }
+    }
+
+    #[test]
+    fn times_are_read() {
+        for (text, millis) in [("500ms", 500), ("0s", 0), ("30s", 30_000), ("5m", 300_000), ("2h", 7_200_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)));
+        }
+        assert!(duration("5µs").is_err() && duration("µ").is_err() && duration("").is_err());
+        let cli = run(&["attach", "-ex", "bt", "--for", "1s", "7"]).unwrap();
+        let Command::Attach(a) = cli.command else { panic!() };
+        assert_eq!((a.commands, a.pid), (vec!["bt".to_string()], 7));
     }
 
     #[test]

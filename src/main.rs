@@ -1,10 +1,11 @@
 //! The `fdwatch` program: parse, dispatch, exit status.
 
 use anyhow::{Context, Result, bail};
+use fdwatch::base::Pid;
 use fdwatch::cli::{self, Breaks, Cli, CoLocate, Color, Command, Common, Output, Verdict};
 use fdwatch::event::ExitStatus;
 use fdwatch::finding::Finding;
-use fdwatch::kernel::{self, Caught, LaunchError, Launched};
+use fdwatch::kernel::{self, Caught, LaunchError, Launched, Requests};
 use fdwatch::policy::{Implicit, Policy};
 use fdwatch::prompt::{Prompt, ScriptLine, Terminal, check_script};
 use fdwatch::render::Style;
@@ -12,7 +13,7 @@ use fdwatch::report::{self, Report};
 use fdwatch::session::{Frontend, Interactive, LogError, Outcome, Quiet, Recording, Replay, Session};
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// fdwatch itself failed.
@@ -49,6 +50,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Run(run) => self::run(run),
         Command::Audit(audit) => self::audit(audit),
         Command::Replay(replay) => self::replay(&replay),
+        Command::Attach(attach) => self::attach(attach),
         Command::Explain(explain) => {
             let style = Style::for_stream(fdwatch::render::Color::Auto, &std::io::stdout());
             let text = match explain.name {
@@ -148,7 +150,7 @@ fn replay(args: &cli::Replay) -> Result<ExitCode> {
 }
 
 fn run(args: cli::Run) -> Result<ExitCode> {
-    let script = script(&args)?;
+    let script = script(&args.commands, &args.scripts)?;
     check_script(&script).map_err(anyhow::Error::msg)?;
     let terminal = match std::io::stdin().is_terminal() {
         true => Terminal::open().ok(),
@@ -173,16 +175,7 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         Some(t) => Style::for_stream(color(args.common.out.color), t.stream()),
         None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
     };
-    let policy = Policy {
-        fds: args.fds.iter().copied().map(fdwatch::base::Fd).collect(),
-        paths: args.paths.clone(),
-        implicit: match args.breaks {
-            Breaks::Escaped => Implicit::Escaped,
-            Breaks::Implicit => Implicit::All,
-            Breaks::None => Implicit::Never,
-        },
-        findings: true,
-    };
+    let policy = policy(&args.fds, &args.paths, args.breaks);
     let launched = start(&args.argv, &args.common, terminal.is_some())?;
     let target = fdwatch::base::Pid(launched.tid.0);
     let prompt = Prompt::new(script, terminal.is_some(), style);
@@ -202,6 +195,81 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     Ok(end_as(outcome.status))
+}
+
+fn attach(args: cli::Attach) -> Result<ExitCode> {
+    let script = script(&args.commands, &args.scripts)?;
+    check_script(&script).map_err(anyhow::Error::msg)?;
+    let asks = args.prompt || !script.is_empty();
+    if !asks && (!args.fds.is_empty() || !args.paths.is_empty() || args.breaks != Breaks::Escaped) {
+        bail!("--fd, --path and --break say where to break: add --prompt, -x FILE or -ex CMD");
+    }
+    let pid = Pid(args.pid);
+    let terminal = match args.prompt {
+        true => Some(terminal_for_attach(pid)?),
+        false => None,
+    };
+    prepare(&args.common.out)?;
+    let recording = recording(&args.common)?;
+    let mut attached = kernel::attach(pid, args.children, Requests::new())?;
+    if let Some(time) = args.time {
+        attached.tracer.limit(time);
+    }
+    let tasks = attached.tasks.len();
+    let to_stderr = args.common.out.output.is_none() && args.common.out.format != "text";
+    if !to_stderr {
+        let name = fdwatch::base::text::escape(&kernel::procfs::comm(fdwatch::base::Tid(pid.0)));
+        let tasks = if tasks == 1 { "1 task".to_string() } else { format!("{tasks} tasks") };
+        let key = if terminal.is_some() { "Ctrl-C opens the prompt" } else { "Ctrl-C leaves it running" };
+        // Whoever reads it may be gone: that is no reason to leave.
+        let _ = writeln!(std::io::stderr(), "fdwatch: attached to {pid} ({name}), {tasks}; {key}");
+    }
+    let style = match &terminal {
+        Some(t) => Style::for_stream(color(args.common.out.color), t.stream()),
+        None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
+    };
+    let mut session = Session::attach(attached, policy(&args.fds, &args.paths, args.breaks));
+    record(&mut session, recording, &[]);
+    let outcome = match asks {
+        true => {
+            let prompt = Prompt::new(script, terminal.is_some(), style);
+            session.run(&mut Interactive::attached(prompt, terminal, style))?
+        }
+        false => session.run(&mut Quiet)?,
+    };
+    write_report(&mut session, &outcome, &[], &args.common)?;
+    Ok(verdict(session.findings(), &args.verdict).unwrap_or(ExitCode::SUCCESS))
+}
+
+/// The terminal to ask at, which must not be one that stands still with the target.
+fn terminal_for_attach(pid: Pid) -> Result<Terminal> {
+    let terminal = Terminal::open().ok().filter(|_| std::io::stdin().is_terminal());
+    let Some(terminal) = terminal else {
+        bail!("no terminal to ask at: leave out --prompt for a report, or use -x FILE or -ex CMD for a script");
+    };
+    if !terminal.is_ours() {
+        bail!("in the background there is nobody to ask: start it without &, or leave out --prompt");
+    }
+    if terminal.number().is_some_and(|n| kernel::procfs::terminals_shown_by(fdwatch::base::Tid(pid.0)).contains(&n)) {
+        bail!(
+            "process {pid} shows this very terminal, and would stand still while it is to show the prompt: attach from \
+             another terminal, or leave out --prompt"
+        );
+    }
+    Ok(terminal)
+}
+
+fn policy(fds: &[i32], paths: &[glob::Pattern], breaks: Breaks) -> Policy {
+    Policy {
+        fds: fds.iter().copied().map(fdwatch::base::Fd).collect(),
+        paths: paths.to_vec(),
+        implicit: match breaks {
+            Breaks::Escaped => Implicit::Escaped,
+            Breaks::Implicit => Implicit::All,
+            Breaks::None => Implicit::Never,
+        },
+        findings: true,
+    }
 }
 
 fn shown(argv: &[std::ffi::OsString]) -> String {
@@ -250,14 +318,13 @@ fn bytes(argv: &[std::ffi::OsString]) -> Vec<Vec<u8>> {
 }
 
 /// The commands of `-ex` and `-x`, in the order files after commands.
-fn script(args: &cli::Run) -> Result<Vec<ScriptLine>> {
-    let mut lines: Vec<ScriptLine> = args
-        .commands
+fn script(commands: &[String], files: &[PathBuf]) -> Result<Vec<ScriptLine>> {
+    let mut lines: Vec<ScriptLine> = commands
         .iter()
         .enumerate()
         .map(|(i, text)| ScriptLine { text: text.clone(), from: format!("-ex {}", i + 1) })
         .collect();
-    for path in &args.scripts {
+    for path in files {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path).with_context(|| name.clone())?;
         lines.extend(

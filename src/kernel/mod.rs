@@ -3,6 +3,7 @@
 //! Above it a task is a value: [`Stopped`] can be looked at, changed and resumed; resuming consumes it. Orders of
 //! events that the kernel does not promise are settled here: a task is always announced before its first stop.
 
+mod attach;
 mod error;
 #[cfg(test)]
 pub(crate) mod fault;
@@ -12,15 +13,18 @@ mod memory;
 mod order;
 mod place;
 pub mod procfs;
+mod requests;
 mod signals;
 mod stop;
 mod sys;
 mod tracer;
 
+pub use attach::{AttachError, Attached, attach};
 pub use error::Error;
 pub use filter::Filter;
 pub use launch::{Command, LaunchError, Launched, die_by, find};
 pub use memory::Memory;
+pub use requests::{Request, Requests};
 pub use signals::Caught;
 pub use stop::{ForkKind, Stop};
 pub use tracer::{Entering, Next, Resume, Stopped, Tracer};

@@ -79,6 +79,42 @@ pub(super) fn parent_of(tid: Tid) -> Option<Pid> {
     status_field(tid, "PPid")?.parse().ok().map(Pid)
 }
 
+/// The tasks of a process that have not ended, in ascending order.
+pub(super) fn tasks_of(pid: Pid) -> Vec<Tid> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(Result::ok);
+    let mut tids: Vec<Tid> = entries.filter_map(number).map(Tid).collect();
+    tids.sort_unstable();
+    tids
+}
+
+/// Every process and its parent.
+pub(super) fn parents() -> Vec<(Pid, Pid)> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(number).filter_map(|pid| Some((Pid(pid), parent_of(Tid(pid))?))).collect()
+}
+
+/// The number that an entry of a directory is called; `None` for other names.
+fn number(entry: fs::DirEntry) -> Option<i32> {
+    std::str::from_utf8(entry.file_name().as_bytes()).ok()?.parse().ok()
+}
+
+/// Whether a task is the kernel's own (PF_KTHREAD of include/linux/sched.h, in the flags of proc_pid_stat(5)).
+pub(super) fn is_kernel_thread(tid: Tid) -> bool {
+    const PF_KTHREAD: u64 = 0x0020_0000;
+    let stat = fs::read(format!("/proc/{tid}/stat")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&stat);
+    // pid (comm) state ppid pgrp session tty_nr tpgid flags …; comm may hold anything.
+    let flags = text.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(6)?.parse::<u64>().ok());
+    flags.is_some_and(|f| f & PF_KTHREAD != 0)
+}
+
+/// The pseudo-terminals whose other side the task holds: the N of `/dev/pts/N` (proc_pid_fdinfo(5), tty-index).
+pub fn terminals_shown_by(tid: Tid) -> Vec<u32> {
+    let fds = open_numbers(tid).unwrap_or_default().into_iter();
+    let masters = fds.filter(|fd| link(tid, *fd).is_some_and(|l| l.ends_with(b"/ptmx")));
+    masters.filter_map(|fd| fdinfo(tid, fd, "tty-index", 10)).filter_map(|n| u32::try_from(n).ok()).collect()
+}
+
 /// The name of a task, as `comm` says; empty when it is gone.
 pub fn comm(tid: Tid) -> Vec<u8> {
     let mut name = read(format!("/proc/{tid}/comm")).unwrap_or_default();
@@ -148,8 +184,7 @@ pub fn open_numbers(tid: Tid) -> io::Result<Vec<Fd>> {
     #[cfg(test)]
     super::fault::proc()?;
     let entries = fs::read_dir(format!("/proc/{tid}/fd"))?;
-    let number = |e: fs::DirEntry| std::str::from_utf8(e.file_name().as_bytes()).ok()?.parse().ok().map(Fd);
-    let mut fds = entries.map(|e| Ok(number(e?))).collect::<io::Result<Vec<_>>>()?;
+    let mut fds = entries.map(|e| Ok(number(e?).map(Fd))).collect::<io::Result<Vec<_>>>()?;
     fds.sort_unstable();
     Ok(fds.into_iter().flatten().collect())
 }

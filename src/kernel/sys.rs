@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 /// Waits for any child or tracee (waitpid(2) with `__WALL`). `None` with `block` false and nothing to report.
 ///
@@ -394,6 +395,7 @@ pub(super) fn pipe_signal_was_ignored() -> bool {
 /// What to do with a signal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Disposition {
+    Default,
     Ignore,
     /// Send it to the target.
     PassOn,
@@ -407,6 +409,7 @@ pub(super) fn dispose(signal: c_int, how: Disposition) -> bool {
         let mut new: libc::sigaction = std::mem::zeroed();
         let mut old: libc::sigaction = std::mem::zeroed();
         new.sa_sigaction = match how {
+            Disposition::Default => libc::SIG_DFL,
             Disposition::Ignore => libc::SIG_IGN,
             Disposition::PassOn => pass_on as extern "C" fn(c_int) as usize,
         };
@@ -423,6 +426,44 @@ pub(super) fn signal_mask() -> libc::sigset_t {
         libc::sigprocmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut mask);
         mask
     }
+}
+
+/// A set of signals.
+fn signal_set(signals: &[c_int]) -> libc::sigset_t {
+    // SAFETY: all-zero bytes are a valid sigset_t, which sigemptyset fills; sigaddset refuses numbers that are none.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in signals {
+            libc::sigaddset(&raw mut set, *signal);
+        }
+        set
+    }
+}
+
+/// Blocks these signals in this thread and in those that it will start, or lets them through again.
+pub(super) fn block_signals(signals: &[c_int], block: bool) {
+    let set = signal_set(signals);
+    let how = if block { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
+    // SAFETY: `set` is a valid set for the whole call; the former mask is not asked for.
+    unsafe {
+        libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut());
+    }
+}
+
+/// Takes a blocked signal that is pending, or waits for one (sigtimedwait(2)); `timeout` `None` is for ever.
+///
+/// `None` when the time is over, and when something else interrupted the wait.
+pub(super) fn take_signal(signals: &[c_int], timeout: Option<Duration>) -> Option<c_int> {
+    let set = signal_set(signals);
+    let timeout = timeout.map(|t| libc::timespec {
+        tv_sec: libc::time_t::try_from(t.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(t.subsec_nanos()),
+    });
+    let until = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: `set` and `timeout` are valid for the whole call; the information about the signal is not asked for.
+    let got = unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), until) };
+    (got > 0).then_some(got)
 }
 
 /// Ends this process by `signal`, as the target ended. Returns only if the kernel does not let it.
@@ -455,4 +496,16 @@ pub(super) const KCMP_FILES: c_int = 2;
 pub(super) fn same(kind: c_int, a: (i32, i32), b: (i32, i32)) -> bool {
     // SAFETY: five numbers.
     unsafe { libc::syscall(libc::SYS_kcmp, a.0, b.0, kind, a.1 as libc::c_ulong, b.1 as libc::c_ulong) == 0 }
+}
+
+/// The kernel's order of two such resources, which is arbitrary and does not change while both exist; `None` where it
+/// does not say (kcmp(2)).
+pub(super) fn order(kind: c_int, a: (i32, i32), b: (i32, i32)) -> Option<std::cmp::Ordering> {
+    // SAFETY: five numbers.
+    match unsafe { libc::syscall(libc::SYS_kcmp, a.0, b.0, kind, a.1 as libc::c_ulong, b.1 as libc::c_ulong) } {
+        0 => Some(std::cmp::Ordering::Equal),
+        1 => Some(std::cmp::Ordering::Less),
+        2 => Some(std::cmp::Ordering::Greater),
+        _ => None,
+    }
 }

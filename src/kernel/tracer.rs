@@ -3,6 +3,7 @@
 use super::error::{Error, unless_gone};
 use super::order::Order;
 use super::place::Placement;
+use super::requests::{Request, Requests};
 use super::stop::{ForkKind, RawStatus, Stop};
 use super::sys::{self, CallStop};
 use super::{Memory, procfs};
@@ -29,6 +30,10 @@ const OPTIONS: c_int = libc::PTRACE_O_TRACESYSGOOD
     | libc::PTRACE_O_TRACEVFORKDONE
     | libc::PTRACE_O_TRACESECCOMP
     | libc::PTRACE_O_EXITKILL;
+
+/// For a target that is not ours: it is to outlive us. Who makes use of seccomp's SECCOMP_RET_TRACE there gets ENOSYS, as
+/// without us (no PTRACE_O_TRACESECCOMP).
+pub(super) const OPTIONS_ATTACHED: c_int = OPTIONS & !(libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACESECCOMP);
 
 /// How long a look at the tasks that are to stop lasts until the next.
 const HOLD_STEP: std::time::Duration = std::time::Duration::from_micros(200);
@@ -133,6 +138,11 @@ pub enum Next {
     Gone(Tid, Stop),
     /// A task is traced whose maker ended before it could announce it. It goes on by itself.
     Adopted(Tid),
+    /// A task that could not be stopped when its process was attached to has been reached: what it did to its table
+    /// meanwhile was not seen. It goes on by itself, and what it is at is reported next.
+    Reached(Tid),
+    /// Somebody wants watching to end. Nothing has stopped because of it.
+    Asked(Request),
     /// No task is left.
     End,
 }
@@ -167,6 +177,10 @@ pub struct Tracer {
     tasks: FxHashMap<i32, Task>,
     order: Order,
     queue: VecDeque<(i32, RawStatus)>,
+    /// Tasks that were attached to and have not been stopped since.
+    unreached: FxHashSet<i32>,
+    /// What may interrupt the wait; `None` where signals have another use.
+    requests: Option<Requests>,
     all_calls: bool,
     /// Tasks that stop at every call, whether the filter marks it or not.
     every_call: FxHashSet<i32>,
@@ -187,13 +201,19 @@ pub struct Tracer {
 
 impl Tracer {
     pub(super) fn new(first: Tid, all_calls: bool) -> Tracer {
-        let mut order = Order::default();
-        order.announce(first.0);
-        let tasks = FxHashMap::from_iter([(first.0, Task::new(Run::Running))]);
+        let mut tracer = Tracer::without_tasks(all_calls, None);
+        tracer.add(first.0);
+        tracer
+    }
+
+    /// A tracer that traces nobody yet.
+    pub(super) fn without_tasks(all_calls: bool, requests: Option<Requests>) -> Tracer {
         Tracer {
-            tasks,
-            order,
+            tasks: FxHashMap::default(),
+            order: Order::default(),
             queue: VecDeque::new(),
+            unreached: FxHashSet::default(),
+            requests,
             all_calls,
             every_call: FxHashSet::default(),
             bereaved: false,
@@ -204,6 +224,23 @@ impl Tracer {
             reticent: FxHashSet::default(),
             placement: Placement::default(),
             _bound: std::marker::PhantomData,
+        }
+    }
+
+    /// Takes in a task that was seized, and runs.
+    pub(super) fn add(&mut self, tid: i32) {
+        self.announce(tid);
+    }
+
+    /// Whether the task is traced and known.
+    pub(super) fn knows(&self, tid: i32) -> bool {
+        self.tasks.contains_key(&tid)
+    }
+
+    /// Sets the time after which watching is to end by itself, counted from now; for an attached target only.
+    pub fn limit(&mut self, time: std::time::Duration) {
+        if let Some(requests) = &mut self.requests {
+            requests.limit(time);
         }
     }
 
@@ -270,7 +307,7 @@ impl Tracer {
                 Next::Stopped(s, Stop::Signal(sig)) => self.resume(s, Resume::Deliver(sig))?,
                 Next::Stopped(s, Stop::Group(_)) => self.resume(s, Resume::Listen)?,
                 Next::Stopped(s, _) => self.resume(s, Resume::Go)?,
-                Next::Adopted(_) => {}
+                Next::Adopted(_) | Next::Reached(_) | Next::Asked(_) => {}
                 Next::Gone(..) | Next::End => return Ok(()),
             }
         }
@@ -289,15 +326,29 @@ impl Tracer {
                 self.bereaved = true;
                 return Ok(Next::Adopted(orphan));
             }
+            if let Some(request) = self.requests.as_mut().and_then(Requests::due) {
+                return Ok(Next::Asked(request));
+            }
             let (tid, status) = match self.queue.pop_front() {
                 Some(report) => report,
-                None => match sys::wait(-1, true) {
+                None => match sys::wait(-1, self.requests.is_none()) {
                     Ok(Some(report)) => report,
-                    Ok(None) | Err(Errno::EINTR) => continue,
-                    Err(Errno::ECHILD) => return Ok(Next::End),
+                    Ok(None) => match self.requests.as_mut().and_then(Requests::wait) {
+                        Some(request) => return Ok(Next::Asked(request)),
+                        None => continue,
+                    },
+                    Err(Errno::EINTR) => continue,
+                    Err(Errno::ECHILD) => {
+                        self.requests = None;
+                        return Ok(Next::End);
+                    }
                     Err(e) => return Err(Error::Wait(e)),
                 },
             };
+            if self.unreached.remove(&tid) && !status.is_end() {
+                self.queue.push_front((tid, status));
+                return Ok(Next::Reached(Tid(tid)));
+            }
             if self.leaving && !status.is_end() {
                 self.leave(tid, status)?;
                 continue;
@@ -476,9 +527,7 @@ impl Tracer {
             }
             ask = denied;
             // Everything that has been reported is taken first.
-            while let Some((tid, status)) = sys::wait(-1, false).or_else(no_children).map_err(Error::Wait)? {
-                self.take(tid, status);
-            }
+            self.collect()?;
             let running = running(self);
             ask.retain(|tid| running.contains(tid));
             let busy = running.into_iter().any(|tid| !matches!(procfs::state(Tid(tid)), None | Some('D' | 'Z' | 'X')));
@@ -489,6 +538,14 @@ impl Tracer {
             // interrupts, as vfork's is, and nobody says when it is there.
             std::thread::sleep(HOLD_STEP);
         }
+    }
+
+    /// Takes what has been reported, to be looked at later.
+    pub(super) fn collect(&mut self) -> Result<(), Error> {
+        while let Some((tid, status)) = sys::wait(-1, false).or_else(no_children).map_err(Error::Wait)? {
+            self.take(tid, status);
+        }
+        Ok(())
     }
 
     /// Keeps a report for later.
@@ -514,6 +571,11 @@ impl Tracer {
         self.queue.iter().any(|(t, status)| *t == tid.0 && status.decode() != Stop::Interrupted)
     }
 
+    /// Sends a signal to a process. One that is gone does not get it.
+    pub fn send(&self, pid: Pid, signal: i32) {
+        let _ = sys::kill(pid.0, signal);
+    }
+
     /// Whether `tid` is in a stop, its own or ours.
     pub fn is_stopped(&self, tid: Tid) -> bool {
         self.tasks.get(&tid.0).is_some_and(|t| t.run != Run::Running)
@@ -526,8 +588,56 @@ impl Tracer {
         }
     }
 
-    /// Leaves every task alone, for good: nothing is traced afterwards. All must have been held. Whoever was not in a stop
-    /// yet is left at the next one.
+    /// Stops every task that was attached to and brings what it reports into a form from which watching can begin: a
+    /// task that it has made meanwhile is one of ours, and its making is over. Gives the tasks that were made so.
+    ///
+    /// Tasks that cannot be stopped now ([`Tracer::hold`]) are reported when they are ([`Next::Reached`]).
+    pub(super) fn settle(&mut self) -> Result<Vec<Tid>, Error> {
+        self.hold()?;
+        let mut made = Vec::new();
+        for (tid, status) in std::mem::take(&mut self.queue) {
+            match status.decode() {
+                _ if status.is_end() => {
+                    self.tasks.remove(&tid);
+                    self.order.forget(tid);
+                    continue;
+                }
+                Stop::Fork(_) => {
+                    if let Some(child) = self.message(tid)? {
+                        self.announce(child);
+                        made.push(Tid(child));
+                    }
+                    self.queue.push_back((tid, INTERRUPTED));
+                }
+                Stop::Exec => {
+                    if let Some(former) = self.message(tid)?.filter(|f| *f != tid) {
+                        self.tasks.remove(&former);
+                        self.order.forget(former);
+                    }
+                    self.queue.push_back((tid, INTERRUPTED));
+                }
+                _ => self.queue.push_back((tid, status)),
+            }
+        }
+        let reported: FxHashSet<i32> = self.queue.iter().map(|(tid, _)| *tid).collect();
+        for (tid, task) in &mut self.tasks {
+            if reported.contains(tid) {
+                task.run = Run::Stopped;
+            }
+        }
+        self.unreached = self.tasks.iter().filter(|(_, t)| t.run == Run::Running).map(|(tid, _)| *tid).collect();
+        Ok(made)
+    }
+
+    fn message(&self, tid: i32) -> Result<Option<i32>, Error> {
+        Ok(Stopped { tid: Tid(tid), denied: Cell::new(false) }.message()?.map(|m| m as i32))
+    }
+
+    /// Leaves every task alone, for good: nothing is traced afterwards. Whoever cannot be stopped now is left at its next
+    /// stop, if [`Tracer::next`] is called on, or by the kernel when this process ends, unless it is to end with us.
+    ///
+    /// A task goes on as it would have without us: with the signal that it was about to get, into the call that it was
+    /// about to make, and stopped if job control had stopped it.
     ///
     /// Not after a start with a seccomp filter: without a tracer the kernel answers ENOSYS to the calls that the filter
     /// marks (seccomp(2), SECCOMP_RET_TRACE).
@@ -538,11 +648,38 @@ impl Tracer {
             self.tasks.remove(&s.tid.0);
             unless_gone("DETACH", s.tid.0, sys::detach(s.tid.0, 0))?;
         }
-        for (tid, status) in std::mem::take(&mut self.queue) {
-            self.tasks.remove(&tid);
-            match status.is_end() {
-                true => self.queue.push_back((tid, status)),
-                false => self.leave(tid, status)?,
+        // PTRACE_DETACH wants a stop that it can end: one that a task listens in is none (kernel/ptrace.c,
+        // ptrace_check_attach). An interrupt makes it report its group-stop again.
+        let listening: Vec<i32> = self.tasks.iter().filter(|t| t.1.run == Run::Listening).map(|t| *t.0).collect();
+        for tid in listening {
+            if let Some(task) = self.tasks.get_mut(&tid) {
+                task.run = Run::Running;
+            }
+        }
+        let mut left = FxHashSet::default();
+        loop {
+            self.hold()?;
+            let mut more = false;
+            let mut ends = VecDeque::new();
+            while let Some((tid, status)) = self.queue.pop_front() {
+                self.tasks.remove(&tid);
+                if status.is_end() {
+                    ends.push_back((tid, status));
+                    continue;
+                }
+                // A child is traced from birth. It may have reported before its parent.
+                if let (Stop::Fork(_), Some(child)) = (status.decode(), self.message(tid)?)
+                    && !left.contains(&child)
+                {
+                    self.announce(child);
+                    more = true;
+                }
+                self.leave(tid, status)?;
+                left.insert(tid);
+            }
+            self.queue = ends;
+            if !more {
+                break;
             }
         }
         for tid in self.order.waiting() {
@@ -551,6 +688,7 @@ impl Tracer {
         for tid in self.tasks.keys().copied().collect::<Vec<_>>() {
             unless_gone("DETACH", tid, sys::detach(tid, 0))?;
         }
+        self.requests = None;
         Ok(())
     }
 
@@ -569,6 +707,9 @@ impl Tracer {
         unless_gone("DETACH", tid, sys::detach(tid, signal)).map(drop)
     }
 }
+
+/// What an interrupted task reports.
+const INTERRUPTED: RawStatus = RawStatus(libc::PTRACE_EVENT_STOP << 16 | libc::SIGTRAP << 8 | 0x7f);
 
 /// Having no children is having nothing to report.
 fn no_children(e: Errno) -> Result<Option<(i32, RawStatus)>, Errno> {

@@ -93,6 +93,7 @@ pub struct Prompt {
     /// Lines that were typed together with others.
     pending: VecDeque<String>,
     interactive: bool,
+    attached: bool,
     style: Style,
     last: Option<String>,
 }
@@ -103,6 +104,7 @@ pub struct At<'s, 'a> {
     pub scene: &'s mut Scene<'a>,
     console: &'s mut dyn Console,
     interactive: bool,
+    attached: bool,
     keep: bool,
     trace: Option<Trace>,
     frame: Option<usize>,
@@ -142,7 +144,12 @@ fn words(line: &str) -> Option<(&str, Vec<&str>)> {
 impl Prompt {
     /// A prompt that first runs `script`. Without `interactive`, the target goes on by itself when that is used up.
     pub fn new(script: Vec<ScriptLine>, interactive: bool, style: Style) -> Prompt {
-        Prompt { script: script.into(), pending: VecDeque::new(), interactive, style, last: None }
+        Prompt { script: script.into(), pending: VecDeque::new(), interactive, attached: false, style, last: None }
+    }
+
+    /// The same for a target that was running before: whoever quits leaves it running.
+    pub fn attached(self) -> Prompt {
+        Prompt { attached: true, ..self }
     }
 
     /// Whether breaks are of any use: there is a user, or a script that is not used up.
@@ -184,8 +191,8 @@ impl Prompt {
             console.write("\n");
         }
         console.write(&text);
-        let interactive = self.interactive;
-        let mut at = At { scene, console, interactive, keep: false, trace: None, frame: None, listed: None };
+        let (interactive, attached) = (self.interactive, self.attached);
+        let mut at = At { scene, console, interactive, attached, keep: false, trace: None, frame: None, listed: None };
         loop {
             let line = match self.line(&mut at)? {
                 Some(line) => line,

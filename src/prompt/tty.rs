@@ -47,6 +47,11 @@ impl Terminal {
         tcgetpgrp(&self.file) == Ok(getpgrp())
     }
 
+    /// The N of `/dev/pts/N`, where it is a pseudo-terminal.
+    pub fn number(&self) -> Option<u32> {
+        nix::unistd::ttyname(std::io::stdin()).ok()?.to_str()?.strip_prefix("/dev/pts/")?.parse().ok()
+    }
+
     /// How many columns it has now; `None` where it does not say.
     pub fn columns(&self) -> Option<usize> {
         let (width, _) = terminal_size::terminal_size_of(&self.file)?;

@@ -57,7 +57,7 @@ pub enum Target {
     Killed,
     /// It goes on without being watched.
     Detached,
-    /// What is known of the run ends before it did.
+    /// What is known of the run ends before it did, or its first thread had ended before fdwatch attached.
     Unknown,
 }
 

@@ -34,7 +34,7 @@ pub fn text(report: &Report, style: Style) -> String {
         count(c.errors, "error"),
         count(c.warnings, "warning"),
         c.suppressed,
-        ended(report.target)
+        ended(report)
     ));
     if !report.altered.is_empty() {
         say(&format!("results altered by {}", count(report.altered.len() as u64, "injection")));
@@ -79,8 +79,8 @@ fn many(n: u64, one: &str, several: &str) -> String {
     }
 }
 
-fn ended(target: Target) -> String {
-    match target {
+fn ended(report: &Report) -> String {
+    match report.target {
         Target::Exited { status } => format!("exited {status}"),
         Target::Signaled { signal } => match Signal::try_from(signal) {
             Ok(s) => format!("was killed by {s}"),
@@ -88,6 +88,7 @@ fn ended(target: Target) -> String {
         },
         Target::Killed => "was killed at the prompt".to_string(),
         Target::Unknown => "ended after what is known".to_string(),
+        Target::Detached if report.command.is_empty() => "goes on without being watched".to_string(),
         Target::Detached => "was left to itself at the prompt".to_string(),
     }
 }

@@ -11,8 +11,9 @@ pub struct Interactive {
     prompt: Prompt,
     /// The terminal, shared with the target; `None` without a user.
     terminal: Option<Terminal>,
-    /// The target's process group.
-    target: Pid,
+    /// The target's process group, with which the terminal is shared; `None` where the target has another terminal, or
+    /// none, and is left alone.
+    target: Option<Pid>,
     sources: FileSources,
     style: Style,
 }
@@ -23,13 +24,21 @@ impl Interactive {
     /// # Errors
     /// If the terminal cannot be given away.
     pub fn new(prompt: Prompt, terminal: Option<Terminal>, target: Pid, style: Style) -> std::io::Result<Interactive> {
-        let mut new = Interactive { prompt, terminal, target, sources: FileSources::new(), style };
+        let mut new = Interactive { prompt, terminal, target: Some(target), sources: FileSources::new(), style };
         new.give()?;
         Ok(new)
     }
 
+    /// A front end for a target that was attached to: the terminal is ours alone.
+    pub fn attached(prompt: Prompt, terminal: Option<Terminal>, style: Style) -> Interactive {
+        Interactive { prompt: prompt.attached(), terminal, target: None, sources: FileSources::new(), style }
+    }
+
     fn give(&mut self) -> std::io::Result<()> {
-        self.terminal.as_mut().map_or(Ok(()), |t| t.give_to(self.target))
+        match (&mut self.terminal, self.target) {
+            (Some(terminal), Some(target)) => terminal.give_to(target),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -55,23 +64,23 @@ impl Frontend for Interactive {
         self.prompt.ask(&mut scene, self.terminal.as_mut()).unwrap_or_else(|e| {
             // Nobody can be asked any more: the terminal is gone, and with it the user.
             eprintln!("fdwatch: {e}");
-            Decision { keep: false, then: Then::Kill }
+            Decision { keep: false, then: if self.target.is_some() { Then::Kill } else { Then::Detach } }
         })
     }
 
     fn on_suspended(&mut self) {
-        let Some(terminal) = &mut self.terminal else { return };
+        let (Some(terminal), Some(target)) = (&mut self.terminal, self.target) else { return };
         // The shell that waits for fdwatch must see it stop, and gives the terminal back when the job is to go on.
         let _ = terminal.reclaim();
         let _ = raise(Signal::SIGTSTP);
         if let Err(e) = self.give() {
             tracing::warn!("the terminal could not be given back: {e}");
         }
-        let _ = killpg(nix::unistd::Pid::from_raw(self.target.0), Signal::SIGCONT);
+        let _ = killpg(nix::unistd::Pid::from_raw(target.0), Signal::SIGCONT);
     }
 
     fn on_end(&mut self) {
-        if let Some(terminal) = &mut self.terminal {
+        if let (Some(terminal), Some(_)) = (&mut self.terminal, self.target) {
             let _ = terminal.reclaim();
         }
     }

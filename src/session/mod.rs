@@ -2,6 +2,7 @@
 //!
 //! The only place where the kernel, the model, the stacks and what the user sees meet.
 
+mod attach;
 mod frontend;
 mod interactive;
 mod log;
@@ -113,13 +114,22 @@ pub struct Session {
     echoes: Vec<Pid>,
     /// When a process last got a signal that asks it to end, from somebody else than us.
     requests: FxHashMap<(Pid, i32), u64>,
+    /// The target was running before; `None` if it was started by us.
+    attached: Option<attach::Attachment>,
 }
 
 impl Session {
     /// Takes over a target that is about to execute its first program.
     pub fn new(launched: Launched, policy: Policy, all_calls: bool) -> Session {
+        let mut session = Session::over(launched.tracer, launched.tid, policy, all_calls);
+        session.limits.no_new_privs = launched.no_new_privs;
+        session.limits.unprivileged = launched.unprivileged;
+        session
+    }
+
+    fn over(tracer: Tracer, main: Tid, policy: Policy, all_calls: bool) -> Session {
         Session {
-            tracer: launched.tracer,
+            tracer,
             table: Table::new(),
             world: World::new(),
             pipeline: Pipeline::new(),
@@ -130,17 +140,11 @@ impl Session {
             flights: Flights::default(),
             unclaimed: Vec::new(),
             deliveries: false,
-            main: launched.tid,
+            main,
             began: Instant::now(),
             status: None,
             altered: Vec::new(),
-            limits: Limits {
-                no_new_privs: launched.no_new_privs,
-                unprivileged: launched.unprivileged,
-                all_calls,
-                processes: 1,
-                ..Limits::default()
-            },
+            limits: Limits { all_calls, processes: 1, ..Limits::default() },
             breaks: 0,
             ignore: 0,
             step: false,
@@ -149,6 +153,7 @@ impl Session {
             withheld: None,
             echoes: Vec::new(),
             requests: FxHashMap::default(),
+            attached: None,
         }
     }
 
@@ -185,6 +190,7 @@ impl Session {
         let target = match outcome.status {
             _ if outcome.ended_by_user => Target::Killed,
             _ if self.limits.detached => Target::Detached,
+            _ if self.attached.is_some() && self.status.is_none() => Target::Unknown,
             ExitStatus::Code(status) => Target::Exited { status },
             ExitStatus::Signal(signal) => Target::Signaled { signal },
         };
@@ -202,7 +208,7 @@ impl Session {
 
     /// What limits what can be told, a sentence each; nothing that is as it should be.
     fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut notes = self.attachment_notes();
         if self.limits.unprivileged && !self.limits.no_new_privs {
             notes.push("setuid programs got no privilege: fdwatch has no CAP_SYS_PTRACE".to_string());
         }
@@ -275,15 +281,19 @@ impl Session {
         (&self.world, &self.pipeline.findings, names::SessionNames { sites: &mut self.sites })
     }
 
-    /// Runs the target to the end of its last task.
+    /// Runs the target to the end of its last task. One that was attached to: to that, or until somebody wants watching
+    /// to end ([`crate::kernel::Requests`]).
     ///
     /// # Errors
     /// If the kernel refuses what it granted before. The target is then killed as this process ends
-    /// (PTRACE_O_EXITKILL).
+    /// (PTRACE_O_EXITKILL); one that was attached to goes on by itself.
     pub fn run(&mut self, frontend: &mut dyn Frontend) -> Result<Outcome, Error> {
-        loop {
+        self.begin(frontend);
+        while !self.has_left() {
             match self.tracer.next()? {
                 Next::End => break,
+                Next::Asked(request) => self.on_request(request, frontend)?,
+                Next::Reached(tid) => self.on_reached(tid, frontend),
                 Next::Gone(tid, stop) => self.on_gone(tid, stop, frontend),
                 Next::Adopted(tid) => self.on_adopted(tid, frontend),
                 Next::Stopped(task, stop) if self.relay => match stop {
@@ -302,6 +312,9 @@ impl Session {
                     }
                 }
             }
+        }
+        if self.limits.detached {
+            self.last_findings();
         }
         frontend.on_end();
         let status = self.status.unwrap_or(ExitStatus::Signal(libc::SIGKILL));

@@ -40,8 +40,20 @@ impl Pipeline {
         let changes = world.commit(event, transitions);
         let first = self.findings.len();
         let seen = Seen { world, event, changes: &changes };
-        for finding in self.rules.iter_mut().flat_map(|r| r.check(&seen)) {
-            match suppression::find(&finding, &mut functions) {
+        let found = self.rules.iter_mut().flat_map(|r| r.check(&seen)).collect();
+        self.add(found, &mut functions);
+        Committed { changes, first }
+    }
+
+    /// Nothing more is going to be seen, although the target goes on: what rules waited to tell is told.
+    pub(super) fn rest(&mut self, mut functions: impl FnMut(StackId) -> Vec<String>) {
+        let found = self.rules.iter_mut().flat_map(|r| r.rest()).collect();
+        self.add(found, &mut functions);
+    }
+
+    fn add(&mut self, found: Vec<Finding>, functions: &mut impl FnMut(StackId) -> Vec<String>) {
+        for finding in found {
+            match suppression::find(&finding, &mut *functions) {
                 Some(known) => {
                     tracing::info!(name = finding.name, reason = known.reason, "suppressed");
                     self.suppressed += 1;
@@ -52,6 +64,5 @@ impl Pipeline {
                 }
             }
         }
-        Committed { changes, first }
     }
 }

@@ -83,11 +83,16 @@ impl Recorder {
                 self.python(id, sites);
             }
         }
+        self.asked(asked, sites);
+        self.line(&LineOf::Event(event));
+        self.events += 1;
+    }
+
+    /// Names that were asked for to decide about a finding.
+    pub(super) fn asked(&mut self, asked: &[StackId], sites: &mut Sites) {
         for id in asked {
             self.names(*id, sites);
         }
-        self.line(&LineOf::Event(event));
-        self.events += 1;
     }
 
     /// Lets what was recorded so far be seen.

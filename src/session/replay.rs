@@ -148,16 +148,22 @@ impl Replay {
         let transitions = self.world.consequences(event);
         let stacks = &self.stacks;
         let done = self.pipeline.commit(&mut self.world, event, transitions, |id| stacks.functions(id));
-        for finding in self.pipeline.findings.get(done.first..).unwrap_or_default() {
-            self.weight = self.weight.saturating_add(self.stacks.weight(finding));
-        }
-        if self.weight > self.bounds.found {
-            self.pipeline.findings.truncate(done.first);
-            return Err("more was found than can be shown: expected the log of a program that has run".to_string());
-        }
+        self.weigh(done.first)?;
         if self.world.lives().size_hint().0 > self.bounds.lives {
             let most = self.bounds.lives;
             return Err(format!("more than {most} descriptors at once: expected the log of a program that has run"));
+        }
+        Ok(())
+    }
+
+    /// Whether what was found from the index `first` on can be shown with the rest.
+    fn weigh(&mut self, first: usize) -> Result<(), String> {
+        for finding in self.pipeline.findings.get(first..).unwrap_or_default() {
+            self.weight = self.weight.saturating_add(self.stacks.weight(finding));
+        }
+        if self.weight > self.bounds.found {
+            self.pipeline.findings.truncate(first);
+            return Err("more was found than can be shown: expected the log of a program that has run".to_string());
         }
         Ok(())
     }
@@ -169,7 +175,14 @@ impl Replay {
                 self.events, end.events
             ));
         }
+        let detached = end.facts.target == Target::Detached;
         self.end = Some(end);
+        if detached {
+            let first = self.pipeline.findings.len();
+            let stacks = &self.stacks;
+            self.pipeline.rest(|id| stacks.functions(id));
+            self.weigh(first)?;
+        }
         Ok(())
     }
 

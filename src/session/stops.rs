@@ -568,7 +568,9 @@ impl Session {
     pub(super) fn on_signal(&mut self, task: Stopped, sig: i32, frontend: &mut dyn Frontend) -> Result<(), Error> {
         let tid = task.tid();
         let pid = self.pid_of(tid);
-        if sig == libc::SIGINT && frontend.takes_interrupts() && task.signal_is_from_kernel() {
+        // That of an attached target's terminal is the target's; ours comes as a request.
+        let ours = self.attached.is_none() && frontend.takes_interrupts();
+        if sig == libc::SIGINT && ours && task.signal_is_from_kernel() {
             if let Some(i) = self.echoes.iter().position(|p| *p == pid) {
                 self.echoes.swap_remove(i);
                 return self.tracer.resume(task, Resume::Go);
@@ -595,7 +597,7 @@ impl Session {
             let decision = self.show(make, frontend)?;
             return self.carry_out(task, decision);
         }
-        if matches!(sig, libc::SIGTERM | libc::SIGHUP) {
+        if self.attached.is_none() && matches!(sig, libc::SIGTERM | libc::SIGHUP) {
             // What is sent to the whole process group (as timeout(1) does) reaches the target by itself and by way of us.
             let now = self.now();
             if task.signal_is_passed_on() {

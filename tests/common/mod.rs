@@ -153,6 +153,12 @@ impl Running {
         self.child.try_wait().expect("a child").is_none()
     }
 
+    /// Types a line.
+    pub fn say(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("it is open");
+        let _ = writeln!(input, "{line}").and_then(|()| input.flush());
+    }
+
     pub fn close_input(&mut self) {
         self.input = None;
     }

@@ -198,10 +198,11 @@ impl Command for Quit {
         "quit"
     }
     fn summary(&self) -> &'static str {
-        "leave; the target is killed"
+        "leave; a target that fdwatch started is killed"
     }
     fn help(&self) -> &'static str {
-        "Leaves fdwatch and kills the target, after asking. detach leaves and lets it live."
+        "Leaves fdwatch and kills the target, after asking. detach leaves and lets it live.\n\
+         A target that was attached to is left running, as by detach."
     }
     fn repeats(&self) -> bool {
         false
@@ -210,6 +211,9 @@ impl Command for Quit {
         nothing(self.usage(), args)
     }
     fn run(&self, _: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
+        if at.attached {
+            return Ok(Flow::Resume(Then::Detach));
+        }
         let question = format!("The target ({}) will be killed. Quit anyway?", tasks(at));
         kill(at, &question)
     }
