@@ -4,7 +4,7 @@
 mod common;
 mod pty;
 
-use common::{Done, LIMIT, Running, fdwatch, has, run, skip, start, target};
+use common::{Done, LIMIT, Running, example, fdwatch, has, run, skip, start, target};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -534,4 +534,57 @@ fn a_script_at_a_break_may_leave() {
     assert!(done.stderr.contains("asked: --fd 3") && done.code() == 0, "{}", done.stderr);
     while !target.line().expect("a line").contains("EBADF") {}
     ends(target, 5);
+}
+
+/// `cargo run --release --example kill_loop -- 200` for more.
+#[test]
+fn fdwatch_killed_at_random_moments_leaves_nobody_stopped_and_nothing_lost() {
+    if target("toil").is_none() {
+        return skip("killed fdwatch", "no C compiler");
+    }
+    let kills = std::env::var("FDWATCH_KILLS").unwrap_or_else(|_| "10".to_string());
+    let done = run(Command::new(example("kill_loop")).arg(&kills));
+    assert_eq!((done.code(), done.stdout.matches("nothing was left").count()), (0, 2), "{done:#?}");
+}
+
+/// A stopped process of a tree that is left stays stopped for the shell that waits for it, and is not held back.
+#[test]
+fn a_stopped_child_of_a_started_target_is_left_stopped() {
+    if !has("bash") {
+        return skip("left stopped", "no bash");
+    }
+    // The child stops itself; its parent is told, closes what --fd names, and is left there.
+    let script = "exec 8</dev/null; sh -c 'kill -STOP $$; echo went on; exit 3' & c=$!; \
+                  until grep -q '^State:.*[Tt] (' /proc/$c/status; do :; done; exec 8<&-; \
+                  until grep -q '^TracerPid:.0' /proc/$c/status; do :; done; \
+                  until grep -q '^State:.T (stopped)' /proc/$c/status; do :; done; \
+                  echo stopped; kill -CONT $c; wait $c; echo $?";
+    let mut command = Command::new(fdwatch());
+    command.args(["run", "--no-seccomp", "--fd", "8", "-ex", "detach", "--", "bash", "-c", script]);
+    let done = run(&mut command);
+    assert_eq!((done.stdout.as_str(), done.code()), ("stopped\nwent on\n3\n", 0), "{done:#?}");
+}
+
+/// The vfork parent is in a sleep that nothing interrupts when the others are left.
+#[test]
+fn a_vfork_parent_of_a_started_target_is_left_when_it_can_be() {
+    let Some(path) = target("waits") else { return skip("vfork", "no C compiler") };
+    let mut command = Command::new(fdwatch());
+    command.args(["run", "--no-seccomp", "--fd", "3", "-ex", "detach", "--"]).arg(path).args(["vfork-closes", "4"]);
+    let mut watched = start(&mut command);
+    assert_eq!(watched.line().as_deref(), Some("ready"));
+    while watched.line().expect("a line") != "call close(3) = 0" {}
+    watched.say("go");
+    assert_eq!(watched.line().as_deref(), Some("the child's status is 3"));
+    while !watched.line().expect("a line").contains("EBADF") {}
+    let pid = numbers_of_children(watched.pid());
+    pid.iter().for_each(|p| is_free(*p));
+    assert_eq!(pid.len(), 1);
+    watched.close_input();
+    assert_eq!(watched.end().code(), 4);
+}
+
+fn numbers_of_children(pid: i32) -> Vec<i32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|n| n.parse().ok()).collect()
 }

@@ -28,6 +28,11 @@ impl Order {
         None
     }
 
+    /// Whether a task has been announced.
+    pub(super) fn knows(&self, tid: i32) -> bool {
+        self.known.contains(&tid)
+    }
+
     /// A task is announced; what it reported before comes back, in its order.
     pub(super) fn announce(&mut self, tid: i32) -> Vec<RawStatus> {
         self.known.insert(tid);

@@ -37,6 +37,23 @@ fn about_to(tid: i32) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Looks at what [`wait`] would report, and leaves it to be reported (waitid(2), WNOWAIT): the task, and the status if it
+/// has stopped; `None` with nothing to report.
+pub(super) fn peek() -> Result<Option<(i32, Option<RawStatus>)>, Errno> {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WEXITED | libc::WSTOPPED | libc::__WALL | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is a place for a siginfo_t for the whole call; all-zero bytes are a valid one, and with nothing to
+    // report it stays so or is zeroed (waitid(2)); si_pid and si_status are what waitid fills.
+    let (pid, code, status) = unsafe {
+        Errno::result(libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), flags))?;
+        let info = info.assume_init();
+        (info.si_pid(), info.si_code, info.si_status())
+    };
+    let stopped = matches!(code, libc::CLD_TRAPPED | libc::CLD_STOPPED);
+    // A wait status has the stop's number in its second byte and above (kernel/exit.c, wait_task_stopped).
+    Ok((pid != 0).then_some((pid, stopped.then_some(RawStatus(status << 8 | 0x7f)))))
+}
+
 /// A ptrace request whose two arguments are numbers.
 fn request(req: libc::c_uint, tid: i32, addr: usize, data: usize) -> Result<c_long, Errno> {
     about_to(tid)?;

@@ -179,6 +179,8 @@ pub struct Tracer {
     queue: VecDeque<(i32, RawStatus)>,
     /// Tasks that were attached to and have not been stopped since.
     unreached: FxHashSet<i32>,
+    /// A task whose stop was looked at and not waited for, see [`Tracer::report`].
+    peeked: Option<i32>,
     /// What may interrupt the wait; `None` where signals have another use.
     requests: Option<Requests>,
     all_calls: bool,
@@ -213,6 +215,7 @@ impl Tracer {
             order: Order::default(),
             queue: VecDeque::new(),
             unreached: FxHashSet::default(),
+            peeked: None,
             requests,
             all_calls,
             every_call: FxHashSet::default(),
@@ -331,7 +334,7 @@ impl Tracer {
             }
             let (tid, status) = match self.queue.pop_front() {
                 Some(report) => report,
-                None => match sys::wait(-1, self.requests.is_none()) {
+                None => match self.report() {
                     Ok(Some(report)) => report,
                     Ok(None) => match self.requests.as_mut().and_then(Requests::wait) {
                         Some(request) => return Ok(Next::Asked(request)),
@@ -420,6 +423,36 @@ impl Tracer {
         self.bereaved = true;
     }
 
+    /// What the kernel reports next. Blocks, unless signals may be requests.
+    ///
+    /// Whoever waits for a stop at a signal takes the signal over, and the kernel forgets it: a tracer that dies before it
+    /// has resumed the task takes it along (kernel/exit.c, wait_task_stopped clears exit_code; kernel/signal.c,
+    /// ptrace_signal). A target that is to outlive us is only looked at, so that a stop is over with the resumption.
+    fn report(&mut self) -> Result<Option<(i32, RawStatus)>, Errno> {
+        if self.requests.is_none() {
+            return sys::wait(-1, true);
+        }
+        self.take_peeked()?;
+        match sys::peek()? {
+            Some((tid, Some(status))) if self.order.knows(tid) && !self.leaving => {
+                self.peeked = Some(tid);
+                Ok(Some((tid, status)))
+            }
+            Some((tid, _)) => sys::wait(tid, false),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits for the stop that was only looked at, which is not to be reported again.
+    fn take_peeked(&mut self) -> Result<(), Errno> {
+        let Some(tid) = self.peeked.take() else { return Ok(()) };
+        match sys::wait(tid, false).or_else(no_children)? {
+            Some((tid, status)) if status.is_end() => self.queue.push_back((tid, status)),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Takes in a task that waits to be announced by somebody who is gone, or cannot be relied upon.
     ///
     /// A parent that is killed at its fork event never delivers it, and its child, which is traced from birth, would stay
@@ -471,6 +504,9 @@ impl Tracer {
         let entry = self.tasks.entry(tid).or_insert(Task::new(Run::Running));
         entry.run = if how == Resume::Listen { Run::Listening } else { Run::Running };
         entry.to_exit = how == Resume::ToExit;
+        if self.peeked == Some(tid) {
+            self.peeked = None;
+        }
         entry.denied |= task.denied.get();
         if self.request(tid, how)?.is_some() || procfs::state(task.tid) != Some('t') {
             return Ok(());
@@ -542,10 +578,33 @@ impl Tracer {
 
     /// Takes what has been reported, to be looked at later.
     pub(super) fn collect(&mut self) -> Result<(), Error> {
-        while let Some((tid, status)) = sys::wait(-1, false).or_else(no_children).map_err(Error::Wait)? {
-            self.take(tid, status);
+        self.take_peeked().map_err(Error::Wait)?;
+        if self.requests.is_none() {
+            while let Some((tid, status)) = sys::wait(-1, false).or_else(no_children).map_err(Error::Wait)? {
+                self.take(tid, status);
+            }
+            return Ok(());
         }
-        Ok(())
+        loop {
+            let peeked = match sys::peek() {
+                Err(Errno::ECHILD) | Ok(None) => return Ok(()),
+                Err(Errno::EINTR) => continue,
+                other => other.map_err(Error::Wait)?,
+            };
+            let Some((tid, status)) = peeked else { return Ok(()) };
+            match status.map(RawStatus::decode) {
+                // It is not taken over, but delivered, and the task stops before it makes use of it.
+                Some(Stop::Signal(signal)) if self.order.knows(tid) => {
+                    unless_gone("INTERRUPT", tid, sys::interrupt(tid))?;
+                    unless_gone("SYSCALL", tid, sys::to_syscall(tid, signal))?;
+                }
+                _ => {
+                    if let Some((tid, status)) = sys::wait(tid, false).or_else(no_children).map_err(Error::Wait)? {
+                        self.take(tid, status);
+                    }
+                }
+            }
+        }
     }
 
     /// Keeps a report for later.
@@ -646,6 +705,7 @@ impl Tracer {
         self.placement.retire();
         if let Some(s) = current {
             self.tasks.remove(&s.tid.0);
+            self.peeked = self.peeked.filter(|tid| *tid != s.tid.0);
             unless_gone("DETACH", s.tid.0, sys::detach(s.tid.0, 0))?;
         }
         // PTRACE_DETACH wants a stop that it can end: one that a task listens in is none (kernel/ptrace.c,

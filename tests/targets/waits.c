@@ -68,11 +68,13 @@ static void naps(void)
 }
 
 /* A parent in vfork cannot be stopped. Its child waits in a call. */
-static void vforks(void)
+static void vforks(int fd)
 {
     puts("ready");
     pid_t child = vfork();
     if (child == 0) {
+        if (fd >= 0)
+            said(close(fd), "close(%d)", fd);
         line();
         _exit(3);
     }
@@ -185,7 +187,9 @@ int main(int argc, char **argv)
     } else if (strcmp(where, "nanosleep") == 0)
         naps();
     else if (strcmp(where, "vfork") == 0)
-        vforks();
+        vforks(-1);
+    else if (strcmp(where, "vfork-closes") == 0)
+        vforks(fd);
     else if (strcmp(where, "crowd") == 0) {
         /* A number that none of the others is given. */
         fd = need(fcntl(fd, F_DUPFD_CLOEXEC, 500), "fcntl");
