@@ -46,7 +46,7 @@ class Case:
     """One program: `argv` is run in an empty directory."""
 
     def __init__(self, name, argv, needs=(), limit=40, fast=False, full=True, typed=None, user=None, inside=False,
-                 same=(), outer=False):
+                 same=(), outer=False, ends=0):
         self.name = name
         self.argv = argv
         self.needs = [argv[0], *needs]
@@ -63,6 +63,8 @@ class Case:
         self.same = same
         # The program itself starts fdwatch, as $RUN says.
         self.outer = outer
+        # Its exit status: what does not run at all would be the same without and with fdwatch.
+        self.ends = ends
 
     def missing(self):
         for program in self.needs:
@@ -82,7 +84,7 @@ def program(name):
     return os.path.join(PROGRAMS, name)
 
 
-PIDS = (re.compile(rb'(\[\d\]\s*[-+]?\s+|line \d+: +)\d{2,}'), rb'\1PID')
+PIDS = (re.compile(rb'(\[\d\]\s*[-+]?|line \d+:) +\d{2,}'), rb'\1 PID')
 # When dash tells of jobs that have ended is a matter of time.
 DASH = (re.compile(rb'^(\[\d\].*|Terminated|Killed)\r?\n', re.M), b'')
 # A shell that echoes what is typed while it is busy may show it twice, or before its prompt.
@@ -97,7 +99,8 @@ SHELL = [
     ('ready> ', 'cat | cat\r'),
     (None, 'through two cats\r'),
     ('through two cats\r\nthrough two cats\r\n', '\x04'),
-    ('ready> ', 'sleep 100 &\r'),
+    # Before it is a sleep it ignores SIGTERM, as the shell does.
+    ('ready> ', 'sleep 100 & until grep -q sleep /proc/$!/comm; do :; done\r'),
     ('ready> ', 'kill %1; wait %1; echo "killed: $?"\r'),
     ('killed: \\d+.*ready> ', 'sh -c \'kill -STOP $$; exit 3\'\r'),
     ('ready> ', 'fg; echo "stopped: $?"\r'),
@@ -125,18 +128,18 @@ JOB = [
 
 BASH = ['bash', '--noprofile', '--norc', '--noediting', '-i']
 CASES = [
-    Case('surroundings', [sys.executable, program('surroundings.py')], fast=True),
-    Case('surroundings-nobody', [sys.executable, program('surroundings.py')], user='nobody'),
-    Case('sh-descriptors', ['dash', program('shell.sh')], fast=True),
-    Case('bash-descriptors', ['bash', program('shell.sh')], same=[PIDS]),
+    Case('surroundings', [sys.executable, program('surroundings.py')], fast=True, ends=3),
+    Case('surroundings-nobody', ['/usr/bin/python3', program('surroundings.py')], user='nobody', ends=3),
+    Case('sh-descriptors', ['dash', program('shell.sh')], fast=True, ends=5),
+    Case('bash-descriptors', ['bash', program('shell.sh')], same=[PIDS], ends=5),
     Case('bash-more', ['bash', program('bash.sh')], fast=True),
-    Case('bash-jobs', ['bash', program('jobs.sh')], fast=True, same=[PIDS]),
-    Case('dash-jobs', ['dash', program('jobs.sh')], fast=True, typed=[], same=[PIDS, DASH]),
-    Case('bash-terminal', BASH, typed=SHELL, fast=True, same=[PIDS]),
-    Case('dash-terminal', ['dash', '-i'], typed=SHELL, same=[PIDS]),
-    Case('job-of-a-shell', BASH, typed=JOB, outer=True, same=[PIDS]),
-    Case('script', ['script', '-q', '-e', '-c', f'dash {program("jobs.sh")}', 'typescript'], same=[PIDS, DASH]),
-    Case('perl', ['perl', program('perl.pl')], fast=True),
+    Case('bash-jobs', ['bash', program('jobs.sh')], fast=True, same=[PIDS], ends=9),
+    Case('dash-jobs', ['dash', program('jobs.sh')], fast=True, typed=[], same=[PIDS, DASH], ends=9),
+    Case('bash-terminal', BASH, typed=SHELL, fast=True, same=[PIDS], ends=4),
+    Case('dash-terminal', ['dash', '-i'], typed=SHELL, same=[PIDS], ends=4),
+    Case('job-of-a-shell', BASH, typed=JOB, outer=True, same=[PIDS], ends=6),
+    Case('script', ['script', '-q', '-e', '-c', f'dash {program("jobs.sh")}', 'typescript'], same=[PIDS, DASH], ends=9),
+    Case('perl', ['perl', program('perl.pl')], fast=True, ends=6),
     Case('make', ['bash', program('make.sh')], needs=['make'], fast=True),
     Case('git', ['bash', program('git.sh')], needs=['git']),
     Case('gcc', ['bash', program('gcc.sh')], needs=['gcc', 'nm']),
@@ -144,11 +147,11 @@ CASES = [
     Case('tmux', ['bash', program('tmux.sh')], needs=['tmux']),
     Case('sqlite', ['bash', program('sqlite.sh')], needs=['sqlite3']),
     Case('redis', ['bash', program('redis.sh')], needs=['redis-server', 'redis-cli']),
-    Case('node', ['node', program('node.js')]),
+    Case('node', ['node', program('node.js')], ends=7),
     Case('go-build', ['bash', '-c', 'cp "$1" program.go && go build -o program program.go; echo "build: $?"', 'bash',
                       program('program.go')], needs=['go'], limit=600, full=False),
     Case('go', ['bash', '-c', './program; echo "program: $?"'], needs=['go']),
-    Case('java', ['java', '-Xshare:auto', program('Program.java')], limit=300),
+    Case('java', ['java', '-Xshare:auto', program('Program.java')], limit=300, ends=5),
     Case('cargo', ['bash', program('cargo.sh')], needs=['cargo'], limit=600),
     Case('postgres', ['bash', program('postgres.sh')], needs=['initdb', 'pg_ctl', 'psql', 'setpriv'], limit=300,
          user='nobody'),
@@ -259,7 +262,11 @@ def spawn(argv, env, cwd, out, err, terminal, user):
                 os.setgroups([])
                 os.setgid(who.pw_gid)
                 os.setuid(who.pw_uid)
-            os.execvpe(argv[0], argv, env)
+            try:
+                os.execvpe(argv[0], argv, env)
+            except OSError as e:
+                os.write(2, f'{argv[0]}: {e.strerror}\n'.encode())
+                os._exit(127)
         status = os.waitpid(child, 0)[1]
         os.write(status_w, str(status).encode())
     finally:
@@ -479,6 +486,11 @@ def compare(runner, case, modes):
         files = [os.path.join(runner.shared, 'program')]
     options = dict(limit=case.limit, typed=case.typed, user=case.user, inside=case.inside, outer=case.outer, files=files)
     native = runner.run(case.argv, None, **options)
+    if native.how() != f'exit {case.ends}':
+        row(case.name, '-', native.how(), '-', '-', '-', f'{native.seconds:.2f}', '-', '-',
+            f'FAILED without fdwatch: not exit {case.ends}')
+        print('    ' + (native.out + native.err).decode(errors='replace')[-1000:].replace('\n', '\n    '))
+        return False
     for mode in [m for m in case.modes if m in modes]:
         watched = runner.run(case.argv, mode, **options)
         found = differences(case, native, watched, mode)

@@ -15,6 +15,6 @@ chmod +x .git/hooks/post-commit; echo x >x; git add x; git commit -q -m "with a 
 git gc -q --prune=now; git fsck --no-progress; git count-objects -v | grep -v size
 cd ..; git clone -q a b; git clone -q --bare "file://$PWD/a" c.git; cd b
 echo more >more; git add more; git commit -q -m more; git push -q "$PWD/../c.git" main; git -C ../c.git log -1 --format=%H
-git stash list; git bisect start -q HEAD HEAD~6 >/dev/null; git bisect run sh -c '! test -e side2' 2>&1 | grep -c 'first bad' ; git bisect reset -q
+git stash list; git bisect start HEAD v1~4 >/dev/null; git bisect run sh -c '! test -e side2' 2>&1 | grep 'first bad'; git bisect reset 2>/dev/null
 git archive HEAD | md5sum; git grep -c 99 | head -3
 git -c core.pager=cat log --oneline | wc -l

@@ -16,7 +16,8 @@ if (!isMainThread) {
   console.log(await once(c, 'exit')); fs.closeSync(fd); console.log(fs.readFileSync('n.txt', 'utf8').trim());
   const four = cp.spawn('sh', ['-c', 'echo on four >&4'], { stdio: ['ignore', 'ignore', 2, 'ignore', 'pipe'] });
   console.log((await four.stdio[4].toArray()).join('').trim());
-  const ipc = cp.fork('-e', [], { execArgv: ['-e', 'process.on("message", m => { process.send(m + 1); process.disconnect(); })'], stdio: [0, 1, 2, 'ipc'] });
+  fs.writeFileSync('ipc.js', 'process.on("message", m => { process.send(m + 1); process.disconnect(); })');
+  const ipc = cp.fork('ipc.js');
   ipc.send(41); console.log(await once(ipc, 'message').then(m => m[0]), (await once(ipc, 'exit'))[0]);
   const k = cp.spawn('sleep', ['100']); k.kill('SIGTERM'); console.log(await once(k, 'exit'));
   for (let i = 0; i < 50; i++) { const h = await fs.promises.open('n.txt'); await h.read(Buffer.alloc(4), 0, 4, 0); await h.close(); }

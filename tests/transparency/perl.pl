@@ -5,9 +5,9 @@ my $pid = fork; if (!$pid) { exit 3 } waitpid $pid, 0; print "exit: ", $? >> 8, 
 $pid = fork; if (!$pid) { kill 'KILL', $$; sleep 9 } waitpid $pid, 0; print "signal: ", $? & 127, "\n";
 open my $ls, '-|', 'seq 1 3' or die; print while <$ls>; close $ls;
 open my $wc, '|-', 'wc -c' or die; print $wc "x" x 100000; close $wc; print "wc: $?\n";
-socketpair my $a, my $b, AF_UNIX, SOCK_STREAM, PF_UNSPEC or die;
-if (!($pid = fork)) { close $a; syswrite $b, "from the child\n"; exit 0 }
-close $b; print scalar <$a>; waitpid $pid, 0;
+socketpair my $one, my $two, AF_UNIX, SOCK_STREAM, PF_UNSPEC or die;
+if (!($pid = fork)) { close $one; syswrite $two, "from the child\n"; exit 0 }
+close $two; print scalar <$one>; waitpid $pid, 0;
 $SIG{ALRM} = sub { die "alarm\n" }; eval { alarm 1; select undef, undef, undef, 20; }; print "caught: $@";
 my $stopped = 0; my $continued = 0;
 if (!($pid = fork)) { kill 'STOP', $$; exit 4 }
