@@ -140,12 +140,11 @@ fn replay(args: &cli::Replay) -> Result<ExitCode> {
     if let Some(status) = verdict(replay.findings(), &args.verdict) {
         return Ok(status);
     }
-    Ok(ExitCode::from(match replay.outcome() {
-        // As `run` ended.
-        Some((true, _)) | None => 0,
-        Some((false, ExitStatus::Code(code))) => code as u8,
+    Ok(ExitCode::from(match replay.status() {
+        None => 0,
+        Some(ExitStatus::Code(code)) => code as u8,
         // Nothing has died now: it is said as a shell says it.
-        Some((false, ExitStatus::Signal(signal))) => 128u8.wrapping_add(signal as u8),
+        Some(ExitStatus::Signal(signal)) => 128u8.wrapping_add(signal as u8),
     }))
 }
 

@@ -200,6 +200,24 @@ fn a_run_with_a_prompt_replays() {
     assert_eq!(go_on(&["detach"]).target, Target::Detached);
 }
 
+/// What was attached to goes on, and its status is not ours.
+#[test]
+fn an_attached_target_replays() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut target = common::start(Command::new("sh").args(["-c", "echo here; read x; exit 3"]));
+    assert_eq!(target.line().as_deref(), Some("here"));
+    let pid = target.pid().to_string();
+    let attach = ["attach", "--record", "log", "--format", "json", "-o", "live", "--for", "100ms", &pid];
+    let live = go(dir.path(), &attach);
+    target.close_input();
+    assert_eq!((live.code(), target.end().code()), (0, 3), "{}", live.stderr);
+    let again = go(dir.path(), &["replay", "log", "--format", "json", "-o", "again"]);
+    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    equal(&read("again"), &read("live"), "attach");
+    assert_eq!((again.code(), again.stderr.as_str()), (0, ""));
+    assert_eq!(Report::read(read("live").as_bytes()).unwrap().target, Target::Detached);
+}
+
 #[test]
 fn a_file_that_is_no_log_is_told_in_one_line() {
     let dir = tempfile::tempdir().unwrap();

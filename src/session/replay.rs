@@ -196,9 +196,12 @@ impl Replay {
         &self.pipeline.findings
     }
 
-    /// How the target ended, if the log says so: whether the user ended it from the prompt, and its status.
-    pub fn outcome(&self) -> Option<(bool, ExitStatus)> {
-        self.end.as_ref().map(|e| (e.facts.target == Target::Killed, e.status))
+    /// The status with which the target ended, if the session ended with it: not if the user killed it from the prompt,
+    /// or attached to it, and not if the log does not say so.
+    pub fn status(&self) -> Option<ExitStatus> {
+        let end = self.end.as_ref()?;
+        let attached = self.header.command.is_empty();
+        (!attached && end.facts.target != Target::Killed).then_some(end.status)
     }
 
     /// The report.
