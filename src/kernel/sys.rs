@@ -362,8 +362,12 @@ pub(super) fn pass_signals_to(pid: i32) {
 }
 
 /// `gone` has ended and its number may come again: signals that went to it go to `heir`.
-pub(super) fn pass_signals_from(gone: i32, heir: Option<i32>) {
-    let heir = heir.unwrap_or(NOBODY_LEFT);
+pub(super) fn pass_signals_from(gone: i32, heir: impl FnOnce() -> Option<i32>) {
+    // Finding the heir takes as long as there are tasks: not at every end.
+    if TARGET.load(Ordering::Relaxed) != gone {
+        return;
+    }
+    let heir = heir().unwrap_or(NOBODY_LEFT);
     let _ = TARGET.compare_exchange(gone, heir, Ordering::Relaxed, Ordering::Relaxed);
 }
 

@@ -368,7 +368,7 @@ impl Tracer {
                 self.order.forget(tid);
                 self.placement.on_gone(tid);
                 self.bereaved = true;
-                sys::pass_signals_from(tid, self.tasks.keys().min().copied());
+                sys::pass_signals_from(tid, || self.tasks.keys().min().copied());
                 return Ok(Next::Gone(Tid(tid), stop));
             }
             let stopped = Stopped { tid: Tid(tid), denied: Cell::new(false) };

@@ -253,6 +253,11 @@ impl Session {
             "Python stack was not taken, to keep the target fast",
             "Python stacks were not taken, to keep the target fast",
         );
+        say(
+            self.sites.python_lost(),
+            "Python stack was not kept: too many different ones",
+            "Python stacks were not kept: too many different ones",
+        );
         let python = self.sites.python_coverage();
         say(python.failures, "Python stack could not be read", "Python stacks could not be read");
         say(

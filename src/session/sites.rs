@@ -16,6 +16,9 @@ const PYTHON_SHARE: u32 = 8;
 /// And how much on top of it, so that short programs are seen whole.
 const PYTHON_GRACE: Duration = Duration::from_millis(300);
 
+/// Frames of all distinct Python stacks together (48 bytes each): 6 MiB.
+const PYTHON_FRAMES_KEPT: usize = 128 << 10;
+
 /// A stopped task, for the stacks.
 #[derive(Clone, Copy)]
 pub(super) struct Where {
@@ -41,6 +44,9 @@ pub(super) struct Sites {
     pythons: Pythons,
     by_frames: FxHashMap<Arc<[Key]>, PyStackId>,
     python_stacks: Vec<Arc<[Key]>>,
+    python_frames: usize,
+    /// Stacks that came when there was no more room.
+    python_lost: u64,
     began: Instant,
     spent: Duration,
     skipped: u64,
@@ -54,6 +60,8 @@ impl Sites {
             pythons: Pythons::new(),
             by_frames: FxHashMap::default(),
             python_stacks: Vec::new(),
+            python_frames: 0,
+            python_lost: 0,
             began: Instant::now(),
             spent: Duration::ZERO,
             skipped: 0,
@@ -116,7 +124,7 @@ impl Sites {
             site.cause = Cause::Finalizer;
         }
         match self.pythons.trace(&at.python()) {
-            Ok(trace) => site.py = Some(self.intern(&trace)),
+            Ok(trace) => site.py = self.intern(&trace),
             Err(why) => tracing::debug!(%why, pid = at.pid.0, "no Python stack"),
         }
         self.spent += start.elapsed();
@@ -160,16 +168,21 @@ impl Sites {
         self.spent <= PYTHON_GRACE + self.began.elapsed() / PYTHON_SHARE
     }
 
-    fn intern(&mut self, trace: &python::PyStack) -> PyStackId {
+    fn intern(&mut self, trace: &python::PyStack) -> Option<PyStackId> {
         let key: Arc<[Key]> =
             trace.frames.iter().map(|f| (Arc::clone(&f.function), Arc::clone(&f.file), f.line, f.entry)).collect();
         if let Some(id) = self.by_frames.get(&key) {
-            return *id;
+            return Some(*id);
         }
+        if self.python_frames + key.len() > PYTHON_FRAMES_KEPT {
+            self.python_lost += 1;
+            return None;
+        }
+        self.python_frames += key.len().max(1);
         let id = PyStackId(self.python_stacks.len() as u32);
         self.python_stacks.push(Arc::clone(&key));
         self.by_frames.insert(key, id);
-        id
+        Some(id)
     }
 
     pub(super) fn native(&mut self, id: StackId) -> Arc<[NativeFrame]> {
@@ -213,6 +226,11 @@ impl Sites {
 
     pub(super) fn python_coverage(&self) -> &python::Coverage {
         self.pythons.coverage()
+    }
+
+    /// Python stacks that were not kept, because there were too many different ones.
+    pub(super) fn python_lost(&self) -> u64 {
+        self.python_lost
     }
 
     pub(super) fn python_skipped(&self) -> u64 {

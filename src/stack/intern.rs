@@ -5,8 +5,11 @@ use crate::base::StackId;
 use rustc_hash::{FxHashMap, FxHasher};
 use std::hash::{Hash, Hasher};
 
-/// All frames kept together are at most this many (24 bytes each).
-const MAX_FRAMES_KEPT: usize = 4 << 20;
+/// All frames kept together are at most this many (24 bytes each): 12 MiB. A program that makes ever new stacks (code
+/// that writes code, a recursion that opens at each depth) must not make fdwatch grow with its events.
+const MAX_FRAMES_KEPT: usize = 512 << 10;
+/// And no more stacks than this, which a program with short ones would reach first.
+const MAX_STACKS: usize = 64 << 10;
 
 struct Entry {
     start: u32,
@@ -56,7 +59,7 @@ impl Interner {
         else {
             return Self::OVERFLOW;
         };
-        if self.frames.len() + frames.len() > MAX_FRAMES_KEPT || self.entries.len() >= MAX_FRAMES_KEPT {
+        if self.frames.len() + frames.len() > MAX_FRAMES_KEPT || self.entries.len() > MAX_STACKS {
             return Self::OVERFLOW;
         }
         self.frames.extend_from_slice(frames);
@@ -114,6 +117,20 @@ mod tests {
         for (n, &id) in ids.iter().enumerate() {
             assert_eq!(i.frames(id), [frame(n as u64)]);
             assert_eq!(i.intern_hashed(7, &[frame(n as u64)], StackEnd::Complete), id);
+        }
+    }
+
+    #[test]
+    fn ever_new_stacks_are_kept_up_to_a_bound() {
+        for depth in [1, 40] {
+            let mut i = Interner::new();
+            let stack = |n: u64| (0..depth).map(|d| frame(n << 8 | d)).collect::<Vec<_>>();
+            let first = i.intern(&stack(0), StackEnd::Complete);
+            let full = (1..).take_while(|n| i.intern(&stack(*n), StackEnd::Complete) != Interner::OVERFLOW).count();
+            assert!((10_000..=MAX_STACKS).contains(&full), "{full} stacks of {depth}");
+            assert!(i.frames.len() <= MAX_FRAMES_KEPT);
+            assert_eq!(i.intern(&stack(0), StackEnd::Complete), first, "what is known stays known");
+            assert_eq!(i.end(Interner::OVERFLOW), StackEnd::Truncated(Why::TooManyStacks));
         }
     }
 

@@ -100,7 +100,11 @@ impl Stacks {
                 *self.truncated.entry(why).or_default() += 1;
             }
         }
-        self.interner.intern(&self.unwinder.frames, end)
+        let id = self.interner.intern(&self.unwinder.frames, end);
+        if id == intern::Interner::OVERFLOW {
+            *self.truncated.entry(Why::TooManyStacks).or_default() += 1;
+        }
+        id
     }
 
     /// Lets `child` begin with what is known of `parent`'s mappings, as fork copies them.
