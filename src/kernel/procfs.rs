@@ -203,6 +203,11 @@ pub fn has_table(tid: Tid) -> bool {
     status_field(tid, "FDSize").is_some_and(|n| n != "0")
 }
 
+/// Whether a file shows on which CPUs a task may run (proc_pid_status(5), Cpus_allowed).
+pub fn shows_placement(path: &[u8]) -> bool {
+    path.starts_with(b"/proc/") && path.ends_with(b"/status")
+}
+
 /// Every descriptor that the task has open, with path and flags, in ascending order.
 pub fn open_descriptors(tid: Tid) -> Vec<Present> {
     let fds = open_numbers(tid).unwrap_or_default();

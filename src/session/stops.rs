@@ -291,7 +291,7 @@ impl Session {
             return Ok(None);
         }
         self.find_senders(tid, &mut effects);
-        if effects.iter().any(shows_placement) {
+        if effects.iter().any(|e| matches!(e, Effect::Open { file, .. } if procfs::shows_placement(&file.path))) {
             self.tracer.shows_placement();
         }
         let now = self.now();
@@ -621,14 +621,6 @@ impl Session {
             frontend.on_suspended();
         }
         Ok(())
-    }
-}
-
-/// Whether a file was opened that shows on which CPUs a task may run (proc_pid_status(5), Cpus_allowed).
-fn shows_placement(effect: &Effect) -> bool {
-    match effect {
-        Effect::Open { file, .. } => file.path.starts_with(b"/proc/") && file.path.ends_with(b"/status"),
-        _ => false,
     }
 }
 
