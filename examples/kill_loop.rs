@@ -112,10 +112,10 @@ fn attached(seed: u64) -> Result<bool> {
     let pid = target.id() as i32;
     rounds(&mut out, 2)?;
     let mut command = Command::new(beside("fdwatch")?);
-    command.arg("attach").args((seed % 2 == 0).then_some("--children")).arg(pid.to_string());
+    command.arg("attach").args(seed.is_multiple_of(2).then_some("--children")).arg(pid.to_string());
     let mut watcher = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let by = watcher.id() as i32;
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         // Early, while it attaches; otherwise somewhere in the watching.
         dice.linger(Duration::from_millis(15));
     } else {
@@ -145,10 +145,10 @@ fn attached(seed: u64) -> Result<bool> {
 fn started(seed: u64) -> Result<bool> {
     let mut dice = Dice(seed);
     let mut command = Command::new(beside("fdwatch")?);
-    command.arg("audit").args((seed % 2 == 0).then_some("--no-seccomp")).arg("--").arg(toil()?);
+    command.arg("audit").args(seed.is_multiple_of(2).then_some("--no-seccomp")).arg("--").arg(toil()?);
     let (mut watcher, mut out) = start(command.stderr(Stdio::null()))?;
     let group = watcher.id() as i32;
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         // Early, while it starts.
         dice.linger(Duration::from_millis(4));
     } else {
