@@ -50,6 +50,11 @@ fn landlock(m: &Made<'_>) -> Vec<Effect> {
 /// BPF_LINK_GET_FD_BY_ID, BPF_ENABLE_STATS, BPF_ITER_CREATE, BPF_TOKEN_CREATE.
 const BPF_MAKES: &[u32] = &[0, 5, 7, 13, 14, 17, 18, 19, 28, 30, 32, 33, 36];
 
+/// What tells events only (fs/notify/inotify/inotify_user.c, do_inotify_init; fs/userfaultfd.c, new_userfaultfd).
+fn read_only(m: &Made<'_>, flags: i32, kind: FileKind) -> Vec<Effect> {
+    m.opens(libc::O_RDONLY as u32, flags & CLOEXEC != 0, kind)
+}
+
 macro_rules! row {
     ($name:literal, $nr64:expr, $nr32:expr, [$($arg:ident),*], $decode:expr) => {
         Row {
@@ -74,8 +79,8 @@ pub(super) static ROWS: &[Row] = &[
     row!("signalfd4", Some(289), Some(327), [Int, Pointer, Int, Flags], |m| signalfd(m, m.int(3))),
     // MFD_CLOEXEC is 1 (linux/memfd.h), unlike all others.
     row!("memfd_create", Some(319), Some(356), [Pointer, Flags], |m| m.opens(RDWR, m.int(1) & 1 != 0, FileKind::Memfd)),
-    row!("inotify_init", Some(253), Some(291), [], |m| opens(m, 0, FileKind::Inotify)),
-    row!("inotify_init1", Some(294), Some(332), [Flags], |m| opens(m, m.int(0), FileKind::Inotify)),
+    row!("inotify_init", Some(253), Some(291), [], |m| read_only(m, 0, FileKind::Inotify)),
+    row!("inotify_init1", Some(294), Some(332), [Flags], |m| read_only(m, m.int(0), FileKind::Inotify)),
     // FAN_CLOEXEC is 1, PERF_FLAG_FD_CLOEXEC is 8 (linux/fanotify.h, linux/perf_event.h).
     row!("fanotify_init", Some(300), Some(338), [Flags, OpenFlags], |m| {
         m.opens(RDWR, m.int(0) & 1 != 0, FileKind::Fanotify)
@@ -83,7 +88,7 @@ pub(super) static ROWS: &[Row] = &[
     row!("perf_event_open", Some(298), Some(336), [Pointer, Int, Int, Int, Flags], |m| {
         m.opens(RDWR, m.int(4) & 8 != 0, FileKind::PerfEvent)
     }),
-    row!("userfaultfd", Some(323), Some(374), [Flags], |m| opens(m, m.int(0), FileKind::Userfaultfd)),
+    row!("userfaultfd", Some(323), Some(374), [Flags], |m| read_only(m, m.int(0), FileKind::Userfaultfd)),
     row!("memfd_secret", Some(447), Some(447), [Flags], |m| opens(m, m.int(0), FileKind::Memfd)),
     // These set FD_CLOEXEC whether asked for or not: bpf(2), io_uring_setup(2), landlock_create_ruleset(2).
     row!("io_uring_setup", Some(425), Some(425), [Int, Pointer], io_uring),
