@@ -64,8 +64,10 @@ impl World {
                 }
             }
             Transition::Start(start) => self.start(event, start, changes),
-            Transition::Receive { table, fd, cloexec, file, from } => {
+            Transition::Receive { table, fd, cloexec, file, from, twin } => {
                 let moment = self.moment(event);
+                let twin = twin.and_then(|n| self.tables.get(&table)?.slots.get(&n)?.now);
+                let from = from.or(twin);
                 let known = from.and_then(|l| self.lives.get(&l)).map(|l| l.file);
                 let life = self.begin(table, fd, known, cloexec, Origin::Received(from), moment);
                 if known.is_none() {
@@ -301,6 +303,7 @@ impl World {
         if old == new {
             return;
         }
+        let source = self.lives.get(&with).map(|l| l.table);
         let moved: Vec<LifeId> = self.lives.values().filter(|l| l.file == old).map(|l| l.id).collect();
         let mut open = 0;
         for id in &moved {
@@ -308,7 +311,8 @@ impl World {
                 l.file = new;
                 open += u32::from(l.end.is_none());
                 if *id == life && l.origin == Origin::Appeared {
-                    l.origin = Origin::Inherited(with);
+                    let copied = source != Some(l.table);
+                    l.origin = if copied { Origin::Inherited(with) } else { Origin::Duplicated(with) };
                 }
             }
         }

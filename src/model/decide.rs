@@ -56,8 +56,10 @@ pub enum Transition {
         cloexec: bool,
         /** The object, where no life of it is known. */
         file: NewFile,
-        /** A life of the same object. */
+        /// A life of the same object.
         from: Option<LifeId>,
+        /// A number that was filled by the same call, with the same object.
+        twin: Option<Fd>,
     },
     /// The lives of a range of numbers in the table that the task has by now end, or become close-on-exec.
     Range {
@@ -143,9 +145,19 @@ impl World {
                 if let Some(life) = now(fd) {
                     out.push(Transition::End { life, how: Ended::Vanished });
                 }
-                let from = from.and_then(|(tid, fd)| self.open_life(tid, fd)).map(|l| l.id);
-                let from = from.or_else(|| self.closed_by_all(file));
-                out.push(Transition::Receive { table: id, fd: *fd, cloexec: *cloexec, file: file.clone(), from });
+                let twin = from.filter(|(tid, n)| {
+                    let same_call = |t: &Transition| matches!(t, Transition::Receive { fd, .. } if fd == n);
+                    self.tasks.get(tid).is_some_and(|t| t.table == id) && out.iter().any(same_call)
+                });
+                let from = match twin {
+                    Some(_) => None,
+                    None => {
+                        let known = from.and_then(|(tid, fd)| self.open_life(tid, fd)).map(|l| l.id);
+                        known.or_else(|| self.closed_by_all(file))
+                    }
+                };
+                let (fd, cloexec, file, twin) = (*fd, *cloexec, file.clone(), twin.map(|t| t.1));
+                out.push(Transition::Receive { table: id, fd, cloexec, file, from, twin });
             }
             Effect::Alias { from, to, cloexec } => {
                 if let Some(life) = now(to) {

@@ -362,3 +362,16 @@ fn a_fork_does_not_copy_the_command_line() {
     let program = |w: &World, pid| w.process(Pid(pid)).unwrap().program.clone();
     assert!(std::sync::Arc::ptr_eq(&program(&s.world, 100), &program(&s.world, 200)));
 }
+
+#[test]
+fn two_numbers_of_one_call_can_be_one_object_that_nobody_holds() {
+    let mut s = Script::new();
+    let receive = |fd, from| Effect::Receive { fd: Fd(fd), cloexec: false, file: file("/tmp/x"), from };
+    let info = CallInfo { name: "recvmsg", args: [0; 6], ret: Some(1) };
+    let effects = vec![receive(5, None), receive(6, None), receive(7, Some((MAIN, Fd(5))))];
+    s.event(MAIN, EventKind::Call(Call { info, effects, site: Site::default() }));
+    let table = s.table(MAIN);
+    assert_eq!(table[&5], table[&7]);
+    assert_ne!(table[&5], table[&6]);
+    assert_eq!(s.world.file(crate::base::FileId(table[&5].0)).unwrap().holders, 2);
+}

@@ -2,7 +2,8 @@
 
 use super::Session;
 use crate::base::{Fd, LifeId, RawCall, TableId, Tid};
-use crate::event::{Effect, Event, EventKind, FileKind};
+use crate::event::{Effect, Event, EventKind, FileKind, NewFile};
+use crate::kernel::procfs;
 use crate::model::{Change, FdTable};
 use crate::syscall::{Row, delivery};
 use rustc_hash::FxHashSet;
@@ -14,15 +15,22 @@ impl Session {
     /// Fills in of what came over a socket who else holds it, as far as the kernel can tell (kcmp(2)).
     ///
     /// A sender that has closed its own copy is not asked for here: where the text of the link names one object for good
-    /// (`pipe:[5]`, `socket:[7]`), the model finds its ended life. Of other objects nothing is claimed then, and two
-    /// descriptors of one such object in one message look like two objects.
+    /// (`pipe:[5]`, `socket:[7]`), the model finds its ended life. Of other objects nothing is claimed then, but that two
+    /// descriptors that came with one call are of one object.
     pub(super) fn find_senders(&mut self, tid: Tid, effects: &mut [Effect]) {
         let received = effects.iter_mut().filter_map(|e| match e {
             Effect::Receive { fd, file, from, .. } if from.is_none() => Some((*fd, &*file, from)),
             _ => None,
         });
+        let mut strangers: Vec<(Fd, NewFile)> = Vec::new();
         for (fd, file, from) in received.take(ASKED) {
-            *from = self.holder(tid, fd, file);
+            *from = self.holder(tid, fd, file).or_else(|| {
+                let mut alike = strangers.iter().filter(|(_, other)| other.reads_as(file));
+                alike.find(|(other, _)| procfs::same_file(tid, fd, tid, *other)).map(|(other, _)| (tid, *other))
+            });
+            if from.is_none() {
+                strangers.push((fd, file.clone()));
+            }
         }
         let is_ring = |e: &&Effect| matches!(e, Effect::Open { file, .. } if file.kind == FileKind::IoUring);
         self.limits.rings += effects.iter().filter(is_ring).count() as u64;
