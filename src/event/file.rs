@@ -128,6 +128,13 @@ impl NewFile {
         self.path.starts_with(text.as_bytes())
     }
 
+    /// Its flags that neither open(2) drops nor fcntl(2) changes.
+    pub fn lasting_flags(&self) -> u32 {
+        const LASTING: i32 =
+            libc::O_ACCMODE | libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_SYNC | libc::O_DSYNC;
+        self.flags & LASTING as u32
+    }
+
     /// Which way data can go through it.
     pub fn direction(&self) -> Direction {
         match self.kind {

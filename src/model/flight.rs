@@ -126,7 +126,9 @@ impl Flights {
 
     /// The effects of a call are committed. Whatever somebody else may have changed meanwhile is in doubt from now on.
     pub fn committed(&mut self, world: &World, tid: Tid, effects: &[Effect], at: u64) {
-        let Some(table) = shared(world, tid) else { return };
+        // Who shared the table when the call began may be gone by now.
+        let began = self.calls.get(&tid).map(|f| f.table);
+        let Some(table) = began.or_else(|| shared(world, tid)) else { return };
         let since = self.calls.get(&tid).map_or(at, |f| f.since);
         let others: Vec<Tid> =
             self.calls.iter().filter(|(t, f)| **t != tid && f.table == table).map(|(t, _)| *t).collect();
@@ -146,13 +148,27 @@ impl Flights {
             }
             let crossed =
                 self.recent.iter().any(|r| r.table == table && r.tid != tid && r.at >= since && r.touch.meets(touch));
-            if met || crossed {
+            // A copy is what its source was when it was made.
+            if met || crossed || self.is_uncertain_source(world, tid, table, since, effect) {
                 self.doubts.entry(table).or_default().add(touch);
             }
             if !others.is_empty() {
                 self.recent.push(Recent { table, tid, at, touch });
             }
         }
+    }
+
+    /// Whether a call has copied a number that others may have been changing, or that is not known to be open.
+    fn is_uncertain_source(&self, world: &World, tid: Tid, table: TableId, since: u64, effect: &Effect) -> bool {
+        let Effect::Alias { from, .. } = effect else { return false };
+        let source = Touch::Numbers(*from, *from);
+        world.open_life(tid, *from).is_none()
+            || self.doubts.get(&table).is_some_and(|d| d.all || d.numbers.contains(from))
+            || self
+                .calls
+                .iter()
+                .any(|(t, f)| *t != tid && f.table == table && f.touches.iter().any(|t| t.meets(source)))
+            || self.recent.iter().any(|r| r.table == table && r.tid != tid && r.at >= since && r.touch.meets(source))
     }
 
     /// The call of a task is over, or never came to be.
@@ -212,7 +228,11 @@ impl Flights {
 
     /// Whether a task other than `tid` is in a call that may fill any empty number of its table.
     pub fn others_fill(&self, world: &World, tid: Tid) -> bool {
-        let Some(table) = shared(world, tid) else { return false };
+        shared(world, tid).is_some_and(|table| self.is_being_filled(table, tid))
+    }
+
+    /// Whether somebody else than `tid` is in a call that may fill any empty number of `table`.
+    pub fn is_being_filled(&self, table: TableId, tid: Tid) -> bool {
         self.calls.iter().any(|(t, f)| *t != tid && f.table == table && f.touches.contains(&Touch::Fill))
     }
 
@@ -361,6 +381,33 @@ mod tests {
         f.gone(&w, B);
         assert_eq!(doubts(&f, &w), [7]);
         assert!(!f.is_touched(table(&w), Fd(7), true));
+    }
+
+    #[test]
+    fn a_copy_of_what_another_thread_is_making_is_in_doubt() {
+        let (w, mut f) = (world(), Flights::default());
+        f.enter(&w, A, &[], false, 1);
+        f.enter(&w, B, &dup2(5, 7), false, 2);
+        // 5 is not known to be open: the call of A has made it, and is told later.
+        f.committed(&w, B, &dup2(5, 7), 3);
+        f.leave(B);
+        assert_eq!(doubts(&f, &w), [7]);
+    }
+
+    #[test]
+    fn what_was_changed_by_a_thread_that_is_gone_is_in_doubt_when_the_last_one_tells() {
+        let (mut w, mut f) = (world(), Flights::default());
+        f.enter(&w, A, &[], false, 1);
+        f.enter(&w, B, &dup2(5, 7), false, 2);
+        f.committed(&w, B, &dup2(5, 7), 3);
+        f.leave(B);
+        f.take(table(&w));
+        let event = Event { at: 4, tid: B, kind: EventKind::Exit { status: crate::event::ExitStatus::Signal(9) } };
+        let t = w.consequences(&event);
+        w.commit(&event, t);
+        f.gone(&w, B);
+        f.committed(&w, A, &open(7), 5);
+        assert_eq!(doubts(&f, &w), [7]);
     }
 
     #[test]

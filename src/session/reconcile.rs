@@ -18,22 +18,29 @@ const CANDIDATES: usize = 64;
 /// How many descriptors of children are remembered of which the call that made them has yet to be told.
 const UNCLAIMED: usize = 64;
 
-/// A descriptor of a child that its parent's table got from a call that had not been told at the fork.
+/// A descriptor whose object was made by a call that had not been told when it was found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unclaimed {
-    child: Tid,
+    by: Tid,
     fd: Fd,
-    /// The parent's table.
+    /// The table that got it first: its own, or the one that it is a copy of.
     table: TableId,
 }
 
 impl Session {
     /// Compares the whole table of a task with the kernel's, and commits what differs; `doubt` says of which numbers the
     /// object and FD_CLOEXEC have to be compared, too. The table must not be in use by anybody whose call is not known.
-    /// `raced`: other tasks were in calls on the table that it is a copy of.
-    pub(super) fn reconcile(&mut self, tid: Tid, doubt: &Doubt, raced: bool, frontend: &mut dyn Frontend) {
+    /// `raced`: other tasks were in calls on the table that it is a copy of, which is `original`.
+    pub(super) fn reconcile(
+        &mut self,
+        tid: Tid,
+        doubt: &Doubt,
+        raced: bool,
+        original: Option<TableId>,
+        frontend: &mut dyn Frontend,
+    ) {
         match procfs::open_numbers(tid) {
-            Ok(open) => self.compare(tid, &open.into_iter().collect(), None, doubt, raced, frontend),
+            Ok(open) => self.compare(tid, &open.into_iter().collect(), None, doubt, raced, original, frontend),
             Err(e) => {
                 tracing::debug!(tid = tid.0, "its descriptors cannot be listed: {e}");
                 self.limits.unread_tables += 1;
@@ -62,7 +69,7 @@ impl Session {
             match open {
                 Ok(open) => {
                     let only = (!doubt.all).then_some(&doubt.numbers);
-                    let rest = self.compare(tid, &open, only, &doubt, true, frontend);
+                    let rest = self.compare(tid, &open, only, &doubt, true, None, frontend);
                     self.flights.put_back(table, rest);
                 }
                 Err(_) => self.flights.put_back(table, doubt),
@@ -83,7 +90,7 @@ impl Session {
             if tids.iter().all(told)
                 && let Some(tid) = tids.into_iter().find(|t| matches!(procfs::state(*t), Some('t' | 'T')))
             {
-                self.reconcile(tid, &Doubt::default(), false, frontend);
+                self.reconcile(tid, &Doubt::default(), false, None, frontend);
             }
         }
     }
@@ -97,6 +104,7 @@ impl Session {
         only: Option<&BTreeSet<Fd>>,
         doubt: &Doubt,
         raced: bool,
+        original: Option<TableId>,
         frontend: &mut dyn Frontend,
     ) -> Doubt {
         let mut undecided = Doubt::default();
@@ -131,6 +139,19 @@ impl Session {
         // Whose end has begun has no table any more, and what was listed may be half of it.
         if !corrections.is_empty() && procfs::has_table(tid) {
             tracing::debug!(tid = tid.0, ?corrections, "the kernel's table differs");
+            let source = original.unwrap_or(id);
+            if raced && self.flights.is_being_filled(source, tid) {
+                // What a call made that has yet to be told, or a copy of it.
+                let new = corrections.iter().filter_map(|c| match c {
+                    Correction::Appeared(p) if p.same_as.is_none() => {
+                        Some(Unclaimed { by: tid, fd: p.fd, table: source })
+                    }
+                    _ => None,
+                });
+                self.unclaimed.extend(new);
+                let too_many = self.unclaimed.len().saturating_sub(UNCLAIMED);
+                self.unclaimed.drain(..too_many);
+            }
             self.tell(tid, EventKind::Reconciled { raced, corrections }, frontend);
         }
         undecided
@@ -149,7 +170,7 @@ impl Session {
         let same = match holder.and_then(|(t, n)| self.world.open_life(t, n)) {
             Some(other) => other.file == life.file,
             // Nobody else holds it: then its text must do.
-            None => known.file.reads_as(&file),
+            None => known.file.reads_as(&file) && known.file.lasting_flags() == file.lasting_flags(),
         };
         match same {
             false => Some(Correction::Appeared(Present { fd, cloexec, file, same_as: holder })),
@@ -181,23 +202,14 @@ impl Session {
         let Some((_, table)) = self.table_of(parent) else { return };
         let Ok(open) = procfs::open_numbers(child) else { return };
         if !open.iter().copied().eq(table.open().map(|o| o.0)) && procfs::has_table(child) {
-            self.compare(parent, &open.into_iter().collect(), None, &Doubt::default(), false, frontend);
+            self.compare(parent, &open.into_iter().collect(), None, &Doubt::default(), false, None, frontend);
         }
     }
 
     /// A process was made: its table is a copy of `parent`'s at a moment that the reports of other threads do not tell.
     pub(super) fn reconcile_child(&mut self, parent: Tid, child: Tid, doubt: &Doubt, frontend: &mut dyn Frontend) {
-        self.reconcile(child, doubt, true, frontend);
-        let Some(table) = self.world.task(parent).map(|t| t.table) else { return };
-        if !self.flights.others_fill(&self.world, parent) {
-            return;
-        }
-        let Some((_, copy)) = self.table_of(child) else { return };
-        let appeared = |life: &LifeId| self.world.life(*life).is_some_and(|l| l.origin == Origin::Appeared);
-        let new = copy.open().filter(|(_, l)| appeared(l)).map(|(fd, _)| Unclaimed { child, fd, table });
-        self.unclaimed.extend(new.collect::<Vec<_>>());
-        let too_many = self.unclaimed.len().saturating_sub(UNCLAIMED);
-        self.unclaimed.drain(..too_many);
+        let original = self.world.task(parent).map(|t| t.table);
+        self.reconcile(child, doubt, true, original, frontend);
     }
 
     /// A call filled numbers of a shared table: a child that was made meanwhile may have got its copy before it was told.
@@ -210,12 +222,21 @@ impl Session {
             let (Effect::Open { fd, .. } | Effect::Receive { fd, .. } | Effect::Alias { to: fd, .. }) = effect else {
                 continue;
             };
-            let Some(at) = self.unclaimed.iter().position(|u| u.table == table && u.fd == *fd) else { continue };
-            let Unclaimed { child, fd, .. } = self.unclaimed.swap_remove(at);
-            let appeared = self.world.open_life(child, fd).is_some_and(|l| l.origin == Origin::Appeared);
-            if appeared && procfs::same_file(child, fd, tid, fd) {
-                let corrections = vec![Correction::Same { fd, with: (tid, fd) }];
-                self.tell(child, EventKind::Reconciled { raced: true, corrections }, frontend);
+            let (here, elsewhere) = std::mem::take(&mut self.unclaimed).into_iter().partition(|u| u.table == table);
+            self.unclaimed = elsewhere;
+            let here: Vec<Unclaimed> = here;
+            for u in here {
+                let appeared = self.world.open_life(u.by, u.fd).is_some_and(|l| l.origin == Origin::Appeared);
+                if !appeared {
+                    continue;
+                }
+                if procfs::same_file(u.by, u.fd, tid, *fd) {
+                    let corrections = vec![Correction::Same { fd: u.fd, with: (tid, *fd) }];
+                    self.tell(u.by, EventKind::Reconciled { raced: true, corrections }, frontend);
+                } else if self.flights.is_being_filled(table, tid) {
+                    // Somebody else's call may be the one.
+                    self.unclaimed.push(u);
+                }
             }
         }
     }

@@ -137,8 +137,8 @@ impl Session {
                 Some(_) if ends.is_some() => !self.world.opened_here(tid, fd),
                 _ => !self.world.ever_lived(tid, fd),
             };
-            // Unless another thread is just being given that number.
-            return Ok((dull && !self.flights.others_fill(&self.world, tid)).then_some(go));
+            // Unless another task may be given that number before this call comes to it.
+            return Ok((dull && !self.world.shares_table(tid)).then_some(go));
         }
         let info = CallInfo { name: row.name, args: raw.args, ret: None };
         let mut call = Call { info, effects, site: Site::default() };
@@ -295,6 +295,7 @@ impl Session {
             self.tracer.shows_placement();
         }
         let now = self.now();
+        let original = self.world.task(tid).map(|t| t.table);
         // A copy of a shared table is as exact as what is known of the table.
         let copied = (effects.contains(&Effect::Unshare) && self.world.shares_table(tid))
             .then(|| self.flights.snapshot(&self.world, tid));
@@ -311,7 +312,7 @@ impl Session {
         let changes = !transitions.is_empty();
         let first = self.commit(&event, transitions, frontend);
         if let Some(doubt) = copied {
-            self.reconcile(tid, &doubt, true, frontend);
+            self.reconcile(tid, &doubt, true, original, frontend);
         }
         if let EventKind::Call(call) = &event.kind {
             self.claim(tid, &call.effects, frontend);
@@ -519,6 +520,7 @@ impl Session {
         let threads: Vec<Tid> = self.world.tasks().filter(|(_, t)| t.pid == pid).map(|(t, _)| t).collect();
         let doubt = self.flights.snapshot(&self.world, former);
         let raced = self.world.shares_table(former);
+        let original = self.world.task(former).map(|t| t.table);
         let event = Event { at: self.now(), tid, kind };
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
@@ -529,7 +531,7 @@ impl Session {
             }
         }
         if is_exec {
-            self.reconcile(tid, &doubt, raced, frontend);
+            self.reconcile(tid, &doubt, raced, original, frontend);
         }
         self.settle(tid, frontend);
         self.tracer.resume(task, Resume::Go)
