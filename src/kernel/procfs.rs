@@ -1,8 +1,10 @@
 //! `/proc` (proc(5)).
 
+use super::sys;
 use crate::base::{Fd, Pid, Tid};
 use crate::event::{NewFile, Present, Program};
 use nix::sched::CpuSet;
+use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -223,10 +225,21 @@ pub fn open_descriptors(tid: Tid) -> Vec<Present> {
 
 /// Whether two descriptors refer to the same open file description (kcmp(2), KCMP_FILE); false where that is not known.
 pub fn same_file(tid: Tid, fd: Fd, other_tid: Tid, other: Fd) -> bool {
-    super::sys::same(super::sys::KCMP_FILE, (tid.0, fd.0), (other_tid.0, other.0))
+    compare_files(tid, fd, other_tid, other) == Some(Ordering::Equal)
 }
 
 /// Whether two tasks share one descriptor table (kcmp(2), KCMP_FILES); false where that is not known.
 pub fn same_table(tid: Tid, other: Tid) -> bool {
-    super::sys::same(super::sys::KCMP_FILES, (tid.0, 0), (other.0, 0))
+    compare_tables(tid, other) == Some(Ordering::Equal)
+}
+
+/// The order of two descriptors' open file descriptions, equal if they are one (kcmp(2), KCMP_FILE); `None` when one is not
+/// open, or a task is gone or not ours to look at. The order is arbitrary, and the same for every pair.
+pub fn compare_files(tid: Tid, fd: Fd, other_tid: Tid, other: Fd) -> Option<Ordering> {
+    sys::compare(sys::KCMP_FILE, (tid.0, fd.0), (other_tid.0, other.0)).ok()
+}
+
+/// The order of two tasks' descriptor tables, equal if they share one (kcmp(2), KCMP_FILES); `None` as for files.
+pub fn compare_tables(tid: Tid, other: Tid) -> Option<Ordering> {
+    sys::compare(sys::KCMP_FILES, (tid.0, 0), (other.0, 0)).ok()
 }

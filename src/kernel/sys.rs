@@ -513,10 +513,19 @@ pub(super) fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
 pub(super) const KCMP_FILE: c_int = 0;
 pub(super) const KCMP_FILES: c_int = 2;
 
-/// Whether the resources of two tasks, each with an index where `kind` has one, are one and the same (kcmp(2)).
-pub(super) fn same(kind: c_int, a: (i32, i32), b: (i32, i32)) -> bool {
+/// The order of the resources of two tasks, each with an index where `kind` has one: equal if they are one and the same,
+/// else an order that is the same for every pair until the machine is started again (kcmp(2)).
+pub(super) fn compare(kind: c_int, a: (i32, i32), b: (i32, i32)) -> Result<std::cmp::Ordering, Errno> {
     // SAFETY: five numbers.
-    unsafe { libc::syscall(libc::SYS_kcmp, a.0, b.0, kind, a.1 as libc::c_ulong, b.1 as libc::c_ulong) == 0 }
+    let order = Errno::result(unsafe {
+        libc::syscall(libc::SYS_kcmp, a.0, b.0, kind, a.1 as libc::c_ulong, b.1 as libc::c_ulong)
+    })?;
+    match order {
+        0 => Ok(std::cmp::Ordering::Equal),
+        1 => Ok(std::cmp::Ordering::Less),
+        2 => Ok(std::cmp::Ordering::Greater),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 /// The kernel's order of two such resources, which is arbitrary and does not change while both exist; `None` where it
