@@ -18,7 +18,7 @@ fn oracle(program: &str, args: &[&str]) -> Option<Done> {
 fn count(done: &Done, word: &str) -> u64 {
     let line = done.stderr.lines().last().unwrap_or_default();
     let before = line.split(word).next().unwrap_or_default();
-    before.split([' ', '(']).filter(|w| !w.is_empty()).next_back().and_then(|n| n.parse().ok()).unwrap_or(0)
+    before.split([' ', '(']).rfind(|w| !w.is_empty()).and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
 fn agrees(program: &str, args: &[&str]) {

@@ -1,6 +1,7 @@
 //! Watching what was running already: how that begins, and how it ends without an end of the target.
 
 use super::frontend::{Frontend, Then};
+use super::reconcile::Because;
 use super::{Session, TaskState};
 use crate::base::{Pid, Tid};
 use crate::event::{Event, EventKind, Start};
@@ -114,7 +115,7 @@ impl Session {
         if let Some(a) = &mut self.attached {
             a.reached += 1;
         }
-        self.reconcile(tid, &Doubt::default(), true, frontend);
+        self.reconcile(tid, &Doubt::default(), Because::Raced, frontend);
     }
 
     /// Nothing more is going to be seen: what rules waited to tell is told.

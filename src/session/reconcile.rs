@@ -27,20 +27,23 @@ pub(super) struct Unclaimed {
     table: TableId,
 }
 
+/// Why a table may differ from what is known of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Because {
+    /// Something was not seen.
+    Unseen,
+    /// Other tasks were in calls on the same table.
+    Raced,
+    /// Other tasks were in calls on the table that it is a copy of.
+    Copied(Option<TableId>),
+}
+
 impl Session {
     /// Compares the whole table of a task with the kernel's, and commits what differs; `doubt` says of which numbers the
     /// object and FD_CLOEXEC have to be compared, too. The table must not be in use by anybody whose call is not known.
-    /// `raced`: other tasks were in calls on the table that it is a copy of, which is `original`.
-    pub(super) fn reconcile(
-        &mut self,
-        tid: Tid,
-        doubt: &Doubt,
-        raced: bool,
-        original: Option<TableId>,
-        frontend: &mut dyn Frontend,
-    ) {
+    pub(super) fn reconcile(&mut self, tid: Tid, doubt: &Doubt, why: Because, frontend: &mut dyn Frontend) {
         match procfs::open_numbers(tid) {
-            Ok(open) => self.compare(tid, &open.into_iter().collect(), None, doubt, raced, original, frontend),
+            Ok(open) => self.compare(tid, &open.into_iter().collect(), None, doubt, why, frontend),
             Err(e) => {
                 tracing::debug!(tid = tid.0, "its descriptors cannot be listed: {e}");
                 self.limits.unread_tables += 1;
@@ -69,7 +72,7 @@ impl Session {
             match open {
                 Ok(open) => {
                     let only = (!doubt.all).then_some(&doubt.numbers);
-                    let rest = self.compare(tid, &open, only, &doubt, true, None, frontend);
+                    let rest = self.compare(tid, &open, only, &doubt, Because::Raced, frontend);
                     self.flights.put_back(table, rest);
                 }
                 Err(_) => self.flights.put_back(table, doubt),
@@ -90,7 +93,7 @@ impl Session {
             if tids.iter().all(told)
                 && let Some(tid) = tids.into_iter().find(|t| matches!(procfs::state(*t), Some('t' | 'T')))
             {
-                self.reconcile(tid, &Doubt::default(), false, None, frontend);
+                self.reconcile(tid, &Doubt::default(), Because::Unseen, frontend);
             }
         }
     }
@@ -103,8 +106,7 @@ impl Session {
         open: &BTreeSet<Fd>,
         only: Option<&BTreeSet<Fd>>,
         doubt: &Doubt,
-        raced: bool,
-        original: Option<TableId>,
+        why: Because,
         frontend: &mut dyn Frontend,
     ) -> Doubt {
         let mut undecided = Doubt::default();
@@ -139,7 +141,11 @@ impl Session {
         // Whose end has begun has no table any more, and what was listed may be half of it.
         if !corrections.is_empty() && procfs::has_table(tid) {
             tracing::debug!(tid = tid.0, ?corrections, "the kernel's table differs");
-            let source = original.unwrap_or(id);
+            let raced = !matches!(why, Because::Unseen);
+            let source = match why {
+                Because::Copied(original) => original.unwrap_or(id),
+                _ => id,
+            };
             if raced && self.flights.is_being_filled(source, tid) {
                 // What a call made that has yet to be told, or a copy of it.
                 let new = corrections.iter().filter_map(|c| match c {
@@ -202,14 +208,14 @@ impl Session {
         let Some((_, table)) = self.table_of(parent) else { return };
         let Ok(open) = procfs::open_numbers(child) else { return };
         if !open.iter().copied().eq(table.open().map(|o| o.0)) && procfs::has_table(child) {
-            self.compare(parent, &open.into_iter().collect(), None, &Doubt::default(), false, None, frontend);
+            self.compare(parent, &open.into_iter().collect(), None, &Doubt::default(), Because::Unseen, frontend);
         }
     }
 
     /// A process was made: its table is a copy of `parent`'s at a moment that the reports of other threads do not tell.
     pub(super) fn reconcile_child(&mut self, parent: Tid, child: Tid, doubt: &Doubt, frontend: &mut dyn Frontend) {
         let original = self.world.task(parent).map(|t| t.table);
-        self.reconcile(child, doubt, true, original, frontend);
+        self.reconcile(child, doubt, Because::Copied(original), frontend);
     }
 
     /// A call filled numbers of a shared table: a child that was made meanwhile may have got its copy before it was told.

@@ -1,6 +1,7 @@
 //! What to do at each kind of stop.
 
 use super::frontend::{Decision, Frontend, Then};
+use super::reconcile::Because;
 use super::sites::Where;
 use super::{Session, TaskState};
 use crate::base::{Arch, Fd, LifeId, Pid, RawCall, ReadMemory, Regs, Tid};
@@ -312,7 +313,7 @@ impl Session {
         let changes = !transitions.is_empty();
         let first = self.commit(&event, transitions, frontend);
         if let Some(doubt) = copied {
-            self.reconcile(tid, &doubt, true, original, frontend);
+            self.reconcile(tid, &doubt, Because::Copied(original), frontend);
         }
         if let EventKind::Call(call) = &event.kind {
             self.claim(tid, &call.effects, frontend);
@@ -519,8 +520,10 @@ impl Session {
         let pid = self.pid_of(former);
         let threads: Vec<Tid> = self.world.tasks().filter(|(_, t)| t.pid == pid).map(|(t, _)| t).collect();
         let doubt = self.flights.snapshot(&self.world, former);
-        let raced = self.world.shares_table(former);
-        let original = self.world.task(former).map(|t| t.table);
+        let why = match self.world.shares_table(former) {
+            true => Because::Copied(self.world.task(former).map(|t| t.table)),
+            false => Because::Unseen,
+        };
         let event = Event { at: self.now(), tid, kind };
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
@@ -531,7 +534,7 @@ impl Session {
             }
         }
         if is_exec {
-            self.reconcile(tid, &doubt, raced, original, frontend);
+            self.reconcile(tid, &doubt, why, frontend);
         }
         self.settle(tid, frontend);
         self.tracer.resume(task, Resume::Go)
