@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::{Done, alone, audit, fdwatch, has, run, skip, target};
+use common::{Done, alone, audit, fdwatch, has, run, skip, start, target};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -274,4 +276,54 @@ fn as_many_descriptors_as_may_be_are_followed() {
         skip("100,000 descriptors", &format!("no more than {limit} are allowed: {} are opened", 10 * n));
     }
     grows_in_step("descriptors", n);
+}
+
+/// Waits until a process sleeps in wait4 (proc_pid_syscall(5)), whoever traces it.
+fn wait_until_asleep_in_wait4(pid: i32) {
+    const WAIT4: &str = "61 ";
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let began = Instant::now();
+    while !(read("stat").contains(") S ") && read("syscall").starts_with(WAIT4)) {
+        assert!(began.elapsed() < common::LIMIT, "{pid} never waited");
+        std::thread::yield_now();
+    }
+}
+
+/// What the target says when its child is stopped, continued and killed by us, one after another.
+fn told_of_jobs(command: &mut Command) -> Vec<String> {
+    let mut target = start(command);
+    let line = target.line().expect("the numbers");
+    let words: Vec<i32> = line.split(' ').filter_map(|w| w.parse().ok()).collect();
+    let (child, parent) = (words[0], words[1]);
+    let mut said = Vec::new();
+    for signal in [Signal::SIGSTOP, Signal::SIGCONT, Signal::SIGSTOP, Signal::SIGCONT, Signal::SIGSTOP, Signal::SIGKILL]
+    {
+        wait_until_asleep_in_wait4(parent);
+        kill(Pid::from_raw(child), signal).expect("the child");
+        said.push(target.line().expect("a line"));
+    }
+    let done = target.end();
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    assert_eq!(done.stdout, "", "nothing more is told");
+    said
+}
+
+#[test]
+fn job_control_from_outside_is_told_to_the_parent_as_it_is_alone() {
+    let Some(path) = target("jobs") else { return skip("jobs", "no C compiler") };
+    let native = told_of_jobs(Command::new(&path).arg("now"));
+    assert_eq!(native[0], format!("stopped 19, SIGCHLD 1 with code {}", libc_code::CLD_STOPPED));
+    assert_eq!(native[1], format!("continued 0, SIGCHLD 2 with code {}", libc_code::CLD_CONTINUED));
+    assert_eq!(native[5], format!("killed 9, SIGCHLD 6 with code {}", libc_code::CLD_KILLED));
+    for way in [&["audit"][..], &["audit", "--no-seccomp"], &["run", "-ex", "continue"]] {
+        let watched = told_of_jobs(Command::new(fdwatch()).args(way).arg("--").arg(&path).arg("now"));
+        assert_eq!(watched, native, "{way:?}");
+    }
+}
+
+/// sigaction(2), si_code of SIGCHLD.
+mod libc_code {
+    pub(crate) const CLD_KILLED: i32 = 2;
+    pub(crate) const CLD_STOPPED: i32 = 5;
+    pub(crate) const CLD_CONTINUED: i32 = 6;
 }
