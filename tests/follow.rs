@@ -55,6 +55,17 @@ fn targets_say_and_end_as_they_do_alone() {
 }
 
 #[test]
+fn nobody_is_passed_over() {
+    let Some(path) = target("fair") else { return skip("turns", "no C compiler") };
+    let done = audit(&[], &[text(&path)]);
+    assert_eq!((done.code(), done.errors()), (0, 0), "{}", done.stderr);
+    let turns = done.stderr.lines().find_map(|l| l.strip_prefix("from ")?.strip_suffix(" turns")?.split_once(" to "));
+    let (least, most) = turns.unwrap_or_else(|| panic!("no turns: {}", done.stderr));
+    let least: u32 = least.parse().expect("a number");
+    assert!(least >= 50, "one thread had {least} turns while another had {most}");
+}
+
+#[test]
 fn death_by_a_signal_is_repeated() {
     let Some(path) = target("exit_by_signal") else { return skip("death by a signal", "no C compiler") };
     for signal in ["1", "2", "3", "6", "9", "11", "13", "15", "31", "34", "64"] {

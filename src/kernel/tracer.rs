@@ -333,9 +333,12 @@ impl Tracer {
                 return Ok(Next::Asked(request));
             }
             let (tid, status) = match self.queue.pop_front() {
-                Some(report) => report,
+                Some((tid, status)) => (tid, self.newest(tid, status)),
                 None => match self.report() {
-                    Ok(Some(report)) => report,
+                    Ok(Some(report)) => {
+                        self.take_turns()?;
+                        report
+                    }
                     Ok(None) => match self.requests.as_mut().and_then(Requests::wait) {
                         Some(request) => return Ok(Next::Asked(request)),
                         None => continue,
@@ -604,6 +607,38 @@ impl Tracer {
                     }
                 }
             }
+        }
+    }
+
+    /// Takes what others have to report, too, so that each has its turn before anyone has a second one.
+    ///
+    /// The kernel looks for a report from the task that was traced first to the one that was traced last (`ptrace_do_wait`,
+    /// kernel/exit.c): where the first stop again as fast as they are served, the last would wait for ever. The test
+    /// `nobody_is_passed_over` has such threads.
+    fn take_turns(&mut self) -> Result<(), Error> {
+        // Of two each is served in turn: one reports while the other is being looked at. Of a target that was running before
+        // nothing is taken ahead: a signal that was taken would be lost if fdwatch died.
+        if self.tasks.len() > 2 && self.requests.is_none() {
+            while let Some((tid, status)) = sys::wait(-1, false).or_else(no_children).map_err(Error::Wait)? {
+                self.take(tid, status);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is to be looked at of a task whose report was kept: a leader that was stopped is gone when another thread has
+    /// called execve, and its number reports the exec. The end of a task is left for later.
+    fn newest(&mut self, tid: i32, kept: RawStatus) -> RawStatus {
+        if self.requests.is_some() {
+            return kept;
+        }
+        match sys::wait(tid, false) {
+            Ok(Some((_, newer))) if !kept.is_end() && !newer.is_end() => newer,
+            Ok(Some((_, newer))) => {
+                self.queue.push_back((tid, newer));
+                kept
+            }
+            _ => kept,
         }
     }
 
