@@ -128,6 +128,17 @@ impl NewFile {
         self.path.starts_with(text.as_bytes())
     }
 
+    /// Whether `/proc` may show it as `shown`, now or later: what is another file under the same name is told by its flags,
+    /// and by a text of another kind than the call's.
+    pub fn may_show_as(&self, shown: &NewFile) -> bool {
+        let untold = match shown.kind {
+            FileKind::Other => true,
+            FileKind::Path => matches!(self.kind, FileKind::MessageQueue | FileKind::Memfd),
+            _ => false,
+        };
+        self.reads_as(shown) && self.lasting_flags() == shown.lasting_flags() && (self.kind == shown.kind || untold)
+    }
+
     /// Its flags that neither open(2) drops nor fcntl(2) changes.
     pub fn lasting_flags(&self) -> u32 {
         const LASTING: i32 =
@@ -190,6 +201,18 @@ fn is_namespace(link: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_file_under_the_same_name_is_told() {
+        let file = |kind, path: &str, flags: i32| NewFile { kind, path: path.as_bytes().to_vec(), flags: flags as u32 };
+        let shown = |path: &str, flags: i32| NewFile::from_link(path.as_bytes().to_vec(), flags as u32);
+        let opened = file(FileKind::Path, "/tmp/a", libc::O_RDWR | libc::O_CREAT);
+        assert!(opened.may_show_as(&shown("/tmp/a (deleted)", libc::O_RDWR | libc::O_APPEND)));
+        assert!(!opened.may_show_as(&shown("/tmp/a", libc::O_RDONLY)));
+        assert!(file(FileKind::MessageQueue, "/q", libc::O_RDWR).may_show_as(&shown("/q", libc::O_RDWR)));
+        let raced = file(FileKind::Pidfd, "socket:[7]", libc::O_RDWR);
+        assert!(!raced.may_show_as(&shown("socket:[7]", libc::O_RDWR)), "the number was closed and filled again");
+    }
 
     #[test]
     fn links_tell_what_an_object_is() {

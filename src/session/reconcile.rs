@@ -10,6 +10,7 @@ use crate::base::{Fd, LifeId, TableId, Tid};
 use crate::event::{Correction, Effect, Event, EventKind, NewFile, Present};
 use crate::kernel::procfs;
 use crate::model::{Doubt, FdTable, Origin};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many descriptors that read alike are compared to find one of the same open file description.
@@ -176,7 +177,7 @@ impl Session {
         let same = match holder.and_then(|(t, n)| self.world.open_life(t, n)) {
             Some(other) => other.file == life.file,
             // Nobody else holds it: then its text must do.
-            None => known.file.reads_as(&file) && known.file.lasting_flags() == file.lasting_flags(),
+            None => known.file.may_show_as(&file),
         };
         match same {
             false => Some(Correction::Appeared(Present { fd, cloexec, file, same_as: holder })),
@@ -192,15 +193,21 @@ impl Session {
         // Its own table first, then the one that it was copied from, then the others, in a fixed order.
         let parent = table.copied_from.map(|c| c.0);
         tasks.sort_unstable_by_key(|(t, k)| (*k != own, Some(*k) != parent, *k, *t != tid, *t));
-        tasks.dedup_by_key(|(_, k)| *k);
-        let alike = tasks.into_iter().flat_map(|(t, k)| {
-            let open = self.world.table(k).into_iter().flat_map(FdTable::open);
-            open.filter(move |(n, _)| (k, *n) != (own, fd)).filter_map(move |(n, life)| {
+        let tables: Vec<&[(Tid, TableId)]> = tasks.chunk_by(|a, b| a.1 == b.1).collect();
+        let alike = tables.into_iter().flat_map(|tasks| {
+            let k = tasks.first().map(|t| t.1);
+            let open = k.and_then(|k| self.world.table(k)).into_iter().flat_map(FdTable::open);
+            open.filter(move |(n, _)| (k, *n) != (Some(own), fd)).filter_map(move |(n, life)| {
                 let known = self.world.file(self.world.life(life)?.file)?;
-                known.file.reads_as(file).then_some((t, n))
+                known.file.reads_as(file).then_some((tasks, n))
             })
         });
-        alike.take(CANDIDATES).find(|(t, n)| procfs::same_file(tid, fd, *t, *n))
+        // A first thread that has ended before the others has no table, and its end is told after theirs.
+        alike.take(CANDIDATES).find_map(|(tasks, n)| {
+            let mut orders = tasks.iter().map(|(t, _)| (*t, procfs::compare_files(tid, fd, *t, n)));
+            let (t, order) = orders.find(|(_, order)| order.is_some())?;
+            (order == Some(Ordering::Equal)).then_some((t, n))
+        })
     }
 
     /// A process was made that has a copy of `parent`'s table: what the copy holds, the parent holds, too.
