@@ -167,6 +167,8 @@ struct Oracle {
     going: bool,
     due: HashSet<Tid>,
     suspects: Vec<Suspect>,
+    /// What did not agree of a task with other threads, until it is known that none of them executed a program meanwhile.
+    held: HashMap<Tid, (Vec<(u32, String)>, u64)>,
     last: HashMap<Tid, VecDeque<String>>,
     mismatches: Vec<(u32, String)>,
     mismatch_count: u64,
@@ -203,6 +205,8 @@ impl Frontend for Oracle {
             EventKind::Exec { former, .. } => {
                 self.ahead.remove(&tid);
                 self.ahead.remove(former);
+                self.held.remove(&tid);
+                self.held.remove(former);
                 "executed a program".to_string()
             }
             EventKind::Start(_) => "was there".to_string(),
@@ -214,6 +218,7 @@ impl Frontend for Oracle {
                 self.ahead.remove(&tid);
                 self.last.remove(&tid);
                 self.due.remove(&tid);
+                self.held.remove(&tid);
                 self.suspects.retain(|s| s.task != tid);
                 return;
             }
@@ -244,6 +249,11 @@ impl Frontend for Oracle {
             return;
         }
         self.counts.stops += 1;
+        if let Some((texts, count)) = self.held.remove(&tid) {
+            self.mismatches.extend(texts);
+            self.mismatch_count += count;
+            self.control.stop();
+        }
         self.confirm(tid, world);
         if self.counts.stops.is_multiple_of(self.every) || self.due.remove(&tid) {
             self.compare(tid, world, flights);
@@ -271,6 +281,7 @@ impl Oracle {
             going: false,
             due: HashSet::new(),
             suspects: Vec::new(),
+            held: HashMap::new(),
             last: HashMap::new(),
             mismatches: Vec::new(),
             mismatch_count: 0,
@@ -341,6 +352,14 @@ impl Oracle {
             return;
         }
         if self.mismatch_count > before.1 {
+            let pid = world.task(tid).map(|t| t.pid);
+            if world.tasks().any(|(t, k)| t != tid && Some(k.pid) == pid) {
+                // Another thread's exec may have given this number to that thread already, and its table.
+                let texts = self.mismatches.split_off(before.0.min(self.mismatches.len()));
+                self.held.insert(tid, (texts, self.mismatch_count - before.1));
+                self.mismatch_count = before.1;
+                return;
+            }
             self.control.stop();
         }
         self.peers(tid, id, world, flights, &sorted);
