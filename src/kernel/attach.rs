@@ -5,16 +5,16 @@
 //! whatever was opened before it stands in `/proc`. The tables are read when all have stopped.
 
 use super::error::Error;
+use super::known::Known;
 use super::requests::Requests;
 use super::sys;
 use super::tracer::{OPTIONS_ATTACHED, Tracer};
 use super::{procfs, tracer};
 use crate::base::text::escape;
-use crate::base::{Fd, Pid, Tid};
-use crate::event::{Found, NewFile, Present, Start};
+use crate::base::{Pid, Tid};
+use crate::event::{Found, Start};
 use nix::errno::Errno;
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::cmp::Ordering;
 use thiserror::Error;
 
 /// A process that was attached to: its tasks stand still until the tracer is asked for the next report.
@@ -265,98 +265,9 @@ fn starts(tracer: &tracer::Tracer) -> Vec<(Tid, Start)> {
     out
 }
 
-/// The tables and open file descriptions that were found, each by one who has it.
-///
-/// kcmp(2) gives an order, so looking one up among n takes log n questions; open file descriptions are asked about only
-/// if they look alike.
-#[derive(Default)]
-struct Known {
-    tables: Vec<Tid>,
-    files: FxHashMap<Look, Vec<(Tid, Fd)>>,
-}
-
-/// How an open file description looks: path and flags.
-type Look = (Vec<u8>, u32);
-
-impl Known {
-    /// Who has the same table; it is remembered otherwise.
-    fn table(&mut self, tid: Tid) -> Option<Tid> {
-        search(&mut self.tables, tid, |a, b| sys::order(sys::KCMP_FILES, (a.0, 0), (b.0, 0)))
-    }
-
-    /// What a task has open.
-    fn present(&mut self, tid: Tid) -> Vec<Present> {
-        let fds = procfs::open_numbers(tid).unwrap_or_default();
-        let mut out = Vec::with_capacity(fds.len());
-        for fd in fds {
-            let Some((file, cloexec)) = procfs::descriptor(tid, fd) else { continue };
-            let same_as = self.file(tid, fd, &file);
-            out.push(Present { fd, cloexec, file, same_as });
-        }
-        out
-    }
-
-    /// Who has the same open file description; it is remembered otherwise.
-    fn file(&mut self, tid: Tid, fd: Fd, file: &NewFile) -> Option<(Tid, Fd)> {
-        let alike = self.files.entry((file.path.clone(), file.flags)).or_default();
-        search(alike, (tid, fd), |a, b| sys::order(sys::KCMP_FILE, (a.0.0, a.1.0), (b.0.0, b.1.0)))
-    }
-}
-
-/// Looks for the equal of `new` in a list that is in order; puts it there if it has none and can be compared.
-fn search<T: Copy>(list: &mut Vec<T>, new: T, order: impl Fn(T, T) -> Option<Ordering>) -> Option<T> {
-    let (mut low, mut high) = (0, list.len());
-    while low < high {
-        let middle = low + (high - low) / 2;
-        let at = *list.get(middle)?;
-        match order(at, new)? {
-            Ordering::Equal => return Some(at),
-            Ordering::Less => low = middle + 1,
-            Ordering::Greater => high = middle,
-        }
-    }
-    list.insert(low, new);
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn equals_are_found_and_others_kept_in_order() {
-        let mut list = Vec::new();
-        let order = |a: i32, b: i32| Some((a / 10).cmp(&(b / 10)));
-        for n in [50, 20, 90, 70, 10] {
-            assert_eq!(search(&mut list, n, order), None);
-        }
-        assert_eq!(list, [10, 20, 50, 70, 90]);
-        assert_eq!(search(&mut list, 23, order), Some(20));
-        assert_eq!(search(&mut list, 99, order), Some(90));
-        assert_eq!(search(&mut list, 1, |_, _| None), None, "what cannot be compared has no equal");
-        assert_eq!(list.len(), 5);
-    }
-
-    #[test]
-    fn copies_of_one_open_file_are_known_as_such() {
-        let me = Tid(own_pid());
-        let file = std::fs::File::open("/dev/null").unwrap();
-        let copy = file.try_clone().unwrap();
-        let other = std::fs::File::open("/dev/null").unwrap();
-        let fd = |f: &std::fs::File| Fd(std::os::fd::AsRawFd::as_raw_fd(f));
-        if sys::order(sys::KCMP_FILE, (me.0, fd(&file).0), (me.0, fd(&file).0)).is_none() {
-            eprintln!("skipped: kcmp is not allowed here");
-            return;
-        }
-        let mut known = Known::default();
-        assert_eq!(known.table(me), None);
-        assert_eq!(known.table(me), Some(me));
-        let present = known.present(me);
-        let same = |f: Fd| present.iter().find(|p| p.fd == f).unwrap().same_as;
-        let (first, second) = (fd(&file).min(fd(&copy)), fd(&file).max(fd(&copy)));
-        assert_eq!(same(second), same(first).or(Some((me, first))));
-        assert_ne!(same(fd(&other)), Some((me, first)));
-    }
 
     #[test]
     fn a_refusal_says_who_refuses_and_what_helps() {

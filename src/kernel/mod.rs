@@ -8,6 +8,7 @@ mod error;
 #[cfg(test)]
 pub(crate) mod fault;
 mod filter;
+mod known;
 mod launch;
 mod memory;
 mod order;

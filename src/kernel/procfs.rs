@@ -1,5 +1,6 @@
 //! `/proc` (proc(5)).
 
+use super::known::Known;
 use super::sys;
 use crate::base::{Fd, Pid, Tid};
 use crate::event::{NewFile, Present, Program};
@@ -212,15 +213,7 @@ pub fn shows_placement(path: &[u8]) -> bool {
 
 /// Every descriptor that the task has open, with path and flags, in ascending order.
 pub fn open_descriptors(tid: Tid) -> Vec<Present> {
-    let fds = open_numbers(tid).unwrap_or_default();
-    let mut out: Vec<Present> = Vec::with_capacity(fds.len());
-    for fd in fds {
-        let Some((file, cloexec)) = descriptor(tid, fd) else { continue };
-        let same = out.iter().find(|p| p.same_as.is_none() && p.file == file && same_file(tid, p.fd, tid, fd));
-        let same_as = same.map(|p| (tid, p.fd));
-        out.push(Present { fd, cloexec, file, same_as });
-    }
-    out
+    Known::default().present(tid)
 }
 
 /// Whether two descriptors refer to the same open file description (kcmp(2), KCMP_FILE); false where that is not known.

@@ -527,15 +527,3 @@ pub(super) fn compare(kind: c_int, a: (i32, i32), b: (i32, i32)) -> Result<std::
         _ => Err(Errno::EINVAL),
     }
 }
-
-/// The kernel's order of two such resources, which is arbitrary and does not change while both exist; `None` where it
-/// does not say (kcmp(2)).
-pub(super) fn order(kind: c_int, a: (i32, i32), b: (i32, i32)) -> Option<std::cmp::Ordering> {
-    // SAFETY: five numbers.
-    match unsafe { libc::syscall(libc::SYS_kcmp, a.0, b.0, kind, a.1 as libc::c_ulong, b.1 as libc::c_ulong) } {
-        0 => Some(std::cmp::Ordering::Equal),
-        1 => Some(std::cmp::Ordering::Less),
-        2 => Some(std::cmp::Ordering::Greater),
-        _ => None,
-    }
-}
