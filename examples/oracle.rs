@@ -370,9 +370,7 @@ impl Oracle {
         let Some(model) = model else { return self.mismatch(tid, format!("fd {fd} has no object in the model")) };
         let bare = |path: &[u8]| escape(path.strip_suffix(b" (deleted)").unwrap_or(path));
         let mut differs = Vec::new();
-        // Of a message queue the kernel shows mq_open's O_CLOEXEC for ever and for every copy (fs/proc/fd.c, seq_show).
-        let shown_for_ever = model.file.kind == FileKind::MessageQueue && kernel.cloexec;
-        if model.cloexec != kernel.cloexec && !shown_for_ever {
+        if model.cloexec != kernel.cloexec {
             differs.push(format!("FD_CLOEXEC {} in the model, {} in the kernel", model.cloexec, kernel.cloexec));
         }
         if model.file.kind != kernel.file.kind {

@@ -113,7 +113,7 @@ impl Flights {
     /// `committed`: its effects are committed now, not when it is over.
     pub fn enter(&mut self, world: &World, tid: Tid, effects: &[Effect], committed: bool, at: u64) {
         self.calls.remove(&tid);
-        let Some(table) = shared(world, tid) else { return };
+        let Some(table) = world.task(tid).filter(|_| self.has_rivals(world, tid)).map(|t| t.table) else { return };
         let mut touches: Vec<Touch> = effects.iter().filter_map(Touch::of).collect();
         if touches.is_empty() {
             touches.push(Touch::Fill);
@@ -250,11 +250,21 @@ impl Flights {
         }
     }
 
+    /// Whether others have the table of `tid`, too, had it when the call that it is in began, or have left it in doubt when
+    /// they went.
+    pub fn has_rivals(&self, world: &World, tid: Tid) -> bool {
+        let doubted = || world.task(tid).is_some_and(|t| self.doubts.contains_key(&t.table));
+        world.shares_table(tid) || self.calls.contains_key(&tid) || doubted()
+    }
+
     /// Of which numbers a copy that `tid` has just made of its table may have another object than the model: what is in
     /// doubt, what a call in flight may be replacing, and what has changed since the last stop of `tid`, because the copy
     /// is from a moment after that. What was filled or emptied meanwhile is open in the one and not in the other.
     pub fn snapshot(&self, world: &World, tid: Tid) -> Doubt {
-        let Some(table) = shared(world, tid) else { return Doubt::default() };
+        if !self.has_rivals(world, tid) {
+            return Doubt::default();
+        }
+        let Some(table) = world.task(tid).map(|t| t.table) else { return Doubt::default() };
         let mut doubt = self.doubts.get(&table).cloned().unwrap_or_default();
         let since = self.stops.get(&tid).copied().unwrap_or(0);
         doubt.numbers.extend(world.changed_since(table, since));
@@ -276,15 +286,16 @@ fn shared(world: &World, tid: Tid) -> Option<TableId> {
 mod tests {
     use super::*;
     use crate::base::Pid;
-    use crate::event::{Event, EventKind, Fork, Found, NewFile, Program, Site, Start};
+    use crate::event::{Event, EventKind, Fork, Found, NewFile, Present, Program, Site, Start};
 
     const A: Tid = Tid(1);
     const B: Tid = Tid(2);
 
-    /// Two threads with one table.
+    /// Two threads with one table, in which 5 is open.
     fn world() -> World {
         let mut w = World::new();
-        let start = Start { pid: Pid(1), parent: None, program: Program::default(), table: Found::Own(vec![]) };
+        let five = Present { fd: Fd(5), cloexec: false, file: NewFile::from_link(vec![], 0), same_as: None };
+        let start = Start { pid: Pid(1), parent: None, program: Program::default(), table: Found::Own(vec![five]) };
         let fork = Fork {
             child: B,
             child_pid: Pid(1),
@@ -387,9 +398,9 @@ mod tests {
     fn a_copy_of_what_another_thread_is_making_is_in_doubt() {
         let (w, mut f) = (world(), Flights::default());
         f.enter(&w, A, &[], false, 1);
-        f.enter(&w, B, &dup2(5, 7), false, 2);
-        // 5 is not known to be open: the call of A has made it, and is told later.
-        f.committed(&w, B, &dup2(5, 7), 3);
+        f.enter(&w, B, &dup2(6, 7), false, 2);
+        // 6 is not known to be open: the call of A has made it, and is told later.
+        f.committed(&w, B, &dup2(6, 7), 3);
         f.leave(B);
         assert_eq!(doubts(&f, &w), [7]);
     }
@@ -408,6 +419,21 @@ mod tests {
         f.gone(&w, B);
         f.committed(&w, A, &open(7), 5);
         assert_eq!(doubts(&f, &w), [7]);
+    }
+
+    #[test]
+    fn what_the_dead_left_in_doubt_is_no_mystery_to_who_is_left() {
+        let (mut w, mut f) = (world(), Flights::default());
+        f.enter(&w, A, &close(5), true, 1);
+        f.enter(&w, B, &[], false, 2);
+        let event = Event { at: 3, tid: B, kind: EventKind::Exit { status: crate::event::ExitStatus::Signal(9) } };
+        let t = w.consequences(&event);
+        w.commit(&event, t);
+        f.gone(&w, B);
+        f.stopped(A);
+        assert!(!w.shares_table(A) && f.has_rivals(&w, A) && f.snapshot(&w, A).all);
+        f.take(table(&w));
+        assert!(!f.has_rivals(&w, A) && f.snapshot(&w, A).is_empty());
     }
 
     #[test]

@@ -200,7 +200,7 @@ impl World {
             return None;
         }
         // Inode numbers come again in the end: the latest object that had this one is meant.
-        let found = self.files.values().filter(|f| f.holders == 0 && f.file.reads_as(file)).max_by_key(|f| f.id)?;
+        let found = self.files.values().filter(|f| f.holders == 0 && f.file.may_show_as(file)).max_by_key(|f| f.id)?;
         let lives = self.lives.values().filter(|l| l.file == found.id);
         lives.max_by_key(|l| (l.end.as_ref().map(|e| e.moment.at), l.id)).map(|l| l.id)
     }

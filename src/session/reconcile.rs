@@ -9,7 +9,7 @@ use super::frontend::Frontend;
 use crate::base::{Fd, LifeId, TableId, Tid};
 use crate::event::{Correction, Effect, Event, EventKind, NewFile, Present};
 use crate::kernel::procfs;
-use crate::model::{Doubt, FdTable, Origin};
+use crate::model::{Doubt, FdTable, Life, Origin};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,8 +22,7 @@ const UNCLAIMED: usize = 64;
 /// A descriptor whose object was made by a call that had not been told when it was found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unclaimed {
-    by: Tid,
-    fd: Fd,
+    life: LifeId,
     /// The table that got it first: its own, or the one that it is a copy of.
     table: TableId,
 }
@@ -147,19 +146,20 @@ impl Session {
                 Because::Copied(original) => original.unwrap_or(id),
                 _ => id,
             };
+            // What a call made that has yet to be told, or a copy of it.
+            let unknown = corrections.iter().filter_map(|c| match c {
+                Correction::Appeared(p) if p.same_as.is_none() => Some(p.fd),
+                _ => None,
+            });
+            let unknown: Vec<Fd> = unknown.collect();
+            self.tell(tid, EventKind::Reconciled { raced, corrections }, frontend);
             if raced && self.flights.is_being_filled(source, tid) {
-                // What a call made that has yet to be told, or a copy of it.
-                let new = corrections.iter().filter_map(|c| match c {
-                    Correction::Appeared(p) if p.same_as.is_none() => {
-                        Some(Unclaimed { by: tid, fd: p.fd, table: source })
-                    }
-                    _ => None,
-                });
+                let lives = unknown.iter().filter_map(|fd| self.world.open_life(tid, *fd));
+                let new: Vec<Unclaimed> = lives.map(|l| Unclaimed { life: l.id, table: source }).collect();
                 self.unclaimed.extend(new);
                 let too_many = self.unclaimed.len().saturating_sub(UNCLAIMED);
                 self.unclaimed.drain(..too_many);
             }
-            self.tell(tid, EventKind::Reconciled { raced, corrections }, frontend);
         }
         undecided
     }
@@ -231,27 +231,47 @@ impl Session {
             return;
         }
         let Some(table) = self.world.task(tid).map(|t| t.table) else { return };
-        for effect in effects {
-            let (Effect::Open { fd, .. } | Effect::Receive { fd, .. } | Effect::Alias { to: fd, .. }) = effect else {
-                continue;
-            };
-            let (here, elsewhere) = std::mem::take(&mut self.unclaimed).into_iter().partition(|u| u.table == table);
-            self.unclaimed = elsewhere;
-            let here: Vec<Unclaimed> = here;
-            for u in here {
-                let appeared = self.world.open_life(u.by, u.fd).is_some_and(|l| l.origin == Origin::Appeared);
-                if !appeared {
-                    continue;
-                }
-                if procfs::same_file(u.by, u.fd, tid, *fd) {
-                    let corrections = vec![Correction::Same { fd: u.fd, with: (tid, *fd) }];
-                    self.tell(u.by, EventKind::Reconciled { raced: true, corrections }, frontend);
-                } else if self.flights.is_being_filled(table, tid) {
-                    // Somebody else's call may be the one.
-                    self.unclaimed.push(u);
-                }
+        // What is in doubt is looked at when it is not any more, and finds its holders then.
+        let filled: Vec<Fd> = effects
+            .iter()
+            .filter_map(|e| match e {
+                Effect::Open { fd, .. } | Effect::Receive { fd, .. } | Effect::Alias { to: fd, .. } => Some(*fd),
+                _ => None,
+            })
+            .filter(|fd| !self.flights.is_in_doubt(table, *fd, true))
+            .collect();
+        if filled.is_empty() {
+            return;
+        }
+        let (here, elsewhere): (Vec<_>, Vec<_>) = self.unclaimed.drain(..).partition(|u| u.table == table);
+        self.unclaimed = elsewhere;
+        for u in here {
+            let holders = self.holders_of(u.life);
+            let pairs = filled.iter().flat_map(|fd| holders.iter().map(move |h| (*h, *fd)));
+            let met = pairs.into_iter().find(|((by, n), fd)| procfs::same_file(*by, *n, tid, *fd));
+            if let Some(((by, n), fd)) = met {
+                let corrections = vec![Correction::Same { fd: n, with: (tid, fd) }];
+                self.tell(by, EventKind::Reconciled { raced: true, corrections }, frontend);
+            } else if !holders.is_empty() && self.flights.is_being_filled(table, tid) {
+                // Somebody else's call may be the one.
+                self.unclaimed.push(u);
             }
         }
+    }
+
+    /// Who has the object open that a life began with, which nobody saw.
+    fn holders_of(&self, life: LifeId) -> Vec<(Tid, Fd)> {
+        let Some(file) = self.world.life(life).filter(|l| l.origin == Origin::Appeared).map(|l| l.file) else {
+            return Vec::new();
+        };
+        let open = self.world.lives().filter(|l| l.file == file && l.end.is_none());
+        let by = |l: &Life| {
+            let (table, fd) = (l.table, l.fd);
+            self.world.tasks().filter(move |(_, t)| t.table == table).map(move |(tid, _)| (tid, fd))
+        };
+        let mut holders: Vec<(Tid, Fd)> = open.flat_map(by).collect();
+        holders.sort_unstable();
+        holders
     }
 
     /// Commits an event that no stop of its own brought.

@@ -298,7 +298,7 @@ impl Session {
         let now = self.now();
         let original = self.world.task(tid).map(|t| t.table);
         // A copy of a shared table is as exact as what is known of the table.
-        let copied = (effects.contains(&Effect::Unshare) && self.world.shares_table(tid))
+        let copied = (effects.contains(&Effect::Unshare) && self.flights.has_rivals(&self.world, tid))
             .then(|| self.flights.snapshot(&self.world, tid));
         self.flights.committed(&self.world, tid, &effects, now);
         let ends = effects.iter().find_map(|e| match e {
@@ -434,7 +434,7 @@ impl Session {
             held,
         };
         let copies = !thread && !fork.shares_files;
-        let shared = self.world.shares_table(tid);
+        let shared = self.flights.has_rivals(&self.world, tid);
         if copies && !shared {
             self.reconcile_parent(tid, child, frontend);
         }
@@ -520,7 +520,7 @@ impl Session {
         let pid = self.pid_of(former);
         let threads: Vec<Tid> = self.world.tasks().filter(|(_, t)| t.pid == pid).map(|(t, _)| t).collect();
         let doubt = self.flights.snapshot(&self.world, former);
-        let why = match self.world.shares_table(former) {
+        let why = match self.flights.has_rivals(&self.world, former) {
             true => Because::Copied(self.world.task(former).map(|t| t.table)),
             false => Because::Unseen,
         };
