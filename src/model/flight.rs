@@ -149,7 +149,7 @@ impl Flights {
             let crossed =
                 self.recent.iter().any(|r| r.table == table && r.tid != tid && r.at >= since && r.touch.meets(touch));
             // A copy is what its source was when it was made.
-            if met || crossed || self.is_uncertain_source(world, tid, table, since, effect) {
+            if met || crossed || self.is_uncertain_source(world, tid, since, effect) {
                 self.doubts.entry(table).or_default().add(touch);
             }
             if !others.is_empty() {
@@ -159,11 +159,16 @@ impl Flights {
     }
 
     /// Whether a call has copied a number that others may have been changing, or that is not known to be open.
-    fn is_uncertain_source(&self, world: &World, tid: Tid, table: TableId, since: u64, effect: &Effect) -> bool {
-        let Effect::Alias { from, .. } = effect else { return false };
-        let source = Touch::Numbers(*from, *from);
-        world.open_life(tid, *from).is_none()
-            || self.doubts.get(&table).is_some_and(|d| d.all || d.numbers.contains(from))
+    fn is_uncertain_source(&self, world: &World, tid: Tid, since: u64, effect: &Effect) -> bool {
+        let (owner, from) = match effect {
+            Effect::Alias { from, .. } => (tid, *from),
+            Effect::Receive { from: Some(from), .. } => *from,
+            _ => return false,
+        };
+        let Some(table) = world.task(owner).map(|t| t.table) else { return false };
+        let source = Touch::Numbers(from, from);
+        world.open_life(owner, from).is_none()
+            || self.doubts.get(&table).is_some_and(|d| d.all || d.numbers.contains(&from))
             || self
                 .calls
                 .iter()

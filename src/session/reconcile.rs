@@ -9,7 +9,7 @@ use super::frontend::Frontend;
 use crate::base::{Fd, LifeId, TableId, Tid};
 use crate::event::{Correction, Effect, Event, EventKind, NewFile, Present};
 use crate::kernel::procfs;
-use crate::model::{Doubt, FdTable, Life, Origin};
+use crate::model::{Doubt, FdTable, Life};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -113,6 +113,8 @@ impl Session {
         let Some((id, table)) = self.table_of(tid) else { return undecided };
         let known: BTreeMap<Fd, LifeId> = table.open().filter(|(fd, _)| only.is_none_or(|o| o.contains(fd))).collect();
         let mut corrections = Vec::new();
+        // What nobody else is known to hold.
+        let mut strangers = Vec::new();
         for fd in open.iter().chain(known.keys().filter(|fd| !open.contains(fd))) {
             let life = known.get(fd).copied();
             let doubted = doubt.all || doubt.numbers.contains(fd);
@@ -129,32 +131,36 @@ impl Session {
                     // reads so.
                     let lost = || Some((self.world.lost_by_original(id, *fd, &file, doubt.since?)?, *fd));
                     let same_as = self.holder(tid, *fd, &file).or_else(lost);
+                    strangers.extend(same_as.is_none().then_some(*fd));
                     corrections.push(Correction::Appeared(Present { fd: *fd, cloexec, file, same_as }));
                 }
                 (None, Some(_)) => corrections.push(Correction::Vanished { fd: *fd }),
                 (Some((file, cloexec)), Some(life)) if doubted => {
-                    corrections.extend(self.difference(tid, *fd, life, file, cloexec));
+                    let holder = self.holder(tid, *fd, &file);
+                    strangers.extend(holder.is_none().then_some(*fd));
+                    corrections.extend(self.difference(*fd, life, file, cloexec, holder));
                 }
                 _ => {}
             }
         }
         // Whose end has begun has no table any more, and what was listed may be half of it.
-        if !corrections.is_empty() && procfs::has_table(tid) {
-            tracing::debug!(tid = tid.0, ?corrections, "the kernel's table differs");
-            let raced = !matches!(why, Because::Unseen);
+        let raced = !matches!(why, Because::Unseen);
+        if (!corrections.is_empty() || raced && !strangers.is_empty()) && !procfs::has_table(tid) {
+            // Others may have it, and can be asked.
+            return doubt.clone();
+        }
+        if !corrections.is_empty() || raced && !strangers.is_empty() {
+            if !corrections.is_empty() {
+                tracing::debug!(tid = tid.0, ?corrections, "the kernel's table differs");
+                self.tell(tid, EventKind::Reconciled { raced, corrections }, frontend);
+            }
+            // Perhaps a call made it that has yet to be told, or it is a copy of that.
             let source = match why {
                 Because::Copied(original) => original.unwrap_or(id),
                 _ => id,
             };
-            // What a call made that has yet to be told, or a copy of it.
-            let unknown = corrections.iter().filter_map(|c| match c {
-                Correction::Appeared(p) if p.same_as.is_none() => Some(p.fd),
-                _ => None,
-            });
-            let unknown: Vec<Fd> = unknown.collect();
-            self.tell(tid, EventKind::Reconciled { raced, corrections }, frontend);
             if raced && self.flights.is_being_filled(source, tid) {
-                let lives = unknown.iter().filter_map(|fd| self.world.open_life(tid, *fd));
+                let lives = strangers.iter().filter_map(|fd| self.world.open_life(tid, *fd));
                 let new: Vec<Unclaimed> = lives.map(|l| Unclaimed { life: l.id, table: source }).collect();
                 self.unclaimed.extend(new);
                 let too_many = self.unclaimed.len().saturating_sub(UNCLAIMED);
@@ -169,15 +175,21 @@ impl Session {
         Some((id, self.world.table(id)?))
     }
 
-    /// How an open number differs from what is known of it.
-    fn difference(&self, tid: Tid, fd: Fd, life: LifeId, file: NewFile, cloexec: bool) -> Option<Correction> {
+    /// How an open number differs from what is known of it; `holder` has the same object.
+    fn difference(
+        &self,
+        fd: Fd,
+        life: LifeId,
+        file: NewFile,
+        cloexec: bool,
+        holder: Option<(Tid, Fd)>,
+    ) -> Option<Correction> {
         let life = self.world.life(life)?;
         let known = self.world.file(life.file)?;
-        let holder = self.holder(tid, fd, &file);
         let same = match holder.and_then(|(t, n)| self.world.open_life(t, n)) {
             Some(other) => other.file == life.file,
             // Nobody else holds it: then its text must do.
-            None => known.file.may_show_as(&file),
+            None => known.holders <= 1 && known.file.may_show_as(&file),
         };
         match same {
             false => Some(Correction::Appeared(Present { fd, cloexec, file, same_as: holder })),
@@ -259,9 +271,9 @@ impl Session {
         }
     }
 
-    /// Who has the object open that a life began with, which nobody saw.
+    /// Who has the object of a life open.
     fn holders_of(&self, life: LifeId) -> Vec<(Tid, Fd)> {
-        let Some(file) = self.world.life(life).filter(|l| l.origin == Origin::Appeared).map(|l| l.file) else {
+        let Some(file) = self.world.life(life).map(|l| l.file) else {
             return Vec::new();
         };
         let open = self.world.lives().filter(|l| l.file == file && l.end.is_none());
