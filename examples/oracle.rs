@@ -233,7 +233,8 @@ impl Frontend for Oracle {
             }
         };
         if self.log {
-            eprintln!("    {tid}: {text}");
+            let table = seen.world.task(tid).map_or_else(String::new, |t| format!(" of {}", t.table));
+            eprintln!("    {tid}{table}: {text}");
         }
         let last = self.last.entry(tid).or_default();
         last.push_back(text);
@@ -556,6 +557,10 @@ fn program(i386: bool) -> anyhow::Result<PathBuf> {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::read(std::env::args_os().skip(1))?;
+    if options.log {
+        let to_stderr = tracing_subscriber::fmt().with_writer(std::io::stderr).without_time();
+        to_stderr.with_max_level(tracing::Level::TRACE).init();
+    }
     let dir = tempfile::tempdir()?;
     let random = options.command.is_empty();
     let control = match random {

@@ -271,7 +271,8 @@ impl World {
 
     /// A descriptor whose beginning was not seen.
     fn found(&mut self, table: TableId, p: Present, origin: Origin, moment: Moment, changes: &mut Vec<Change>) {
-        let known = p.same_as.and_then(|(tid, fd)| self.last_of(tid, fd, &p.file)).map(|l| l.file);
+        let of = |(tid, fd)| self.latest_as(tid, fd, &p.file).or_else(|| self.open_life(tid, fd));
+        let known = p.same_as.and_then(of).map(|l| l.file);
         let life = self.begin(table, p.fd, known, p.cloexec, origin, moment);
         if known.is_none() {
             self.new_file(p.file, life);

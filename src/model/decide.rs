@@ -152,7 +152,7 @@ impl World {
                 let from = match twin {
                     Some(_) => None,
                     None => {
-                        let known = from.and_then(|(tid, fd)| self.open_life(tid, fd)).map(|l| l.id);
+                        let known = from.and_then(|(tid, fd)| self.latest_as(tid, fd, file)).map(|l| l.id);
                         known.or_else(|| self.closed_by_all(file))
                     }
                 };

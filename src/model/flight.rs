@@ -62,6 +62,8 @@ struct Recent {
     tid: Tid,
     at: u64,
     touch: Touch,
+    /// It filled a number that was empty.
+    fills: bool,
 }
 
 /// The numbers of a table that the model cannot be sure of.
@@ -137,11 +139,15 @@ impl Flights {
             let fills = matches!(effect, Effect::Open { .. } | Effect::Receive { .. });
             let mut met = false;
             for other in &others {
-                let Some(other) = self.calls.get_mut(other) else { continue };
-                let meets = other.touches.iter().any(|t| t.meets(touch));
-                if meets && other.committed && fills {
-                    // What fills a number finds it empty: the close of it, which was told before, is over.
-                    other.touches.retain(|t| !t.meets(touch));
+                let Some(flight) = self.calls.get_mut(other) else { continue };
+                let meets = flight.touches.iter().any(|t| t.meets(touch));
+                // What fills a number finds it empty: the close of it that was told before is over, unless somebody else
+                // has emptied it meanwhile.
+                let emptied = |r: &Recent| {
+                    r.table == table && r.tid != *other && r.at >= flight.since && !r.fills && r.touch.meets(touch)
+                };
+                if meets && flight.committed && fills && !self.recent.iter().any(emptied) {
+                    flight.touches.retain(|t| !t.meets(touch));
                 } else {
                     met |= meets;
                 }
@@ -153,7 +159,7 @@ impl Flights {
                 self.doubts.entry(table).or_default().add(touch);
             }
             if !others.is_empty() {
-                self.recent.push(Recent { table, tid, at, touch });
+                self.recent.push(Recent { table, tid, at, touch, fills });
             }
         }
     }
@@ -190,15 +196,18 @@ impl Flights {
         }
     }
 
-    /// A task has stopped: a call of it that was committed at its entry is over.
-    pub fn stopped(&mut self, tid: Tid) {
-        if self.calls.get(&tid).is_some_and(|f| f.committed) {
-            self.leave(tid);
-        }
+    /// A task has stopped, or sleeps: a call of it that was committed at its entry is over. When, since then, nobody knows:
+    /// a call that others began meanwhile, and have yet to tell, may have come before it.
+    pub fn stopped(&mut self, tid: Tid, at: u64) {
+        let Some(Flight { table, touches, committed: true, .. }) = self.calls.get(&tid) else { return };
+        let table = *table;
+        let over = touches.iter().map(|touch| Recent { table, tid, at, touch: *touch, fills: false });
+        self.recent.extend(over.collect::<Vec<_>>());
+        self.leave(tid);
     }
 
-    /// A task is gone, perhaps in the middle of a call.
-    pub fn gone(&mut self, world: &World, tid: Tid) {
+    /// The call of a task is over, and what it did will not be told.
+    pub fn lost(&mut self, world: &World, tid: Tid) {
         if let Some(flight) = self.calls.get(&tid)
             && world.table(flight.table).is_some_and(|t| t.tasks() > 0)
         {
@@ -206,6 +215,11 @@ impl Flights {
             flight.touches.iter().for_each(|t| doubt.add(*t));
         }
         self.leave(tid);
+    }
+
+    /// A task is gone, perhaps in the middle of a call.
+    pub fn gone(&mut self, world: &World, tid: Tid) {
+        self.lost(world, tid);
         self.stops.remove(&tid);
         self.doubts.retain(|table, _| world.table(*table).is_some_and(|t| t.tasks() > 0));
     }
@@ -229,16 +243,6 @@ impl Flights {
     pub fn is_in_doubt(&self, table: TableId, fd: Fd, is_open: bool) -> bool {
         let doubted = self.doubts.get(&table).is_some_and(|d| d.all || d.numbers.contains(&fd));
         doubted || self.is_touched(table, fd, is_open)
-    }
-
-    /// Whether a task other than `tid` is in a call that may fill any empty number of its table.
-    pub fn others_fill(&self, world: &World, tid: Tid) -> bool {
-        shared(world, tid).is_some_and(|table| self.is_being_filled(table, tid))
-    }
-
-    /// Whether somebody else than `tid` is in a call that may fill any empty number of `table`.
-    pub fn is_being_filled(&self, table: TableId, tid: Tid) -> bool {
-        self.calls.iter().any(|(t, f)| *t != tid && f.table == table && f.touches.contains(&Touch::Fill))
     }
 
     /// Takes what is in doubt of a table, to be asked of the kernel. What cannot be decided yet has to be given back.
@@ -346,7 +350,7 @@ mod tests {
         f.leave(B);
         assert_eq!(doubts(&f, &w), [7]);
         assert!(f.is_touched(table(&w), Fd(7), true), "the close may still come");
-        f.stopped(A);
+        f.stopped(A, 4);
         assert!(!f.is_touched(table(&w), Fd(7), true));
         assert!(f.take(table(&w)).is_some_and(|d| d.numbers.contains(&Fd(7))));
         assert!(f.is_idle() && f.recent.is_empty());
@@ -364,10 +368,52 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_a_third_hand_emptied_says_nothing_of_a_close_that_was_told_before() {
+        let (w, mut f) = (world(), Flights::default());
+        f.enter(&w, A, &close(7), true, 1);
+        f.enter(&w, B, &close(7), false, 2);
+        f.committed(&w, B, &close(7), 3);
+        f.leave(B);
+        f.take(table(&w));
+        f.enter(&w, B, &[], false, 4);
+        f.committed(&w, B, &open(7), 5);
+        f.leave(B);
+        assert_eq!(doubts(&f, &w), [7], "A's close may still come, and meet what B opened");
+    }
+
+    #[test]
+    fn a_close_may_be_carried_out_after_a_call_that_began_and_is_told_later() {
+        let (w, mut f) = (world(), Flights::default());
+        f.enter(&w, A, &close(7), true, 1);
+        f.enter(&w, B, &dup2(5, 7), false, 2);
+        f.stopped(A, 3);
+        f.committed(&w, B, &dup2(5, 7), 4);
+        f.leave(B);
+        assert_eq!(doubts(&f, &w), [7]);
+        f.take(table(&w));
+        f.enter(&w, A, &close(7), true, 5);
+        f.stopped(A, 6);
+        f.enter(&w, B, &dup2(5, 7), false, 7);
+        f.committed(&w, B, &dup2(5, 7), 8);
+        f.leave(B);
+        assert!(f.is_idle() && f.recent.is_empty(), "the close was over when dup2 began");
+    }
+
+    #[test]
+    fn a_call_of_which_nothing_will_be_told_leaves_doubt() {
+        let (w, mut f) = (world(), Flights::default());
+        f.enter(&w, A, &dup2(5, 7), false, 1);
+        f.lost(&w, A);
+        assert_eq!(doubts(&f, &w), [7]);
+        f.enter(&w, B, &[], false, 2);
+        f.lost(&w, B);
+        assert!(f.take(table(&w)).unwrap().all);
+    }
+
+    #[test]
     fn a_close_that_comes_between_an_open_and_its_report_is_in_doubt() {
         let (w, mut f) = (world(), Flights::default());
         f.enter(&w, B, &[], false, 1);
-        assert!(f.others_fill(&w, A));
         f.enter(&w, A, &close(7), false, 2);
         f.committed(&w, A, &close(7), 3);
         f.leave(A);
@@ -383,7 +429,7 @@ mod tests {
         f.committed(&w, A, &dup2(5, 7), 2);
         f.leave(A);
         f.enter(&w, A, &close(7), true, 3);
-        f.stopped(A);
+        f.stopped(A, 4);
         assert!(f.is_idle());
     }
 
@@ -435,7 +481,7 @@ mod tests {
         let t = w.consequences(&event);
         w.commit(&event, t);
         f.gone(&w, B);
-        f.stopped(A);
+        f.stopped(A, 4);
         assert!(!w.shares_table(A) && f.has_rivals(&w, A) && f.snapshot(&w, A).all);
         f.take(table(&w));
         assert!(!f.has_rivals(&w, A) && f.snapshot(&w, A).is_empty());

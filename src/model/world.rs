@@ -166,14 +166,13 @@ impl World {
         self.lives.get(&table.slots.get(&fd)?.now?)
     }
 
-    /// What `fd` is in the table of `tid` now; if it is nothing, or some other object than `file` reads, what it was
-    /// before, if that reads so.
-    pub(super) fn last_of(&self, tid: Tid, fd: Fd, file: &NewFile) -> Option<&Life> {
+    /// What `fd` is in the table of `tid` now, if that reads as `file`, or else what it was before, if that does.
+    pub(super) fn latest_as(&self, tid: Tid, fd: Fd, file: &NewFile) -> Option<&Life> {
         let slot = self.tables.get(&self.tasks.get(&tid)?.table)?.slots.get(&fd)?;
         let reads_so = |l: &&Life| self.files.get(&l.file).is_some_and(|f| f.file.reads_as(file));
         let now = slot.now.and_then(|l| self.lives.get(&l));
         let before = slot.past.back().and_then(|l| self.lives.get(l));
-        now.filter(reads_so).or(before.filter(reads_so)).or(now)
+        now.filter(reads_so).or(before.filter(reads_so))
     }
 
     /// The open numbers of a table whose life began, or whose FD_CLOEXEC changed, at `at` or later.

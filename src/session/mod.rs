@@ -3,6 +3,7 @@
 //! The only place where the kernel, the model, the stacks and what the user sees meet.
 
 mod attach;
+mod claim;
 mod frontend;
 mod interactive;
 mod log;
@@ -32,8 +33,8 @@ use crate::model::{Flights, Transition, World};
 use crate::policy::{Break, Policy};
 use crate::report::{Altered, Facts, Mode, Target};
 use crate::syscall::Table;
+use claim::Unclaimed;
 use pipeline::{Committed, Pipeline};
-use reconcile::Unclaimed;
 use record::Recorder;
 use rustc_hash::FxHashMap;
 use sites::Sites;
@@ -309,7 +310,9 @@ impl Session {
                 },
                 Next::Stopped(task, stop) => {
                     let tid = task.tid();
-                    self.flights.stopped(tid);
+                    tracing::trace!(%tid, ?stop, "stop");
+                    let now = self.now();
+                    self.flights.stopped(tid, now);
                     self.on_stop(task, stop, frontend)?;
                     if self.world.shares_table(tid) {
                         let now = self.now();

@@ -7,6 +7,7 @@ use crate::kernel::procfs;
 use crate::model::{Change, FdTable};
 use crate::syscall::{Row, delivery};
 use rustc_hash::FxHashSet;
+use std::cmp::Ordering;
 
 /// Of so many descriptors of one call is it asked who else holds them.
 const ASKED: usize = 256;
@@ -19,11 +20,15 @@ impl Session {
     /// descriptors that came with one call are of one object.
     pub(super) fn find_senders(&mut self, tid: Tid, effects: &mut [Effect]) {
         let received = effects.iter_mut().filter_map(|e| match e {
-            Effect::Receive { fd, file, from, .. } if from.is_none() => Some((*fd, &*file, from)),
+            Effect::Receive { fd, file, from, .. } => Some((*fd, &*file, from)),
             _ => None,
         });
         let mut strangers: Vec<(Fd, NewFile)> = Vec::new();
         for (fd, file, from) in received.take(ASKED) {
+            if let Some(source) = *from {
+                *from = self.source(tid, fd, file, source);
+                continue;
+            }
             *from = self.holder(tid, fd, file).or_else(|| {
                 let mut alike = strangers.iter().filter(|(_, other)| other.reads_as(file));
                 alike.find(|(other, _)| procfs::same_file(tid, fd, tid, *other)).map(|(other, _)| (tid, *other))
@@ -34,6 +39,19 @@ impl Session {
         }
         let is_ring = |e: &&Effect| matches!(e, Effect::Open { file, .. } if file.kind == FileKind::IoUring);
         self.limits.rings += effects.iter().filter(is_ring).count() as u64;
+    }
+
+    /// Of what pidfd_getfd(2) took from another process: who else holds it. The number that it was taken of may be another
+    /// file's by now, and what is known of it may be of before or after that.
+    fn source(&self, tid: Tid, fd: Fd, file: &NewFile, source: (Tid, Fd)) -> Option<(Tid, Fd)> {
+        let known = self.world.open_life(source.0, source.1);
+        let reads_so = known.and_then(|l| self.world.file(l.file)).is_none_or(|f| f.file.reads_as(file));
+        match procfs::compare_files(tid, fd, source.0, source.1) {
+            // What made it has yet to be told.
+            Some(Ordering::Equal) => known.filter(|_| reads_so).map(|_| source),
+            // Closed, or on its way to be: then it was the last that is known of the number.
+            _ => self.holder(tid, fd, file).or(Some(source).filter(|_| reads_so)),
+        }
     }
 
     /// Whether a life is of a kind that hands out descriptors when it is read.

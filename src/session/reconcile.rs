@@ -7,25 +7,14 @@
 use super::Session;
 use super::frontend::Frontend;
 use crate::base::{Fd, LifeId, TableId, Tid};
-use crate::event::{Correction, Effect, Event, EventKind, NewFile, Present};
+use crate::event::{Correction, Event, EventKind, NewFile, Present};
 use crate::kernel::procfs;
-use crate::model::{Doubt, FdTable, Life};
+use crate::model::{Doubt, FdTable};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many descriptors that read alike are compared to find one of the same open file description.
 const CANDIDATES: usize = 64;
-
-/// How many descriptors of children are remembered of which the call that made them has yet to be told.
-const UNCLAIMED: usize = 64;
-
-/// A descriptor whose object was made by a call that had not been told when it was found.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Unclaimed {
-    life: LifeId,
-    /// The table that got it first: its own, or the one that it is a copy of.
-    table: TableId,
-}
 
 /// Why a table may differ from what is known of it.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +24,7 @@ pub(super) enum Because {
     /// Other tasks were in calls on the same table.
     Raced,
     /// Other tasks were in calls on the table that it is a copy of.
-    Copied(Option<TableId>),
+    Copied,
 }
 
 impl Session {
@@ -62,7 +51,8 @@ impl Session {
                 // Asleep in whatever call, it has left the one that was committed at its entry: that empties the number
                 // before anything can make it wait (fs/open.c, close).
                 if other != tid && procfs::is_asleep_in_a_call(other) {
-                    self.flights.leave(other);
+                    let now = self.now();
+                    self.flights.stopped(other, now);
                 }
             }
             let open = match doubt.all {
@@ -73,9 +63,13 @@ impl Session {
                 Ok(open) => {
                     let only = (!doubt.all).then_some(&doubt.numbers);
                     let rest = self.compare(tid, &open, only, &doubt, Because::Raced, frontend);
+                    tracing::trace!(%tid, %table, ?doubt, left = ?rest, "asked the kernel");
                     self.flights.put_back(table, rest);
                 }
-                Err(_) => self.flights.put_back(table, doubt),
+                Err(e) => {
+                    tracing::trace!(%tid, %table, ?doubt, "the kernel cannot be asked: {e}");
+                    self.flights.put_back(table, doubt);
+                }
             }
         }
         frontend.on_stop(tid, &self.world, &self.flights);
@@ -143,9 +137,10 @@ impl Session {
                 _ => {}
             }
         }
-        // Whose end has begun has no table any more, and what was listed may be half of it.
+        // Whose end has begun has no table any more, and what was listed may be half of it; who executes a program just now
+        // may have gone over to another tid, and nothing be open at this one.
         let raced = !matches!(why, Because::Unseen);
-        if (!corrections.is_empty() || raced && !strangers.is_empty()) && !procfs::has_table(tid) {
+        if (!corrections.is_empty() || raced) && !procfs::has_table(tid) {
             // Others may have it, and can be asked.
             return doubt.clone();
         }
@@ -155,16 +150,9 @@ impl Session {
                 self.tell(tid, EventKind::Reconciled { raced, corrections }, frontend);
             }
             // Perhaps a call made it that has yet to be told, or it is a copy of that.
-            let source = match why {
-                Because::Copied(original) => original.unwrap_or(id),
-                _ => id,
-            };
-            if raced && self.flights.is_being_filled(source, tid) {
-                let lives = strangers.iter().filter_map(|fd| self.world.open_life(tid, *fd));
-                let new: Vec<Unclaimed> = lives.map(|l| Unclaimed { life: l.id, table: source }).collect();
-                self.unclaimed.extend(new);
-                let too_many = self.unclaimed.len().saturating_sub(UNCLAIMED);
-                self.unclaimed.drain(..too_many);
+            if raced {
+                let lives = strangers.iter().filter_map(|fd| self.world.open_life(tid, *fd)).map(|l| l.id);
+                self.await_maker(tid, lives.collect());
             }
         }
         undecided
@@ -231,63 +219,8 @@ impl Session {
         }
     }
 
-    /// A process was made: its table is a copy of `parent`'s at a moment that the reports of other threads do not tell.
-    pub(super) fn reconcile_child(&mut self, parent: Tid, child: Tid, doubt: &Doubt, frontend: &mut dyn Frontend) {
-        let original = self.world.task(parent).map(|t| t.table);
-        self.reconcile(child, doubt, Because::Copied(original), frontend);
-    }
-
-    /// A call filled numbers of a shared table: a child that was made meanwhile may have got its copy before it was told.
-    pub(super) fn claim(&mut self, tid: Tid, effects: &[Effect], frontend: &mut dyn Frontend) {
-        if self.unclaimed.is_empty() {
-            return;
-        }
-        let Some(table) = self.world.task(tid).map(|t| t.table) else { return };
-        // What is in doubt is looked at when it is not any more, and finds its holders then.
-        let filled: Vec<Fd> = effects
-            .iter()
-            .filter_map(|e| match e {
-                Effect::Open { fd, .. } | Effect::Receive { fd, .. } | Effect::Alias { to: fd, .. } => Some(*fd),
-                _ => None,
-            })
-            .filter(|fd| !self.flights.is_in_doubt(table, *fd, true))
-            .collect();
-        if filled.is_empty() {
-            return;
-        }
-        let (here, elsewhere): (Vec<_>, Vec<_>) = self.unclaimed.drain(..).partition(|u| u.table == table);
-        self.unclaimed = elsewhere;
-        for u in here {
-            let holders = self.holders_of(u.life);
-            let pairs = filled.iter().flat_map(|fd| holders.iter().map(move |h| (*h, *fd)));
-            let met = pairs.into_iter().find(|((by, n), fd)| procfs::same_file(*by, *n, tid, *fd));
-            if let Some(((by, n), fd)) = met {
-                let corrections = vec![Correction::Same { fd: n, with: (tid, fd) }];
-                self.tell(by, EventKind::Reconciled { raced: true, corrections }, frontend);
-            } else if !holders.is_empty() && self.flights.is_being_filled(table, tid) {
-                // Somebody else's call may be the one.
-                self.unclaimed.push(u);
-            }
-        }
-    }
-
-    /// Who has the object of a life open.
-    fn holders_of(&self, life: LifeId) -> Vec<(Tid, Fd)> {
-        let Some(file) = self.world.life(life).map(|l| l.file) else {
-            return Vec::new();
-        };
-        let open = self.world.lives().filter(|l| l.file == file && l.end.is_none());
-        let by = |l: &Life| {
-            let (table, fd) = (l.table, l.fd);
-            self.world.tasks().filter(move |(_, t)| t.table == table).map(move |(tid, _)| (tid, fd))
-        };
-        let mut holders: Vec<(Tid, Fd)> = open.flat_map(by).collect();
-        holders.sort_unstable();
-        holders
-    }
-
     /// Commits an event that no stop of its own brought.
-    fn tell(&mut self, tid: Tid, kind: EventKind, frontend: &mut dyn Frontend) {
+    pub(super) fn tell(&mut self, tid: Tid, kind: EventKind, frontend: &mut dyn Frontend) {
         let event = Event { at: self.now(), tid, kind };
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);

@@ -255,8 +255,15 @@ impl Session {
         let Some(raw) = self.tasks.get_mut(&tid).and_then(|s| s.pending.take()) else {
             return self.tracer.resume(task, Resume::Go);
         };
-        let decision = self.made(&task, raw, frontend)?;
+        let Some(regs) = task.registers()? else {
+            // Killed at this very stop, by another thread's exec perhaps: what the call did is not told.
+            self.flights.lost(&self.world, tid);
+            self.is_no_maker(tid);
+            return self.tracer.resume(task, Resume::Go);
+        };
+        let decision = self.made(&task, raw, regs, frontend)?;
         self.flights.leave(tid);
+        self.is_no_maker(tid);
         self.settle(tid, frontend);
         match decision {
             Some(d) => self.carry_out(task, d),
@@ -265,9 +272,14 @@ impl Session {
     }
 
     /// Commits what a call did that has been made.
-    fn made(&mut self, task: &Stopped, raw: RawCall, frontend: &mut dyn Frontend) -> Result<Option<Decision>, Error> {
+    fn made(
+        &mut self,
+        task: &Stopped,
+        raw: RawCall,
+        regs: Regs,
+        frontend: &mut dyn Frontend,
+    ) -> Result<Option<Decision>, Error> {
         let tid = task.tid();
-        let Some(regs) = task.registers()? else { return Ok(None) };
         let ret = match raw.arch {
             Arch::I386 => i64::from(regs.rax as i32),
             _ => regs.rax as i64,
@@ -296,7 +308,6 @@ impl Session {
             self.tracer.shows_placement();
         }
         let now = self.now();
-        let original = self.world.task(tid).map(|t| t.table);
         // A copy of a shared table is as exact as what is known of the table.
         let copied = (effects.contains(&Effect::Unshare) && self.flights.has_rivals(&self.world, tid))
             .then(|| self.flights.snapshot(&self.world, tid));
@@ -313,10 +324,11 @@ impl Session {
         let changes = !transitions.is_empty();
         let first = self.commit(&event, transitions, frontend);
         if let Some(doubt) = copied {
-            self.reconcile(tid, &doubt, Because::Copied(original), frontend);
+            self.reconcile(tid, &doubt, Because::Copied, frontend);
         }
         if let EventKind::Call(call) = &event.kind {
             self.claim(tid, &call.effects, frontend);
+            self.await_senders(tid, &call.effects);
         }
         let mut decision = self.show_findings(first, &event, frontend)?;
         if decision.is_none() && self.step && changes && frontend.wants_breaks() {
@@ -439,11 +451,12 @@ impl Session {
             self.reconcile_parent(tid, child, frontend);
         }
         let doubt = self.flights.snapshot(&self.world, tid);
+        tracing::trace!(%tid, %child, ?doubt, copies, shared, "fork");
         let event = Event { at: self.now(), tid, kind: EventKind::Fork(fork) };
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
         if copies && shared {
-            self.reconcile_child(tid, child, &doubt, frontend);
+            self.reconcile(child, &doubt, Because::Copied, frontend);
         }
         if flags & libc::CLONE_PIDFD as u64 != 0 {
             self.made_pidfd(&task, &regs, frontend);
@@ -521,9 +534,10 @@ impl Session {
         let threads: Vec<Tid> = self.world.tasks().filter(|(_, t)| t.pid == pid).map(|(t, _)| t).collect();
         let doubt = self.flights.snapshot(&self.world, former);
         let why = match self.flights.has_rivals(&self.world, former) {
-            true => Because::Copied(self.world.task(former).map(|t| t.table)),
+            true => Because::Copied,
             false => Because::Unseen,
         };
+        tracing::trace!(%tid, %former, ?threads, ?doubt, ?why, "exec");
         let event = Event { at: self.now(), tid, kind };
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
@@ -535,6 +549,7 @@ impl Session {
         }
         if is_exec {
             self.reconcile(tid, &doubt, why, frontend);
+            self.claim_executed(tid, former, frontend);
         }
         self.settle(tid, frontend);
         self.tracer.resume(task, Resume::Go)
@@ -555,6 +570,7 @@ impl Session {
         let transitions = self.world.consequences(&event);
         let table = self.world.task(tid).map(|t| t.table);
         self.commit(&event, transitions, frontend);
+        self.is_no_maker(tid);
         self.flights.gone(&self.world, tid);
         if !self.flights.is_idle() {
             let other = self.world.tasks().find(|(_, t)| Some(t.table) == table).map(|(t, _)| t);

@@ -1,0 +1,141 @@
+//! Objects that are met before the call that made them is told.
+//!
+//! A thread opens a file, and before its stop is looked at a child has inherited the descriptor, or another process has
+//! taken it with pidfd_getfd(2), or got it over a socket. Such an object is *unclaimed* until the call that made it is told,
+//! or all calls that might have are.
+
+use super::Session;
+use super::frontend::Frontend;
+use crate::base::{Fd, LifeId, TableId, Tid};
+use crate::event::{Correction, Effect, EventKind, NewFile};
+use crate::kernel::procfs;
+use crate::model::{FdTable, Life, Origin, World};
+use std::collections::BTreeMap;
+
+/// How many unclaimed objects are remembered.
+const UNCLAIMED: usize = 64;
+
+/// A life whose object may have been made by a call that had not been told when it was met.
+#[derive(Clone, Debug)]
+pub(super) struct Unclaimed {
+    life: LifeId,
+    /// The tasks that were in a call then and have not told of it yet, or could not be asked what they have.
+    makers: Vec<Tid>,
+}
+
+impl Session {
+    /// These lives have an object that `tid` met and nobody else is known to hold: whoever is in a call may have made it.
+    pub(super) fn await_maker(&mut self, tid: Tid, lives: Vec<LifeId>) {
+        let in_calls = self.tasks.iter().filter(|(t, s)| **t != tid && s.pending.is_some());
+        let mut makers: Vec<Tid> = in_calls.map(|(t, _)| *t).collect();
+        makers.extend(self.unasked());
+        if makers.is_empty() {
+            return;
+        }
+        self.unclaimed.extend(lives.into_iter().map(|life| Unclaimed { life, makers: makers.clone() }));
+        let too_many = self.unclaimed.len().saturating_sub(UNCLAIMED);
+        self.unclaimed.drain(..too_many);
+    }
+
+    /// The tasks of tables that the kernel shows of none of them just now. Such a one may be about to tell of an exec, and
+    /// have another tid by then.
+    fn unasked(&self) -> Vec<Tid> {
+        let mut by_table: BTreeMap<TableId, Vec<Tid>> = BTreeMap::new();
+        for (tid, task) in self.world.tasks() {
+            by_table.entry(task.table).or_default().push(tid);
+        }
+        by_table.into_values().filter(|tids| !tids.iter().any(|t| procfs::has_table(*t))).flatten().collect()
+    }
+
+    /// What `tid` has received, as far as it is an object that nobody is known to have held.
+    pub(super) fn await_senders(&mut self, tid: Tid, effects: &[Effect]) {
+        let received = effects.iter().filter_map(|e| match e {
+            Effect::Receive { fd, .. } => self.world.open_life(tid, *fd),
+            _ => None,
+        });
+        let strangers: Vec<LifeId> = received.filter(|l| l.origin == Origin::Received(None)).map(|l| l.id).collect();
+        if !strangers.is_empty() {
+            self.await_maker(tid, strangers);
+        }
+    }
+
+    /// The call of a task is told: it filled these numbers, perhaps with an object that was met before.
+    pub(super) fn claim(&mut self, tid: Tid, effects: &[Effect], frontend: &mut dyn Frontend) {
+        if self.unclaimed.is_empty() {
+            return;
+        }
+        let Some(table) = self.world.task(tid).map(|t| t.table) else { return };
+        // What is in doubt is looked at when it is not any more, and finds its holders then.
+        let filled: Vec<Fd> = effects
+            .iter()
+            .filter_map(|e| match e {
+                Effect::Open { fd, .. } | Effect::Receive { fd, .. } | Effect::Alias { to: fd, .. } => Some(*fd),
+                _ => None,
+            })
+            .filter(|fd| !self.flights.is_in_doubt(table, *fd, true))
+            .collect();
+        self.claim_by(tid, tid, |_, _| filled.clone(), frontend);
+    }
+
+    /// A task, which was `former` before, has executed a program, and can be asked again what it has.
+    pub(super) fn claim_executed(&mut self, tid: Tid, former: Tid, frontend: &mut dyn Frontend) {
+        let alike = |world: &World, file: &NewFile| {
+            let open = world.task(tid).and_then(|t| world.table(t.table)).into_iter().flat_map(FdTable::open);
+            let reads_as = |l: LifeId| {
+                let known = world.life(l).and_then(|l| world.file(l.file));
+                known.is_some_and(|k| k.file.reads_as(file))
+            };
+            open.filter(|(_, l)| reads_as(*l)).map(|(fd, _)| fd).collect()
+        };
+        self.claim_by(tid, former, alike, frontend);
+        self.is_no_maker(former);
+    }
+
+    /// Looks for what `maker`, which is `tid` by now, may have made among the numbers of its table that `candidates` gives.
+    fn claim_by(
+        &mut self,
+        tid: Tid,
+        maker: Tid,
+        candidates: impl Fn(&World, &NewFile) -> Vec<Fd>,
+        frontend: &mut dyn Frontend,
+    ) {
+        let (mine, others): (Vec<_>, Vec<_>) = self.unclaimed.drain(..).partition(|u| u.makers.contains(&maker));
+        self.unclaimed = others;
+        for u in mine {
+            let Some(file) = self.world.life(u.life).and_then(|l| self.world.file(l.file)) else { continue };
+            let numbers = candidates(&self.world, &file.file);
+            let holders = self.holders_of(u.life);
+            let mut pairs = numbers.iter().flat_map(|fd| holders.iter().map(move |h| (*h, *fd)));
+            let met = pairs.find(|((by, n), fd)| procfs::same_file(*by, *n, tid, *fd));
+            if let Some(((by, n), fd)) = met {
+                let corrections = vec![Correction::Same { fd: n, with: (tid, fd) }];
+                self.tell(by, EventKind::Reconciled { raced: true, corrections }, frontend);
+            } else if !holders.is_empty() {
+                self.unclaimed.push(u);
+            }
+        }
+    }
+
+    /// The call of a task is over, or will not be told.
+    pub(super) fn is_no_maker(&mut self, tid: Tid) {
+        self.unclaimed.retain_mut(|u| {
+            u.makers.retain(|t| *t != tid);
+            !u.makers.is_empty()
+        });
+    }
+
+    /// Who has the object of a life open.
+    fn holders_of(&self, life: LifeId) -> Vec<(Tid, Fd)> {
+        let Some(file) = self.world.life(life).map(|l| l.file) else {
+            return Vec::new();
+        };
+        let open = self.world.lives().filter(|l| l.file == file && l.end.is_none());
+        let by = |l: &Life| {
+            let (table, fd) = (l.table, l.fd);
+            self.world.tasks().filter(move |(_, t)| t.table == table).map(move |(tid, _)| (tid, fd))
+        };
+        let mut holders: Vec<(Tid, Fd)> = open.flat_map(by).collect();
+        holders.sort_unstable();
+        holders
+    }
+}
