@@ -103,6 +103,8 @@ pub struct Flights {
     doubts: FxHashMap<TableId, Doubt>,
     /// When tasks that share a table stopped last.
     stops: FxHashMap<Tid, u64>,
+    /// Until when a call on a number that was committed at its entry may have been carried out, at the latest.
+    over: FxHashMap<TableId, FxHashMap<Fd, u64>>,
 }
 
 impl Flights {
@@ -201,8 +203,14 @@ impl Flights {
     pub fn stopped(&mut self, tid: Tid, at: u64) {
         let Some(Flight { table, touches, committed: true, .. }) = self.calls.get(&tid) else { return };
         let table = *table;
-        let over = touches.iter().map(|touch| Recent { table, tid, at, touch: *touch, fills: false });
-        self.recent.extend(over.collect::<Vec<_>>());
+        for touch in touches {
+            self.recent.push(Recent { table, tid, at, touch: *touch, fills: false });
+            if let Touch::Numbers(fd, last) = touch
+                && fd == last
+            {
+                self.over.entry(table).or_default().insert(*fd, at);
+            }
+        }
         self.leave(tid);
     }
 
@@ -222,6 +230,7 @@ impl Flights {
         self.lost(world, tid);
         self.stops.remove(&tid);
         self.doubts.retain(|table, _| world.table(*table).is_some_and(|t| t.tasks() > 0));
+        self.over.retain(|table, _| world.table(*table).is_some_and(|t| t.tasks() > 1));
     }
 
     /// The tasks whose calls were committed at their entry and are not known to be over, in the tables with doubts.
@@ -277,6 +286,9 @@ impl Flights {
         let mut doubt = self.doubts.get(&table).cloned().unwrap_or_default();
         let since = self.stops.get(&tid).copied().unwrap_or(0);
         doubt.numbers.extend(world.changed_since(table, since));
+        // A call that was told before may have been carried out after the copy was made.
+        let over = self.over.get(&table).into_iter().flatten();
+        doubt.numbers.extend(over.filter(|(_, at)| **at >= since).map(|(fd, _)| *fd));
         doubt.since = Some(since);
         for flight in self.calls.values().filter(|f| f.table == table) {
             flight.touches.iter().filter(|t| **t != Touch::Fill).for_each(|t| doubt.add(*t));

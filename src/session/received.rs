@@ -1,6 +1,7 @@
 //! Whose objects come with messages, who reads descriptors, and what is opened and closed without a word.
 
 use super::Session;
+use super::reconcile::twin;
 use crate::base::{Fd, LifeId, RawCall, TableId, Tid};
 use crate::event::{Effect, Event, EventKind, FileKind, NewFile};
 use crate::kernel::procfs;
@@ -23,22 +24,28 @@ impl Session {
             Effect::Receive { fd, file, from, .. } => Some((*fd, &*file, from)),
             _ => None,
         });
-        let mut strangers: Vec<(Fd, NewFile)> = Vec::new();
+        let mut others: Vec<(Fd, NewFile)> = Vec::new();
         for (fd, file, from) in received.take(ASKED) {
-            if let Some(source) = *from {
-                *from = self.source(tid, fd, file, source);
-                continue;
-            }
-            *from = self.holder(tid, fd, file).or_else(|| {
-                let mut alike = strangers.iter().filter(|(_, other)| other.reads_as(file));
-                alike.find(|(other, _)| procfs::same_file(tid, fd, tid, *other)).map(|(other, _)| (tid, *other))
-            });
-            if from.is_none() {
-                strangers.push((fd, file.clone()));
+            *from = match *from {
+                Some(source) => self.source(tid, fd, file, source),
+                None => twin(tid, fd, file, &others).or_else(|| self.holder(tid, fd, file)),
+            };
+            if from.is_none_or(|(t, n)| t != tid || !others.iter().any(|(other, _)| *other == n)) {
+                others.push((fd, file.clone()));
             }
         }
         let is_ring = |e: &&Effect| matches!(e, Effect::Open { file, .. } if file.kind == FileKind::IoUring);
         self.limits.rings += effects.iter().filter(is_ring).count() as u64;
+    }
+
+    /// Whether one of these descriptors, which came over a socket, is not any more what was read of it: another thread has
+    /// replaced it in the middle of that.
+    pub(super) fn is_torn(&self, tid: Tid, effects: &[Effect]) -> bool {
+        self.world.shares_table(tid)
+            && effects.iter().any(|e| match e {
+                Effect::Receive { fd, file, .. } => procfs::link(tid, *fd).is_some_and(|link| link != file.path),
+                _ => false,
+            })
     }
 
     /// Of what pidfd_getfd(2) took from another process: who else holds it. The number that it was taken of may be another
@@ -47,8 +54,9 @@ impl Session {
         let known = self.world.open_life(source.0, source.1);
         let reads_so = known.and_then(|l| self.world.file(l.file)).is_none_or(|f| f.file.reads_as(file));
         match procfs::compare_files(tid, fd, source.0, source.1) {
-            // What made it has yet to be told.
-            Some(Ordering::Equal) => known.filter(|_| reads_so).map(|_| source),
+            Some(Ordering::Equal) if known.is_some() && reads_so => Some(source),
+            // What put it there has yet to be told.
+            Some(Ordering::Equal) => self.holder(tid, fd, file),
             // Closed, or on its way to be: then it was the last that is known of the number.
             _ => self.holder(tid, fd, file).or(Some(source).filter(|_| reads_so)),
         }

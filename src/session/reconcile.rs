@@ -14,7 +14,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many descriptors that read alike are compared to find one of the same open file description.
-const CANDIDATES: usize = 64;
+const CANDIDATES: usize = 512;
 
 /// Why a table may differ from what is known of it.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +109,8 @@ impl Session {
         let mut corrections = Vec::new();
         // What nobody else is known to hold.
         let mut strangers = Vec::new();
+        // Of those, what is new; others that are found after it may be of the same object.
+        let mut new: Vec<(Fd, NewFile)> = Vec::new();
         for fd in open.iter().chain(known.keys().filter(|fd| !open.contains(fd))) {
             let life = known.get(fd).copied();
             let doubted = doubt.all || doubt.numbers.contains(fd);
@@ -124,15 +126,29 @@ impl Session {
                     // The original may have lost it since the copy was made: what it had there last is the same, if it
                     // reads so.
                     let lost = || Some((self.world.lost_by_original(id, *fd, &file, doubt.since?)?, *fd));
-                    let same_as = self.holder(tid, *fd, &file).or_else(lost);
-                    strangers.extend(same_as.is_none().then_some(*fd));
+                    let same_as = twin(tid, *fd, &file, &new).or_else(|| self.holder(tid, *fd, &file)).or_else(lost);
+                    if same_as.is_none() {
+                        strangers.push(*fd);
+                        new.push((*fd, file.clone()));
+                    }
                     corrections.push(Correction::Appeared(Present { fd: *fd, cloexec, file, same_as }));
                 }
                 (None, Some(_)) => corrections.push(Correction::Vanished { fd: *fd }),
                 (Some((file, cloexec)), Some(life)) if doubted => {
+                    if let Some(same_as) = twin(tid, *fd, &file, &new) {
+                        let present = Present { fd: *fd, cloexec, file, same_as: Some(same_as) };
+                        corrections.push(Correction::Appeared(present));
+                        continue;
+                    }
                     let holder = self.holder(tid, *fd, &file);
-                    strangers.extend(holder.is_none().then_some(*fd));
-                    corrections.extend(self.difference(*fd, life, file, cloexec, holder));
+                    let difference = self.difference(*fd, life, file, cloexec, holder);
+                    if holder.is_none() {
+                        strangers.push(*fd);
+                        if let Some(Correction::Appeared(present)) = &difference {
+                            new.push((*fd, present.file.clone()));
+                        }
+                    }
+                    corrections.extend(difference);
                 }
                 _ => {}
             }
@@ -225,4 +241,10 @@ impl Session {
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
     }
+}
+
+/// Which of these numbers of `tid`'s table is of the same open file description as `fd`.
+pub(super) fn twin(tid: Tid, fd: Fd, file: &NewFile, others: &[(Fd, NewFile)]) -> Option<(Tid, Fd)> {
+    let mut alike = others.iter().filter(|(_, other)| other.reads_as(file));
+    alike.find(|(other, _)| procfs::same_file(tid, fd, tid, *other)).map(|(other, _)| (tid, *other))
 }

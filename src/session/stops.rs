@@ -18,6 +18,9 @@ use crate::syscall::{InTheWay, Made, Need, Row, delivery, in_the_way};
 /// linux/errno.h).
 const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
 
+/// How often what other threads change meanwhile is read again.
+const TRIES: u32 = 3;
+
 /// A request to end that comes twice within this time, once directly and once passed on, is one request; in nanoseconds.
 const SAME_REQUEST: u64 = 1_000_000_000;
 
@@ -291,6 +294,12 @@ impl Session {
         let memory = task.memory();
         let made = Made { call: raw, ret: Some(ret), task: &memory };
         let mut effects = (row.decode)(&made);
+        for _ in 0..TRIES {
+            if !self.is_torn(tid, &effects) {
+                break;
+            }
+            effects = (row.decode)(&made);
+        }
         effects.retain(|e| match e {
             Effect::Refused { fd, .. } => self.world.ever_lived(tid, *fd),
             _ => true,
