@@ -14,17 +14,21 @@ use std::time::Duration;
 ///
 /// libc is called because nix's `waitpid` fails on a stop by a real-time signal, and the stop would be lost.
 pub(super) fn wait(tid: i32, block: bool) -> Result<Option<(i32, RawStatus)>, Errno> {
+    #[cfg(test)]
+    let got = super::fault::wait(tid, block, wait_pid)?.map(|(tid, status)| (tid, super::fault::status(tid, status)));
+    #[cfg(not(test))]
+    let got = wait_pid(tid, block)?;
+    Ok(got.map(|(tid, status)| (tid, RawStatus(status))))
+}
+
+fn wait_pid(tid: i32, block: bool) -> Result<Option<(i32, c_int)>, Errno> {
     let mut status: c_int = 0;
     let flags = libc::__WALL | if block { 0 } else { libc::WNOHANG };
     // SAFETY: `status` is a valid place for an int for the whole call.
     let got = unsafe { libc::waitpid(tid, &raw mut status, flags) };
     match Errno::result(got)? {
         0 => Ok(None),
-        tid => {
-            #[cfg(test)]
-            let status = super::fault::status(tid, status);
-            Ok(Some((tid, RawStatus(status))))
-        }
+        tid => Ok(Some((tid, status))),
     }
 }
 

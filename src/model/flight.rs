@@ -184,6 +184,22 @@ impl Flights {
             || self.recent.iter().any(|r| r.table == table && r.tid != tid && r.at >= since && r.touch.meets(source))
     }
 
+    /// When the call began that a task is in, if others share its table.
+    pub fn since(&self, tid: Tid) -> Option<u64> {
+        self.calls.get(&tid).map(|f| f.since)
+    }
+
+    /// Whether somebody else may have emptied `fd` while the task was in the call that it is in.
+    pub fn may_have_emptied(&self, tid: Tid, fd: Fd) -> bool {
+        let Some(Flight { table, since, .. }) = self.calls.get(&tid) else { return false };
+        let touch = Touch::Numbers(fd, fd);
+        let doubted = self.doubts.get(table).is_some_and(|d| d.all || d.numbers.contains(&fd));
+        let in_flight =
+            |(t, f): (&Tid, &Flight)| *t != tid && f.table == *table && f.touches.iter().any(|t| t.meets(touch));
+        let met = |r: &Recent| r.table == *table && r.tid != tid && r.at >= *since && !r.fills && r.touch.meets(touch);
+        doubted || self.calls.iter().any(in_flight) || self.recent.iter().any(met)
+    }
+
     /// The call of a task is over, or never came to be.
     pub fn leave(&mut self, tid: Tid) {
         let Some(flight) = self.calls.remove(&tid) else { return };

@@ -18,6 +18,8 @@ mod stops;
 
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod orders;
 
 pub use frontend::{Decision, Frontend, Quiet, Then, View};
 pub use interactive::Interactive;

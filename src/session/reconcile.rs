@@ -213,7 +213,9 @@ impl Session {
         let alike = tables.into_iter().flat_map(|tasks| {
             let k = tasks.first().map(|t| t.1);
             let open = k.and_then(|k| self.world.table(k)).into_iter().flat_map(FdTable::open);
-            open.filter(move |(n, _)| (k, *n) != (Some(own), fd)).filter_map(move |(n, life)| {
+            // What may be another's by now says nothing of what it was.
+            let is_certain = move |n: Fd| k.is_some_and(|k| !self.flights.is_in_doubt(k, n, true));
+            open.filter(move |(n, _)| (k, *n) != (Some(own), fd) && is_certain(*n)).filter_map(move |(n, life)| {
                 let known = self.world.file(self.world.life(life)?.file)?;
                 known.file.reads_as(file).then_some((tasks, n))
             })

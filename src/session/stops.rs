@@ -5,7 +5,7 @@ use super::reconcile::Because;
 use super::sites::Where;
 use super::{Session, TaskState};
 use crate::base::{Arch, Fd, LifeId, Pid, RawCall, ReadMemory, Regs, Tid};
-use crate::event::{Call, CallInfo, Effect, Event, EventKind, ExitStatus, Fork, Found, Site, Start};
+use crate::event::{Call, CallInfo, Correction, Effect, Event, EventKind, ExitStatus, Fork, Found, Site, Start};
 use crate::finding::object;
 use crate::kernel::{Entering, Error, Resume, Stop, Stopped, procfs};
 use crate::model::Transition;
@@ -23,6 +23,14 @@ const TRIES: u32 = 3;
 
 /// A request to end that comes twice within this time, once directly and once passed on, is one request; in nanoseconds.
 const SAME_REQUEST: u64 = 1_000_000_000;
+
+/// What is known of a call that has been made.
+enum Told {
+    /// All of it, and what the user decided about it.
+    All(Option<Decision>),
+    /// Nothing: its task is gone.
+    Lost,
+}
 
 impl Session {
     /// Syscall stops: with every call stopping, the kernel says which side it is.
@@ -258,13 +266,19 @@ impl Session {
         let Some(raw) = self.tasks.get_mut(&tid).and_then(|s| s.pending.take()) else {
             return self.tracer.resume(task, Resume::Go);
         };
-        let Some(regs) = task.registers()? else {
-            // Killed at this very stop, by another thread's exec perhaps: what the call did is not told.
-            self.flights.lost(&self.world, tid);
-            self.is_no_maker(tid);
-            return self.tracer.resume(task, Resume::Go);
+        let told = match task.registers()? {
+            Some(regs) => self.made(&task, raw, regs, frontend)?,
+            None => Told::Lost,
         };
-        let decision = self.made(&task, raw, regs, frontend)?;
+        let decision = match told {
+            Told::All(decision) => decision,
+            Told::Lost => {
+                // Killed at this very stop, by another thread's exec perhaps: what the call did is not told.
+                self.flights.lost(&self.world, tid);
+                self.is_no_maker(tid);
+                return self.tracer.resume(task, Resume::Go);
+            }
+        };
         self.flights.leave(tid);
         self.is_no_maker(tid);
         self.settle(tid, frontend);
@@ -275,13 +289,7 @@ impl Session {
     }
 
     /// Commits what a call did that has been made.
-    fn made(
-        &mut self,
-        task: &Stopped,
-        raw: RawCall,
-        regs: Regs,
-        frontend: &mut dyn Frontend,
-    ) -> Result<Option<Decision>, Error> {
+    fn made(&mut self, task: &Stopped, raw: RawCall, regs: Regs, frontend: &mut dyn Frontend) -> Result<Told, Error> {
         let tid = task.tid();
         let ret = match raw.arch {
             Arch::I386 => i64::from(regs.rax as i32),
@@ -289,7 +297,7 @@ impl Session {
         };
         let row = self.table.row(&raw).or_else(|| delivery(&raw));
         let (Some(row), false) = (row, RESTARTS.contains(&ret)) else {
-            return Ok(None);
+            return Ok(Told::All(None));
         };
         let memory = task.memory();
         let made = Made { call: raw, ret: Some(ret), task: &memory };
@@ -299,6 +307,10 @@ impl Session {
                 break;
             }
             effects = (row.decode)(&made);
+        }
+        // What was read of a task that is gone by now may be half of it.
+        if self.world.shares_table(tid) && task.registers()?.is_none() {
+            return Ok(Told::Lost);
         }
         effects.retain(|e| match e {
             Effect::Refused { fd, .. } => self.world.ever_lived(tid, *fd),
@@ -310,7 +322,7 @@ impl Session {
                 Some(InTheWay::StrictMode) if !self.limits.all_calls => self.limits.refused_strict += 1,
                 _ => {}
             }
-            return Ok(None);
+            return Ok(Told::All(None));
         }
         self.find_senders(tid, &mut effects);
         if effects.iter().any(|e| matches!(e, Effect::Open { file, .. } if procfs::shows_placement(&file.path))) {
@@ -320,6 +332,7 @@ impl Session {
         // A copy of a shared table is as exact as what is known of the table.
         let copied = (effects.contains(&Effect::Unshare) && self.flights.has_rivals(&self.world, tid))
             .then(|| self.flights.snapshot(&self.world, tid));
+        self.make_room(tid, &effects, frontend);
         self.flights.committed(&self.world, tid, &effects, now);
         let ends = effects.iter().find_map(|e| match e {
             Effect::Close { fd } => Some(*fd),
@@ -343,7 +356,26 @@ impl Session {
         if decision.is_none() && self.step && changes && frontend.wants_breaks() {
             decision = Some(self.show_event(&event, Why::Stepped, None, frontend)?);
         }
-        Ok(decision)
+        Ok(Told::All(decision))
+    }
+
+    /// What fills a number found it empty: if it is open by what has been told, somebody who was in a call at the same time
+    /// has emptied it, or it is this very descriptor, which the kernel had shown already.
+    fn make_room(&mut self, tid: Tid, effects: &[Effect], frontend: &mut dyn Frontend) {
+        let filled = effects.iter().filter_map(|e| match e {
+            Effect::Open { fd, .. } | Effect::Receive { fd, .. } => Some(*fd),
+            _ => None,
+        });
+        let since = self.flights.since(tid);
+        let emptied = filled.filter(|fd| {
+            self.world.open_life(tid, *fd).is_some_and(|life| {
+                since.is_some_and(|at| life.began.at >= at) || self.flights.may_have_emptied(tid, *fd)
+            })
+        });
+        let corrections: Vec<Correction> = emptied.map(|fd| Correction::Vanished { fd }).collect();
+        if !corrections.is_empty() {
+            self.tell(tid, EventKind::Reconciled { raced: true, corrections }, frontend);
+        }
     }
 
     /// Breaks on the first finding since `first` that the policy wants shown.

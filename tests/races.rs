@@ -1,0 +1,64 @@
+//! Orders that the kernel does not promise, on real processes. A child's first stop before its parent's fork event, and
+//! reports in any order, cannot be had by asking the kernel: they are brought about in `src/session/orders.rs`.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // a test may fail loudly
+
+mod common;
+
+use common::{audit, example, run, skip, target};
+use std::process::Command;
+
+/// The target under the oracle: after each stop the model is what the kernel has.
+fn agrees(name: &str) -> Option<String> {
+    let Some(path) = target(name) else {
+        skip(name, "no C compiler");
+        return None;
+    };
+    let done = run(Command::new(example("oracle")).args(["--once", "--"]).arg(path));
+    if done.stdout.starts_with("skip") {
+        skip(name, done.stdout.trim());
+        return None;
+    }
+    assert_eq!(done.code(), 0, "{name}: {}", done.stderr);
+    assert!(done.stderr.contains("; 0 mismatches"), "{name}: {}", done.stderr);
+    Some(done.stdout)
+}
+
+/// A number that another thread is given while it is being closed: the new life is not the one that the close ends.
+#[test]
+fn a_number_is_given_out_again_before_its_close_returns() {
+    let Some(said) = agrees("reuse") else { return };
+    assert!(said.contains("reused at least 20"), "{said}");
+    let Some(path) = target("reuse") else { return };
+    for mode in [&[][..], &["--no-seccomp"]] {
+        let done = audit(mode, &[&path]);
+        assert_eq!((done.errors(), done.code()), (0, 0), "{mode:?}: {}", done.stderr);
+        assert!(!done.stderr.contains("against expectation"), "{mode:?}: {}", done.stderr);
+    }
+}
+
+/// What a process did is not told of a later one of the same number.
+#[test]
+fn a_pid_comes_again() {
+    let Some(said) = agrees("pid_again") else { return };
+    assert!(said.contains("the same number: yes"), "{said}");
+    let Some(path) = target("pid_again") else { return };
+    let done = audit(&[], &[&path]);
+    assert_eq!((done.errors(), done.code()), (1, 99), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("error[double-close]") && done.stderr.contains("closed fd 4 twice"),
+        "{}",
+        done.stderr
+    );
+}
+
+/// Threads that are killed in the middle of calls by another one's exec: what they had done is in the new program, and
+/// nothing is told that they had not.
+#[test]
+fn a_thread_executes_a_program_while_others_are_in_calls() {
+    let Some(said) = agrees("exec_race") else { return };
+    assert!(said.contains("executed 25 times"), "{said}");
+    let Some(path) = target("exec_race") else { return };
+    let done = audit(&["--fail-on", "never"], &[&path]);
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    assert!(!done.stderr.contains("against expectation"), "{}", done.stderr);
+}
