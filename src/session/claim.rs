@@ -7,7 +7,7 @@
 use super::Session;
 use super::frontend::Frontend;
 use crate::base::{Fd, LifeId, TableId, Tid};
-use crate::event::{Correction, Effect, EventKind, NewFile};
+use crate::event::{Correction, Effect, EventKind, NewFile, Present};
 use crate::kernel::procfs;
 use crate::model::{FdTable, Life, Origin, World};
 use std::collections::BTreeMap;
@@ -21,18 +21,24 @@ pub(super) struct Unclaimed {
     life: LifeId,
     /// The tasks that were in a call then and have not told of it yet, or could not be asked what they have.
     makers: Vec<Tid>,
+    /// It was taken for what a number held that one of them may have been about to replace: perhaps it is the replacement.
+    suspect: bool,
 }
 
 impl Session {
-    /// These lives have an object that `tid` met and nobody else is known to hold: whoever is in a call may have made it.
-    pub(super) fn await_maker(&mut self, tid: Tid, lives: Vec<LifeId>) {
+    /// These lives have an object that `tid` met and nobody else is known to hold, or that is uncertain (`suspect`): whoever
+    /// is in a call may have made it.
+    pub(super) fn await_maker(&mut self, tid: Tid, lives: Vec<LifeId>, suspect: bool) {
+        if lives.is_empty() {
+            return;
+        }
         let in_calls = self.tasks.iter().filter(|(t, s)| **t != tid && s.pending.is_some());
         let mut makers: Vec<Tid> = in_calls.map(|(t, _)| *t).collect();
         makers.extend(self.unasked());
         if makers.is_empty() {
             return;
         }
-        self.unclaimed.extend(lives.into_iter().map(|life| Unclaimed { life, makers: makers.clone() }));
+        self.unclaimed.extend(lives.into_iter().map(|life| Unclaimed { life, makers: makers.clone(), suspect }));
         let too_many = self.unclaimed.len().saturating_sub(UNCLAIMED);
         self.unclaimed.drain(..too_many);
     }
@@ -54,9 +60,7 @@ impl Session {
             _ => None,
         });
         let strangers: Vec<LifeId> = received.filter(|l| l.origin == Origin::Received(None)).map(|l| l.id).collect();
-        if !strangers.is_empty() {
-            self.await_maker(tid, strangers);
-        }
+        self.await_maker(tid, strangers, false);
     }
 
     /// The call of a task is told: it filled these numbers, perhaps with an object that was met before.
@@ -108,12 +112,25 @@ impl Session {
             let mut pairs = numbers.iter().flat_map(|fd| holders.iter().map(move |h| (*h, *fd)));
             let met = pairs.find(|((by, n), fd)| procfs::same_file(*by, *n, tid, *fd));
             if let Some(((by, n), fd)) = met {
-                let corrections = vec![Correction::Same { fd: n, with: (tid, fd) }];
-                self.tell(by, EventKind::Reconciled { raced: true, corrections }, frontend);
+                let correction = match u.suspect {
+                    false => Some(Correction::Same { fd: n, with: (tid, fd) }),
+                    true => self.corrected((by, n), (tid, fd)),
+                };
+                if let Some(correction) = correction {
+                    self.tell(by, EventKind::Reconciled { raced: true, corrections: vec![correction] }, frontend);
+                }
             } else if !holders.is_empty() {
                 self.unclaimed.push(u);
             }
         }
+    }
+
+    /// A number turns out to be of another object than it was taken for.
+    fn corrected(&self, of: (Tid, Fd), with: (Tid, Fd)) -> Option<Correction> {
+        let (life, other) = (self.world.open_life(of.0, of.1)?, self.world.open_life(with.0, with.1)?);
+        let (file, cloexec) = procfs::descriptor(of.0, of.1)?;
+        let present = Present { fd: of.1, cloexec, file, same_as: Some(with) };
+        (life.file != other.file).then_some(Correction::Appeared(present))
     }
 
     /// The call of a task is over, or will not be told.

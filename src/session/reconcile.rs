@@ -109,7 +109,9 @@ impl Session {
         let mut corrections = Vec::new();
         // What nobody else is known to hold.
         let mut strangers = Vec::new();
-        // Of those, what is new; others that are found after it may be of the same object.
+        // What a call in flight may have put in place of what is known.
+        let mut suspects = Vec::new();
+        // Of those that nobody holds, what is new; others that are found after it may be of the same object.
         let mut new: Vec<(Fd, NewFile)> = Vec::new();
         for fd in open.iter().chain(known.keys().filter(|fd| !open.contains(fd))) {
             let life = known.get(fd).copied();
@@ -131,6 +133,7 @@ impl Session {
                         strangers.push(*fd);
                         new.push((*fd, file.clone()));
                     }
+                    suspects.extend(same_as.filter(|h| self.is_touched(*h)).map(|_| *fd));
                     corrections.push(Correction::Appeared(Present { fd: *fd, cloexec, file, same_as }));
                 }
                 (None, Some(_)) => corrections.push(Correction::Vanished { fd: *fd }),
@@ -142,6 +145,7 @@ impl Session {
                     }
                     let holder = self.holder(tid, *fd, &file);
                     let difference = self.difference(*fd, life, file, cloexec, holder);
+                    suspects.extend(holder.filter(|h| self.is_touched(*h)).map(|_| *fd));
                     if holder.is_none() {
                         strangers.push(*fd);
                         if let Some(Correction::Appeared(present)) = &difference {
@@ -153,6 +157,7 @@ impl Session {
                 _ => {}
             }
         }
+        let corrections = in_order(tid, corrections);
         // Whose end has begun has no table any more, and what was listed may be half of it; who executes a program just now
         // may have gone over to another tid, and nothing be open at this one.
         let raced = !matches!(why, Because::Unseen);
@@ -160,15 +165,18 @@ impl Session {
             // Others may have it, and can be asked.
             return doubt.clone();
         }
-        if !corrections.is_empty() || raced && !strangers.is_empty() {
+        if !corrections.is_empty() || raced && !(strangers.is_empty() && suspects.is_empty()) {
             if !corrections.is_empty() {
                 tracing::debug!(tid = tid.0, ?corrections, "the kernel's table differs");
                 self.tell(tid, EventKind::Reconciled { raced, corrections }, frontend);
             }
             // Perhaps a call made it that has yet to be told, or it is a copy of that.
             if raced {
-                let lives = strangers.iter().filter_map(|fd| self.world.open_life(tid, *fd)).map(|l| l.id);
-                self.await_maker(tid, lives.collect());
+                let life = |fd: &Fd| self.world.open_life(tid, *fd).map(|l| l.id);
+                let (strangers, suspects) = (strangers.iter().filter_map(life), suspects.iter().filter_map(life));
+                let (strangers, suspects) = (strangers.collect(), suspects.collect());
+                self.await_maker(tid, strangers, false);
+                self.await_maker(tid, suspects, true);
             }
         }
         undecided
@@ -202,30 +210,52 @@ impl Session {
         }
     }
 
-    /// Who else, of all that are known, holds the open file description behind `fd` of `tid`'s table.
+    /// Who else, of all that are known, holds the open file description behind `fd` of `tid`'s table. A number that is in
+    /// doubt may be another's by now, and says less of what it was: it is asked later, and one that a call is at, last.
     pub(super) fn holder(&self, tid: Tid, fd: Fd, file: &NewFile) -> Option<(Tid, Fd)> {
+        let certain = |k, n| !self.flights.is_in_doubt(k, n, true);
+        let touched = |k, n| self.flights.is_touched(k, n, true);
+        let found = self.holder_among(tid, fd, file, certain);
+        if self.flights.is_idle() {
+            return found;
+        }
+        let doubtful = || self.holder_among(tid, fd, file, |k, n| !certain(k, n) && !touched(k, n));
+        found.or_else(doubtful).or_else(|| self.holder_among(tid, fd, file, touched))
+    }
+
+    fn is_touched(&self, (tid, fd): (Tid, Fd)) -> bool {
+        self.world.task(tid).is_some_and(|t| self.flights.is_touched(t.table, fd, true))
+    }
+
+    fn holder_among(
+        &self,
+        tid: Tid,
+        fd: Fd,
+        file: &NewFile,
+        counts: impl Fn(TableId, Fd) -> bool,
+    ) -> Option<(Tid, Fd)> {
         let (own, table) = self.table_of(tid)?;
         let mut tasks: Vec<(Tid, TableId)> = self.world.tasks().map(|(t, k)| (t, k.table)).collect();
         // Its own table first, then the one that it was copied from, then the others, in a fixed order.
         let parent = table.copied_from.map(|c| c.0);
         tasks.sort_unstable_by_key(|(t, k)| (*k != own, Some(*k) != parent, *k, *t != tid, *t));
-        let tables: Vec<&[(Tid, TableId)]> = tasks.chunk_by(|a, b| a.1 == b.1).collect();
-        let alike = tables.into_iter().flat_map(|tasks| {
-            let k = tasks.first().map(|t| t.1);
-            let open = k.and_then(|k| self.world.table(k)).into_iter().flat_map(FdTable::open);
-            // What may be another's by now says nothing of what it was.
-            let is_certain = move |n: Fd| k.is_some_and(|k| !self.flights.is_in_doubt(k, n, true));
-            open.filter(move |(n, _)| (k, *n) != (Some(own), fd) && is_certain(*n)).filter_map(move |(n, life)| {
-                let known = self.world.file(self.world.life(life)?.file)?;
-                known.file.reads_as(file).then_some((tasks, n))
-            })
-        });
-        // A first thread that has ended before the others has no table, and its end is told after theirs.
-        alike.take(CANDIDATES).find_map(|(tasks, n)| {
-            let mut orders = tasks.iter().map(|(t, _)| (*t, procfs::compare_files(tid, fd, *t, n)));
-            let (t, order) = orders.find(|(_, order)| order.is_some())?;
-            (order == Some(Ordering::Equal)).then_some((t, n))
-        })
+        let mut left = CANDIDATES;
+        for tasks in tasks.chunk_by(|a, b| a.1 == b.1) {
+            let Some(k) = tasks.first().map(|t| t.1) else { continue };
+            for (n, life) in self.world.table(k).into_iter().flat_map(FdTable::open) {
+                let known = self.world.life(life).and_then(|l| self.world.file(l.file));
+                if (k, n) == (own, fd) || !known.is_some_and(|f| f.file.reads_as(file)) || !counts(k, n) {
+                    continue;
+                }
+                left = left.checked_sub(1)?;
+                // A first thread that has ended before the others has no table, and its end is told after theirs.
+                let orders = tasks.iter().map(|(t, _)| (*t, procfs::compare_files(tid, fd, *t, n)));
+                if let Some((t, Some(Ordering::Equal))) = orders.into_iter().find(|(_, order)| order.is_some()) {
+                    return Some((t, n));
+                }
+            }
+        }
+        None
     }
 
     /// A process was made that has a copy of `parent`'s table: what the copy holds, the parent holds, too.
@@ -245,8 +275,50 @@ impl Session {
     }
 }
 
+/// Brings it into an order in which nothing is said to be the same as a number of the table that is corrected only later: the
+/// first of them stands for the object.
+fn in_order(tid: Tid, mut corrections: Vec<Correction>) -> Vec<Correction> {
+    for later in 1..corrections.len() {
+        let (before, rest) = corrections.split_at_mut(later);
+        let Some(Correction::Appeared(present)) = rest.first_mut() else { continue };
+        let mut first = None;
+        for earlier in before {
+            let Correction::Appeared(p) = earlier else { continue };
+            if p.same_as == Some((tid, present.fd)) {
+                p.same_as = first.map_or(present.same_as, |fd| Some((tid, fd)));
+                first = first.or(Some(p.fd));
+            }
+        }
+        if let Some(fd) = first {
+            present.same_as = Some((tid, fd));
+        }
+    }
+    corrections
+}
+
 /// Which of these numbers of `tid`'s table is of the same open file description as `fd`.
 pub(super) fn twin(tid: Tid, fd: Fd, file: &NewFile, others: &[(Fd, NewFile)]) -> Option<(Tid, Fd)> {
     let mut alike = others.iter().filter(|(_, other)| other.reads_as(file));
     alike.find(|(other, _)| procfs::same_file(tid, fd, tid, *other)).map(|(other, _)| (tid, *other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_several_numbers_of_one_object_stands_for_it() {
+        let appeared = |fd: i32, same_as: Option<(i32, i32)>| {
+            let same_as = same_as.map(|(tid, fd)| (Tid(tid), Fd(fd)));
+            let file = NewFile::from_link(b"anon_inode:[eventpoll]".to_vec(), 2);
+            Correction::Appeared(Present { fd: Fd(fd), cloexec: false, file, same_as })
+        };
+        let vanished = Correction::Vanished { fd: Fd(9) };
+        let found =
+            vec![appeared(3, Some((1, 7))), appeared(4, Some((2, 7))), vanished.clone(), appeared(5, Some((1, 7)))];
+        let found = [found, vec![appeared(7, None)]].concat();
+        let wanted = vec![appeared(3, None), appeared(4, Some((2, 7))), vanished, appeared(5, Some((1, 3)))];
+        let wanted = [wanted, vec![appeared(7, Some((1, 3)))]].concat();
+        assert_eq!(in_order(Tid(1), found), wanted);
+    }
 }

@@ -334,6 +334,7 @@ impl Session {
             .then(|| self.flights.snapshot(&self.world, tid));
         self.make_room(tid, &effects, frontend);
         self.flights.committed(&self.world, tid, &effects, now);
+        self.flights.leave(tid);
         let ends = effects.iter().find_map(|e| match e {
             Effect::Close { fd } => Some(*fd),
             Effect::Alias { to, .. } => self.world.open_life(tid, *to).map(|l| l.fd),
