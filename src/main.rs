@@ -348,9 +348,7 @@ fn end_as(status: ExitStatus) -> ExitCode {
 
 fn write_report(session: &mut Session, outcome: &Outcome, argv: &[std::ffi::OsString], common: &Common) -> Result<()> {
     session.end_recording(outcome);
-    let facts = session.facts(outcome, bytes(argv));
-    let (world, findings, mut names) = session.parts();
-    let report = Report::new(facts, world, findings, &mut names);
+    let report = session.report(outcome, bytes(argv), common.out.format == "json");
     write_out(&report, &common.out)
 }
 

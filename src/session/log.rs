@@ -21,6 +21,16 @@ pub(super) const MAX_LINE: usize = 64 << 20;
 /// The longest text of others that an error repeats, in characters.
 const MAX_QUOTED: usize = 200;
 
+/// Whether a file is an event log, of whatever version.
+pub fn is_log(bytes: &[u8]) -> bool {
+    let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
+    #[derive(Deserialize)]
+    struct Format {
+        log: String,
+    }
+    serde_json::from_slice::<Format>(line).is_ok_and(|f| f.log.starts_with("fdwatch-log/"))
+}
+
 /// The first line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Header {

@@ -6,6 +6,7 @@
 use super::log::{
     EndLine, FORMAT, FrameLine, Header, LineOf, MAX_LINE, ModuleLine, NamesLine, PythonFrameLine, PythonLine, StackLine,
 };
+use super::names::hex;
 use super::sites::Sites;
 use crate::base::text::escape;
 use crate::base::{PyStackId, StackId, Tid};
@@ -102,9 +103,17 @@ impl Recorder {
         }
     }
 
-    /// The end: names for the stacks of what was found, and what a report needs besides.
-    pub(super) fn end(&mut self, status: ExitStatus, facts: Facts, findings: &[Finding], sites: &mut Sites) {
-        for id in findings.iter().flat_map(|f| &f.steps).filter_map(|s| s.moment.site.stack) {
+    /// The end: names for the stacks of what was found and for `others`, and what a report needs besides.
+    pub(super) fn end(
+        &mut self,
+        status: ExitStatus,
+        facts: Facts,
+        findings: &[Finding],
+        others: &[StackId],
+        sites: &mut Sites,
+    ) {
+        let found = findings.iter().flat_map(|f| &f.steps).filter_map(|s| s.moment.site.stack);
+        for id in found.chain(others.iter().copied()) {
             self.names(id, sites);
         }
         self.line(&LineOf::End(EndLine { events: self.events, status, facts }));
@@ -183,8 +192,4 @@ impl Recorder {
         let _ = writeln!(io::stderr(), "fdwatch: {what}; the target goes on");
         self.failure = Some(what);
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
