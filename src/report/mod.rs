@@ -1,5 +1,6 @@
 //! What is left of a run: findings with all their names, how the target ended, and what could not be seen.
 
+pub mod diff;
 mod file;
 mod json;
 pub mod lives;
