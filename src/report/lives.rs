@@ -13,13 +13,15 @@ use crate::render::record::{ObjectRecord, PythonRecord, escape_words, what_word}
 use crate::render::{Names, NativeFrame};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// How many lives a report lists: those that began first, of those that are remembered to the end.
 pub const MOST: usize = 16_384;
 
 /// How many stacks of these are given names; of more there are addresses only, which take no debug information to find.
 const NAMED: usize = 2048;
+/// How many bytes of names are looked through for them. No program's are near it; a log that was made up could have a
+/// frame with a name of megabytes in thousands of stacks.
+const NAMES: usize = 256 << 20;
 
 /// The lives of a run, and what they refer to. Text in it is escaped as it is shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -262,6 +264,8 @@ impl<T: Clone + Eq + std::hash::Hash> Once<T> {
 struct Tables {
     /// The stacks to be given names.
     named: FxHashSet<StackId>,
+    /// How many bytes of names were looked through.
+    names: usize,
     stacks: Vec<StackRecord>,
     known: FxHashMap<(Option<StackId>, Option<crate::base::PyStackId>), u32>,
     frames: Once<FrameRecord>,
@@ -293,8 +297,9 @@ impl Tables {
         let native = match site.stack {
             Some(id) => {
                 let frames = names.module_frames(id);
-                let named = if self.named.contains(&id) { names.native(id) } else { Arc::default() };
-                with_names(&frames, &named).map(|(f, named)| self.frame(f, named)).collect()
+                let named = if self.named.contains(&id) { names.by_frame(id) } else { Vec::new() };
+                let mut named = named.into_iter();
+                frames.iter().map(|f| self.frame(f, &named.next().unwrap_or_default())).collect()
             }
             None => Vec::new(),
         };
@@ -314,6 +319,9 @@ impl Tables {
         let module = (frame.module != crate::identity::UNKNOWN_CODE && !frame.module.is_empty()).then(|| {
             self.modules.of(ModuleRecord { name: escape(frame.module.as_bytes()), build_id: frame.build_id.clone() })
         });
+        let text = |s: &Option<String>| s.as_ref().map_or(0, String::len);
+        self.names = named.iter().fold(self.names, |sum, f| sum.saturating_add(text(&f.function) + text(&f.file)));
+        let named = if self.names <= NAMES { named } else { &[] };
         let functions = named
             .iter()
             .map(|f| FunctionRecord { function: safe(&f.function), file: safe(&f.file), line: f.line })
@@ -321,15 +329,6 @@ impl Tables {
             .collect();
         self.frames.of(FrameRecord { module, offset: frame.offset, functions })
     }
-}
-
-/// Each physical frame with the functions that were inlined there, and itself last.
-fn with_names<'a>(
-    frames: &'a [ModuleFrame],
-    named: &'a [NativeFrame],
-) -> impl Iterator<Item = (&'a ModuleFrame, &'a [NativeFrame])> {
-    let mut groups = named.split_inclusive(|f| !f.inlined);
-    frames.iter().map(move |f| (f, groups.next().unwrap_or_default()))
 }
 
 /// The fingerprint of a site, as a report shows it; `None` where no stack was taken.

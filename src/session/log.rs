@@ -61,7 +61,7 @@ pub(super) struct ModuleLine {
 }
 
 /// The module, the address in it, and whether that is the very instruction instead of a return address.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct FrameLine(
     pub(super) Option<u32>,
     pub(super) u64,
@@ -103,6 +103,14 @@ pub(super) struct NamesLine {
     pub(super) frames: Vec<Named>,
 }
 
+/// The names at a native frame. Written before the last line, for the stacks of the lives that a report lists: these share
+/// most of their frames.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FrameNamesLine {
+    pub(super) at: FrameLine,
+    pub(super) names: Vec<Named>,
+}
+
 /// The last line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct EndLine {
@@ -122,6 +130,7 @@ pub(super) enum Line {
     Stack(StackLine),
     Python(PythonLine),
     Names(NamesLine),
+    Frame(FrameNamesLine),
     Event(Event),
     End(EndLine),
 }
@@ -134,6 +143,7 @@ pub(super) enum LineOf<'a> {
     Stack(StackLine),
     Python(PythonLine),
     Names(NamesLine),
+    Frame(FrameNamesLine),
     Event(&'a Event),
     End(EndLine),
 }

@@ -3,7 +3,9 @@
 //! The log may be damaged or made up. What precedes the damage is kept, and what it can cost is bounded: a hostile log
 //! is refused where a small file would become a large world.
 
-use super::log::{EndLine, FrameLine, Header, Line, LogError, ModuleLine, NamesLine, PythonLine, Reader, StackLine};
+use super::log::{
+    EndLine, FrameLine, FrameNamesLine, Header, Line, LogError, ModuleLine, NamesLine, PythonLine, Reader, StackLine,
+};
 use super::names::{native_frame, python_frame, python_line};
 use super::pipeline::{Pipeline, note_found};
 use crate::base::{PyStackId, StackId};
@@ -53,6 +55,8 @@ pub struct Replay {
 #[derive(Default)]
 struct Recorded {
     modules: FxHashMap<u32, Module>,
+    /// The names at single frames.
+    frames: FxHashMap<FrameLine, Arc<[NativeFrame]>>,
     native: FxHashMap<StackId, Stack>,
     python: FxHashMap<PyStackId, Python>,
 }
@@ -114,6 +118,7 @@ impl Replay {
                 Line::Stack(line) => self.stacks.add_stack(line),
                 Line::Python(line) => self.stacks.add_python(line),
                 Line::Names(line) => self.stacks.add_names(line),
+                Line::Frame(line) => self.stacks.add_frame(line),
                 Line::Event(event) => self.event(&event),
                 Line::End(end) => self.end(end),
             };
@@ -298,6 +303,19 @@ impl Recorded {
         Ok(())
     }
 
+    fn add_frame(&mut self, line: FrameNamesLine) -> Result<(), String> {
+        let FrameNamesLine { at, names } = line;
+        if let Some(m) = at.0.filter(|m| !self.modules.contains_key(m)) {
+            return Err(format!("module {m} is not known: expected a line \"module\" before this one"));
+        }
+        let names: Vec<NativeFrame> = names.iter().map(native_frame).collect();
+        weigh(&names)?;
+        match self.frames.insert(at, names.into()) {
+            None => Ok(()),
+            Some(_) => Err("the names of a frame come twice: expected them once".to_string()),
+        }
+    }
+
     fn functions(&self, id: StackId) -> Vec<String> {
         let named = self.native.get(&id).and_then(|s| s.named.as_ref());
         named.map(|frames| frames.iter().filter_map(|f| f.function.clone()).collect()).unwrap_or_default()
@@ -343,6 +361,17 @@ impl Names for Recorded {
             Some(stack) => stack.bare.iter().map(|f| self.bare(*f)).collect(),
             None => Arc::default(),
         }
+    }
+
+    fn by_frame(&mut self, id: StackId) -> Vec<Arc<[NativeFrame]>> {
+        let Some(stack) = self.native.get(&id) else { return Vec::new() };
+        // Of a log that was cut off there are the names of whole stacks only.
+        let mut whole = stack.named.iter().flat_map(|frames| frames.split_inclusive(|f| !f.inlined));
+        let of = |at: &FrameLine| {
+            let of_stack = whole.next().map(Arc::from).unwrap_or_default();
+            self.frames.get(at).cloned().unwrap_or(of_stack)
+        };
+        stack.bare.iter().map(of).collect()
     }
 
     fn truncated(&self, id: StackId) -> Option<String> {
