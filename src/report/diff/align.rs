@@ -136,8 +136,8 @@ impl Aligned {
 
     /// Lives that are in both and went alike, but elsewhere: in another line, process or number, or with another file.
     pub fn moved(&self) -> impl Iterator<Item = &Pair> {
-        let elsewhere = |p: &&Pair| !p.differences.is_empty() && !p.differences.iter().any(Difference::is_divergence);
-        self.pairs.iter().filter(elsewhere)
+        let moved = |p: &&Pair| !p.differences.is_empty() && !p.differences.iter().any(Difference::is_divergence);
+        self.pairs.iter().filter(moved)
     }
 
     /// The same, seen from the other side.
@@ -440,7 +440,7 @@ fn findings(
 }
 
 /// Where the runs part: at the first life that is in both and went otherwise; else at the first that is in one only; else
-/// at the first that went elsewhere. The order is that of both runs, and the same from either side.
+/// at the first that moved. The order is that of both runs, and the same from either side.
 fn first(aligned: &Aligned, left: &[Entry<'_>], right: &[Entry<'_>]) -> Option<Divergence> {
     let rank = |p: &&Pair| {
         // What decides between lives that crossed does not know which side it is on.

@@ -292,7 +292,7 @@ fn the_story_of_a_repair_is_told() {
     let expected = "\
 A a.json: python3 broken.py: nothing found
 B b.json: python3 fixed.py: nothing found
-0 lives alike, 1 went otherwise, 0 only in A, 1 only in B, 1 elsewhere
+0 lives alike, 1 went otherwise, 0 gone, 1 new, 1 moved
 
 first divergence
 A fd 3 #2 of process 0: /tmp/tmp8ek49pr2/output
@@ -319,10 +319,10 @@ B fd 3 #2 of process 0: /tmp/tmp8ek49pr2/output
         _PyEval_EvalFrameDefault in python3.11
         … 1 frame alike
 
-only in B
+new (only in B)
 B fd 1 #3 /tmp/tmp8ek49pr2/output  openat(), main in python3.11
 
-elsewhere
+moved
   /usr/lib/python3.11/os.py (A #1, B #1)
     opened elsewhere
       - broken.py:19 in <module>

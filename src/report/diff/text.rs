@@ -43,7 +43,7 @@ pub fn report_diff(a: (&str, &Report), b: (&str, &Report), aligned: &Aligned, al
     let many = |n: usize| if n == 1 { "1 life".to_string() } else { format!("{n} lives") };
     let _ = writeln!(
         out,
-        "{} alike, {diverged} went otherwise, {} only in A, {} only in B, {moved} elsewhere",
+        "{} alike, {diverged} went otherwise, {} gone, {} new, {moved} moved",
         many(same),
         aligned.gone.len(),
         aligned.new.len()
@@ -79,9 +79,10 @@ pub fn report_diff(a: (&str, &Report), b: (&str, &Report), aligned: &Aligned, al
             }
         }
     }
-    for (label, side, report, indexes) in
-        [("findings gone", "A", a.1, &aligned.findings_gone), ("findings new", "B", b.1, &aligned.findings_new)]
-    {
+    for (label, side, report, indexes) in [
+        ("findings gone (only in A)", "A", a.1, &aligned.findings_gone),
+        ("findings new (only in B)", "B", b.1, &aligned.findings_new),
+    ] {
         if !indexes.is_empty() {
             title(&mut out, style, label);
             for f in indexes.iter().filter_map(|i| report.findings.get(*i)) {
@@ -99,7 +100,7 @@ pub fn report_diff(a: (&str, &Report), b: (&str, &Report), aligned: &Aligned, al
         }
     });
     for (label, side, lives, others, indexes) in
-        [("only in A", "A", left, right, &aligned.gone), ("only in B", "B", right, left, &aligned.new)]
+        [("gone (only in A)", "A", left, right, &aligned.gone), ("new (only in B)", "B", right, left, &aligned.new)]
     {
         let rows = by_process(lives, others, indexes, all);
         section(&mut out, style, label, rows.len(), most, |out| {
@@ -109,7 +110,7 @@ pub fn report_diff(a: (&str, &Report), b: (&str, &Report), aligned: &Aligned, al
         });
     }
     let groups = groups(aligned);
-    section(&mut out, style, "elsewhere", groups.len(), most, |out| {
+    section(&mut out, style, "moved", groups.len(), most, |out| {
         for (differences, pairs) in groups.iter().take(most) {
             group(out, left, right, differences, pairs);
         }
