@@ -15,12 +15,13 @@ Exit status: the target's own; death by a signal is repeated. 99 with findings
 (audit and attach, see --error-exitcode), 0 if you ended the target at the
 prompt, 125 if fdwatch failed, 126 if the command cannot be executed, 127 if
 there is none. Of attach: 99 with findings, else 0, whatever becomes of the
-process.
+process. Of diff: 0 if nothing differs, 1 if something does, 2 if it failed.
 
 Examples:
   fdwatch run -- python3 job.py          stop at the close that loses the output
   fdwatch audit -- make check            a report, and a status for CI
   fdwatch attach --for 30s 4711          look at what is running, and leave it
+  fdwatch diff before.json after.json    what a repair has changed
   fdwatch explain stale-fd-to-child      what a finding means")]
 pub struct Cli {
     /// What to do.
@@ -39,6 +40,10 @@ pub enum Command {
     Replay(Replay),
     /// Watch a process that is running, write a report, and leave it running
     Attach(Attach),
+    /// Write a saved report again, in any format
+    Show(Show),
+    /// Compare two reports, or two findings or lives in them
+    Diff(Diff),
     /// Say what a finding means, with an example and the fix
     Explain(Explain),
 }
@@ -193,6 +198,61 @@ pub struct Attach {
     pub pid: i32,
 }
 
+/// `fdwatch show`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Exit status: 0, whatever the report says; 125 if it cannot be read or written.")]
+pub struct Show {
+    /// Write it to FILE instead of standard output; whole or not at all
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// How it is written
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = ["text", "json"])]
+    pub format: String,
+    /// Colour
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// What --format json wrote
+    #[arg(value_name = "REPORT")]
+    pub report: PathBuf,
+}
+
+/// `fdwatch diff`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+A and B are reports that --format json wrote, or logs that --record wrote. To
+compare two findings or two lives, of one run or of two:
+  REPORT#2      the second finding
+  REPORT@17     the life of object #17 (its first, if it had several numbers)
+  REPORT@17:4   its life as fd 4
+
+Lives are aligned by where they were opened and which of those they are. Times,
+pids, ids of objects, made-up names of temporary files, and what the command was
+given as 0, 1 and 2 are no differences.
+
+Exit status, as of diff(1): 0 if nothing differs, 1 if something does, 2 if
+fdwatch failed.
+
+Examples:
+  fdwatch audit --format json -o before.json -- python3 job.py
+  fdwatch diff before.json after.json    what the repair has changed
+  fdwatch diff before.json#1 after.json@105
+                                         the culprit beside the close that works")]
+pub struct Diff {
+    /// Show all that differs, not the first of each kind
+    #[arg(long)]
+    pub all: bool,
+    /// Colour
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// The first
+    #[arg(value_name = "A")]
+    pub a: OsString,
+    /// The second
+    #[arg(value_name = "B")]
+    pub b: OsString,
+}
+
 /// `fdwatch explain`.
 #[derive(Args, Debug)]
 pub struct Explain {
@@ -280,6 +340,11 @@ fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+/// Whether a command line is one of `fdwatch diff`, whose failures have a status of their own.
+pub fn is_diff(mut args: impl Iterator<Item = OsString>) -> bool {
+    args.nth(1).is_some_and(|a| a == "diff")
 }
 
 /// Parses a command line.

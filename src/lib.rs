@@ -31,6 +31,7 @@ pub mod base;
 pub mod cli;
 pub mod event;
 pub mod finding;
+pub mod identity;
 pub mod kernel;
 pub mod model;
 pub mod policy;

@@ -9,24 +9,28 @@ use fdwatch::kernel::{self, Caught, LaunchError, Launched, Requests};
 use fdwatch::policy::{Implicit, Policy};
 use fdwatch::prompt::{Prompt, ScriptLine, Terminal, check_script};
 use fdwatch::render::Style;
+use fdwatch::report::diff::{Part, Story, compare, report_diff, story_diff};
 use fdwatch::report::{self, Report};
 use fdwatch::session::{Frontend, Interactive, LogError, Outcome, Quiet, Recording, Replay, Session};
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// fdwatch itself failed.
 const FAILED: u8 = 125;
+/// The same of `fdwatch diff`, as diff(1) has it.
+const DIFF_FAILED: u8 = 2;
 
 fn main() -> ExitCode {
+    let failed = if cli::is_diff(std::env::args_os()) { DIFF_FAILED } else { FAILED };
     let cli = match cli::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(Ok(text)) => {
             let _ = std::io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }
-        Err(Err(line)) => return fail(&line),
+        Err(Err(line)) => return fail_with(&line, failed),
     };
     match dispatch(cli) {
         Ok(code) => code,
@@ -35,14 +39,18 @@ fn main() -> ExitCode {
                 fail(&launch.to_string());
                 ExitCode::from(launch.status())
             }
-            None => fail(&format!("{e:#}")),
+            None => fail_with(&format!("{e:#}"), failed),
         },
     }
 }
 
 fn fail(line: &str) -> ExitCode {
+    fail_with(line, FAILED)
+}
+
+fn fail_with(line: &str, status: u8) -> ExitCode {
     let _ = writeln!(std::io::stderr(), "fdwatch: {line}");
-    ExitCode::from(FAILED)
+    ExitCode::from(status)
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode> {
@@ -51,6 +59,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Audit(audit) => self::audit(audit),
         Command::Replay(replay) => self::replay(&replay),
         Command::Attach(attach) => self::attach(attach),
+        Command::Show(args) => show(&args),
+        Command::Diff(args) => diff(&args),
         Command::Explain(explain) => {
             let style = Style::for_stream(fdwatch::render::Color::Auto, &std::io::stdout());
             let text = match explain.name {
@@ -146,6 +156,126 @@ fn replay(args: &cli::Replay) -> Result<ExitCode> {
         // Nothing has died now: it is said as a shell says it.
         Some(ExitStatus::Signal(signal)) => 128u8.wrapping_add(signal as u8),
     }))
+}
+
+fn show(args: &cli::Show) -> Result<ExitCode> {
+    if let Some(path) = &args.output {
+        report::check_writable(path).map_err(anyhow::Error::msg)?;
+    }
+    let report = match saved(&args.report)? {
+        Saved::Report(report) => report,
+        Saved::Log(_) => {
+            let name = fdwatch::base::text::escape(args.report.as_os_str().as_encoded_bytes());
+            bail!("{name}: it is an event log, not a report: use `fdwatch replay {name}`")
+        }
+    };
+    let style = to_stdout(args.color);
+    let bytes = match report::format(&args.format) {
+        _ if args.output.is_none() && args.format == "text" => report::text(&report, style).into_bytes(),
+        Some(format) => format.write(&report),
+        None => bail!("no such format"),
+    };
+    match &args.output {
+        Some(path) => report::write_whole(path, &bytes).with_context(|| path.display().to_string())?,
+        None => say(&bytes)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn diff(args: &cli::Diff) -> Result<ExitCode> {
+    let columns = terminal_size::terminal_size_of(std::io::stdout()).map(|(width, _)| usize::from(width.0));
+    let style = to_stdout(args.color).with_width(columns.filter(|c| *c > 0));
+    let (a, b) = (side(&args.a)?, side(&args.b)?);
+    let names = (a.name.as_str(), b.name.as_str());
+    let (text, differs) = match (a.story()?, b.story()?) {
+        (Some(x), Some(y)) => (story_diff((names.0, &x), (names.1, &y), style), !x.same(&y)),
+        (None, None) => {
+            let aligned = compare(&a.report, &b.report)
+                .map_err(|(second, what)| anyhow::anyhow!("{}: {what}", if second { names.1 } else { names.0 }))?;
+            let text = report_diff((names.0, &a.report), (names.1, &b.report), &aligned, args.all, style);
+            (text, !aligned.is_empty())
+        }
+        (Some(_), None) | (None, Some(_)) => {
+            bail!(
+                "a report cannot be compared with a finding or a life: give two reports, or REPORT#N or REPORT@N twice"
+            )
+        }
+    };
+    say(text.as_bytes())?;
+    Ok(ExitCode::from(u8::from(differs)))
+}
+
+/// What `fdwatch diff` was given.
+struct Side {
+    /// As it was given, safe to show.
+    name: String,
+    report: Report,
+    part: Part,
+}
+
+impl Side {
+    fn story(&self) -> Result<Option<Story>> {
+        self.part.of(&self.report).map_err(|e| anyhow::anyhow!("{}: {e}", self.name))
+    }
+}
+
+fn side(text: &std::ffi::OsStr) -> Result<Side> {
+    let name = fdwatch::base::text::escape(text.as_encoded_bytes());
+    // A file whose name looks like a part of another is the file.
+    let (path, part) = match text.to_str().map(report::diff::part) {
+        Some((file, part)) if !Path::new(text).exists() => (Path::new(file), part),
+        _ => (Path::new(text), Part::Whole),
+    };
+    let report = match saved(path)? {
+        Saved::Report(report) => *report,
+        Saved::Log(bytes) => {
+            let broken = |e: &LogError| anyhow::anyhow!("{name}:{}: {}", e.line, e.what);
+            let mut replay = Replay::read(bytes.as_slice()).map_err(|e| broken(&e))?;
+            if let Some(e) = replay.damage() {
+                return Err(broken(e));
+            }
+            replay.report()
+        }
+    };
+    Ok(Side { name, report, part })
+}
+
+/// The longest file that is read whole, in bytes.
+const LARGEST: u64 = 1 << 30;
+
+/// What a file holds that fdwatch wrote.
+enum Saved {
+    Report(Box<Report>),
+    /// A log, unread.
+    Log(Vec<u8>),
+}
+
+fn saved(path: &Path) -> Result<Saved> {
+    let name = fdwatch::base::text::escape(path.as_os_str().as_encoded_bytes());
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).with_context(|| name.clone())?;
+    file.take(LARGEST + 1).read_to_end(&mut bytes).with_context(|| name.clone())?;
+    if bytes.len() as u64 > LARGEST {
+        bail!("{name}: it is longer than {} MiB: no report is", LARGEST >> 20);
+    }
+    if fdwatch::session::is_log(&bytes) {
+        return Ok(Saved::Log(bytes));
+    }
+    let report = Report::read(&bytes).map_err(|e| anyhow::anyhow!("{name}: {e}"))?;
+    Ok(Saved::Report(Box::new(report)))
+}
+
+fn to_stdout(when: Color) -> Style {
+    Style::for_stream(color(when), &std::io::stdout())
+}
+
+/// Writes to standard output. Whoever has read enough of it is no failure.
+fn say(bytes: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("standard output"),
+        _ => Ok(()),
+    }
 }
 
 fn run(args: cli::Run) -> Result<ExitCode> {
@@ -348,9 +478,7 @@ fn end_as(status: ExitStatus) -> ExitCode {
 
 fn write_report(session: &mut Session, outcome: &Outcome, argv: &[std::ffi::OsString], common: &Common) -> Result<()> {
     session.end_recording(outcome);
-    let facts = session.facts(outcome, bytes(argv));
-    let (world, findings, mut names) = session.parts();
-    let report = Report::new(facts, world, findings, &mut names);
+    let report = session.report(outcome, bytes(argv), common.out.format == "json");
     write_out(&report, &common.out)
 }
 

@@ -4,22 +4,26 @@
 use std::path::{Path, PathBuf};
 
 /// Each layer and those that it may use besides itself.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("base", &[]),
     ("event", &["base"]),
     ("syscall", &["base", "event"]),
     ("model", &["base", "event"]),
+    ("identity", &["base", "event", "model"]),
     ("finding", &["base", "event", "model"]),
     ("policy", &["base", "event", "model", "finding"]),
     ("stack", &["base"]),
     ("kernel", &["base", "event", "syscall"]),
     ("render", &["base", "event", "model", "finding", "policy", "stack", "syscall"]),
     ("prompt", &["base", "event", "model", "finding", "policy", "stack", "syscall", "render"]),
-    ("report", &["base", "event", "model", "finding", "policy", "stack", "syscall", "render"]),
+    ("report", &["base", "event", "model", "identity", "finding", "policy", "stack", "syscall", "render"]),
     ("cli", &["base", "finding"]),
     (
         "session",
-        &["base", "event", "syscall", "model", "finding", "policy", "stack", "kernel", "render", "prompt", "report"],
+        &[
+            "base", "event", "syscall", "model", "identity", "finding", "policy", "stack", "kernel", "render",
+            "prompt", "report",
+        ],
     ),
 ];
 

@@ -3,7 +3,7 @@
 use super::{Finding, Seen, rules};
 use crate::base::{Fd, Pid, Tid};
 use crate::event::*;
-use crate::model::World;
+use crate::model::{Change, World};
 
 pub(crate) const MAIN: Tid = Tid(100);
 
@@ -12,11 +12,13 @@ pub(crate) struct Script {
     rules: Vec<Box<dyn super::Rule>>,
     at: u64,
     site: Option<Site>,
+    /// What happened, with what it changed.
+    pub(crate) events: Vec<(Event, Vec<Change>)>,
 }
 
 impl Script {
     pub(crate) fn new() -> Script {
-        let mut s = Script { world: World::new(), rules: rules(), at: 0, site: None };
+        let mut s = Script { world: World::new(), rules: rules(), at: 0, site: None, events: Vec::new() };
         let program = Program { exe: b"/usr/bin/job".to_vec(), argv: vec![b"job".to_vec()] };
         s.event(MAIN, EventKind::Start(Start { pid: Pid(MAIN.0), parent: None, program, table: Found::Own(vec![]) }));
         s
@@ -34,7 +36,9 @@ impl Script {
         let transitions = self.world.consequences(&event);
         let changes = self.world.commit(&event, transitions);
         let seen = Seen { world: &self.world, event: &event, changes: &changes };
-        self.rules.iter_mut().flat_map(|r| r.check(&seen)).collect()
+        let found = self.rules.iter_mut().flat_map(|r| r.check(&seen)).collect();
+        self.events.push((event, changes));
+        found
     }
 
     /// Nothing more is seen.

@@ -33,6 +33,10 @@ pub trait Sources {
 pub trait Names {
     /// The frames of a native stack with their names, innermost first.
     fn native(&mut self, id: StackId) -> Arc<[NativeFrame]>;
+    /// The same by physical frame: each with the functions that were inlined there before it.
+    fn by_frame(&mut self, id: StackId) -> Vec<Arc<[NativeFrame]>> {
+        self.native(id).split_inclusive(|f| !f.inlined).map(Arc::from).collect()
+    }
     /// Why the native stack is incomplete; `None` where it is whole.
     fn truncated(&self, id: StackId) -> Option<String>;
     /// The frames of a Python stack, innermost first.

@@ -6,7 +6,7 @@ use super::call::{self, open_flags};
 use super::place::{Place, of_frames};
 use super::{Names, NativeFrame, PythonFrame};
 use crate::base::text::escape;
-use crate::base::{Fd, FileId, Pid, Tid};
+use crate::base::{Fd, FileId, LifeId, Pid, Tid};
 use crate::event::{Cause, Escape, FileKind};
 use crate::finding::{Confidence, Finding, Object, Role, Severity, Step};
 use crate::model::{Moment, What};
@@ -37,6 +37,20 @@ pub struct FindingRecord {
     pub evidence: Vec<String>,
     /// What to do.
     pub help: String,
+    /// The life that it is about, as another run can find it; `None` where that is not asked for or not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<LifeRef>,
+}
+
+/// Which life a finding is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LifeRef {
+    /// Its id in this run.
+    pub id: LifeId,
+    /// The process that began it, as its place in the tree of forks: `0.1.3`.
+    pub process: String,
+    /// It is the nth with its opening fingerprint in its process, from 1; 0 if that is not known.
+    pub ordinal: u32,
 }
 
 /// An open file description.
@@ -91,6 +105,9 @@ pub struct StepRecord {
     pub python: Vec<PythonRecord>,
     /// Why the native stack is incomplete.
     pub incomplete: Option<String>,
+    /// The hash of the stack, the same in another run (`identity::Fingerprint`); `None` where it is not asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
 }
 
 /// A native frame.
@@ -115,7 +132,7 @@ pub struct NativeRecord {
 }
 
 /// A Python frame.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PythonRecord {
     /// The function.
     pub function: String,
@@ -141,6 +158,7 @@ impl FindingRecord {
             steps: finding.steps.iter().map(|s| StepRecord::of(s, path, names)).collect(),
             evidence: finding.evidence.clone(),
             help: finding.help.clone(),
+            life: None,
         }
     }
 
@@ -203,11 +221,12 @@ impl StepRecord {
             native: native.iter().map(native_record).collect(),
             python: python.iter().map(python_record).collect(),
             incomplete: site.stack.and_then(|id| names.truncated(id)).map(|t| escape(t.as_bytes())),
+            fingerprint: None,
         }
     }
 }
 
-fn what_word(what: &What) -> &'static str {
+pub(crate) fn what_word(what: &What) -> &'static str {
     match what {
         What::Call(_) => "call",
         What::Fork => "fork",
@@ -240,6 +259,6 @@ fn native_record(f: &NativeFrame) -> NativeRecord {
     }
 }
 
-fn python_record(f: &PythonFrame) -> PythonRecord {
+pub(crate) fn python_record(f: &PythonFrame) -> PythonRecord {
     PythonRecord { function: escape(f.function.as_bytes()), file: escape(f.file.as_bytes()), line: f.line }
 }

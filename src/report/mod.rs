@@ -1,7 +1,9 @@
 //! What is left of a run: findings with all their names, how the target ended, and what could not be seen.
 
+pub mod diff;
 mod file;
 mod json;
+pub mod lives;
 mod text;
 
 pub use file::{check_writable, create, write_whole};
@@ -9,9 +11,11 @@ pub use file::{check_writable, create, write_whole};
 use crate::base::text::escape;
 use crate::base::{Fd, FileId, Pid, Tid};
 use crate::finding::{Finding, Severity};
+use crate::identity::{Ledger, Stacks};
 use crate::model::World;
 use crate::render::Names;
-use crate::render::record::FindingRecord;
+use crate::render::record::{FindingRecord, LifeRef};
+use lives::Lives;
 use serde::{Deserialize, Serialize};
 
 /// The schema of [`Report`], in docs/report.schema.json. The number after the slash changes when a reader of the
@@ -37,6 +41,9 @@ pub struct Report {
     pub altered: Vec<Altered>,
     /// What was seen and what was not.
     pub coverage: Coverage,
+    /// All lives, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lives: Option<Lives>,
 }
 
 /// How the target ended.
@@ -166,10 +173,16 @@ pub fn format(name: &str) -> Option<&'static dyn Format> {
 pub use text::text;
 
 impl Report {
-    /// The report of a run.
-    pub fn new(facts: Facts, world: &World, findings: &[Finding], names: &mut dyn Names) -> Report {
+    /// The report of a run, without its lives.
+    pub fn new<N: Names + Stacks>(
+        facts: Facts,
+        world: &World,
+        findings: &[Finding],
+        ledger: &mut Ledger,
+        names: &mut N,
+    ) -> Report {
         let count = |s| findings.iter().filter(|f| f.severity == s).count() as u64;
-        let records: Vec<_> = findings.iter().map(|f| FindingRecord::of(f, names)).collect();
+        let records: Vec<_> = findings.iter().enumerate().map(|(n, f)| record(n, f, ledger, names)).collect();
         let cut = records.iter().flat_map(|f| &f.steps).filter(|s| s.incomplete.is_some()).count();
         Report {
             schema: SCHEMA.to_string(),
@@ -193,7 +206,15 @@ impl Report {
                 incomplete_stacks: cut as u64,
                 notes: facts.notes.iter().map(|n| escape(n.as_bytes())).collect(),
             },
+            lives: None,
         }
+    }
+
+    /// The same with the lives of the run: what `fdwatch diff` compares.
+    #[must_use]
+    pub fn with_lives<N: Names + Stacks>(mut self, world: &World, ledger: &mut Ledger, names: &mut N) -> Report {
+        self.lives = Some(Lives::of(world, ledger, names));
+        self
     }
 
     /// Reads a report that was written as JSON; else one line that says what is wrong.
@@ -210,5 +231,28 @@ impl Report {
     }
 }
 
+/// The nth finding with its names, and what another run can recognise it by.
+fn record<N: Names + Stacks>(n: usize, finding: &Finding, ledger: &mut Ledger, names: &mut N) -> FindingRecord {
+    let mut record = FindingRecord::of(finding, names);
+    record.life =
+        ledger.of_finding(n).map(|m| LifeRef { id: m.life, process: m.place.to_string(), ordinal: m.ordinal });
+    for (step, record) in finding.steps.iter().zip(&mut record.steps) {
+        let site = &step.moment.site;
+        record.fingerprint = lives::fingerprint(site, ledger, names);
+        let frames = site.stack.map(|id| names.module_frames(id)).unwrap_or_default();
+        let mut frames = frames.into_iter();
+        let mut build_id = frames.next().and_then(|f| f.build_id);
+        for named in &mut record.native {
+            named.build_id.clone_from(&build_id);
+            if !named.inlined {
+                build_id = frames.next().and_then(|f| f.build_id);
+            }
+        }
+    }
+    record
+}
+
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::{PyStackId, StackId};
 use crate::event::{Cause, Escape, Site};
+use crate::finding::Role;
 use crate::finding::testing::{MAIN, Script};
 use crate::render::Style;
 use crate::render::testing::cpython;
@@ -27,7 +28,15 @@ fn report(facts: Facts) -> Report {
     s.at(site(2, Cause::Finalizer, Some(Escape::FilenoCall))).close(MAIN, 3);
     s.fork(MAIN, 200);
     let found = s.refused(200, 3, Some(1));
-    Report::new(facts, &s.world, &found, &mut cpython())
+    let (mut ledger, mut names) = (Ledger::new(), cpython());
+    // As if nothing had been forgotten meanwhile.
+    for (event, changes) in &s.events {
+        ledger.note(&s.world, event, changes, &names);
+    }
+    for f in &found {
+        ledger.found(f.step(Role::Opened).map(|s| (s.moment.at, s.moment.tid, f.fd)));
+    }
+    Report::new(facts, &s.world, &found, &mut ledger, &mut names).with_lives(&s.world, &mut ledger, &mut names)
 }
 
 #[test]
@@ -139,7 +148,7 @@ fn agree(root: &serde_json::Value, schema: &serde_json::Value, value: &serde_jso
     }
     if let Some(any) = schema.get("anyOf").and_then(Value::as_array) {
         match any.iter().find(|s| s.get("$ref").is_some()) {
-            Some(s) if !value.is_null() => agree(root, s, value, at),
+            Some(s) if !value.is_null() => return agree(root, s, value, at),
             _ => {}
         }
     }

@@ -79,7 +79,7 @@ fn many(n: u64, one: &str, several: &str) -> String {
     }
 }
 
-fn ended(report: &Report) -> String {
+pub(super) fn ended(report: &Report) -> String {
     match report.target {
         Target::Exited { status } => format!("exited {status}"),
         Target::Signaled { signal } => match Signal::try_from(signal) {

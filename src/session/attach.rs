@@ -128,5 +128,6 @@ impl Session {
         if let Some(recorder) = &mut self.recorder {
             recorder.asked(&asked, &mut self.sites);
         }
+        super::pipeline::note_found(&mut self.ledger, &self.pipeline.findings);
     }
 }

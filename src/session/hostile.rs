@@ -260,12 +260,9 @@ fn watch(launched: Launched, way: Way) -> Result<(ExitStatus, Vec<String>), Stri
         }
     };
     let outcome = outcome.map_err(|e| e.to_string())?;
-    let facts = session.facts(&outcome, vec![b"target".to_vec()]);
-    let notes = facts.notes.clone();
-    let (world, findings, mut names) = session.parts();
-    let report = crate::report::Report::new(facts, world, findings, &mut names);
+    let report = session.report(&outcome, vec![b"target".to_vec()], true);
     let _ = crate::report::text(&report, Style::plain());
-    Ok((outcome.status, notes))
+    Ok((outcome.status, report.coverage.notes))
 }
 
 /// The processes whose environment names this test's target.

@@ -21,6 +21,16 @@ pub(super) const MAX_LINE: usize = 64 << 20;
 /// The longest text of others that an error repeats, in characters.
 const MAX_QUOTED: usize = 200;
 
+/// Whether a file is an event log, of whatever version.
+pub fn is_log(bytes: &[u8]) -> bool {
+    let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
+    #[derive(Deserialize)]
+    struct Format {
+        log: String,
+    }
+    serde_json::from_slice::<Format>(line).is_ok_and(|f| f.log.starts_with("fdwatch-log/"))
+}
+
 /// The first line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Header {
@@ -51,7 +61,7 @@ pub(super) struct ModuleLine {
 }
 
 /// The module, the address in it, and whether that is the very instruction instead of a return address.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct FrameLine(
     pub(super) Option<u32>,
     pub(super) u64,
@@ -93,6 +103,14 @@ pub(super) struct NamesLine {
     pub(super) frames: Vec<Named>,
 }
 
+/// The names at a native frame. Written before the last line, for the stacks of the lives that a report lists: these share
+/// most of their frames.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct FrameNamesLine {
+    pub(super) at: FrameLine,
+    pub(super) names: Vec<Named>,
+}
+
 /// The last line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct EndLine {
@@ -112,6 +130,7 @@ pub(super) enum Line {
     Stack(StackLine),
     Python(PythonLine),
     Names(NamesLine),
+    Frame(FrameNamesLine),
     Event(Event),
     End(EndLine),
 }
@@ -124,6 +143,7 @@ pub(super) enum LineOf<'a> {
     Stack(StackLine),
     Python(PythonLine),
     Names(NamesLine),
+    Frame(FrameNamesLine),
     Event(&'a Event),
     End(EndLine),
 }

@@ -23,17 +23,18 @@ mod orders;
 
 pub use frontend::{Decision, Frontend, Quiet, Then, View};
 pub use interactive::Interactive;
-pub use log::{FORMAT as LOG_FORMAT, LogError};
+pub use log::{FORMAT as LOG_FORMAT, LogError, is_log};
 pub use record::Recording;
 pub use replay::Replay;
 
 use crate::base::{Pid, Tid};
 use crate::event::{Event, ExitStatus};
 use crate::finding::{Finding, Seen};
+use crate::identity::Ledger;
 use crate::kernel::{Error, Launched, Next, Resume, Stop, Stopped, Tracer, procfs};
 use crate::model::{Flights, Transition, World};
 use crate::policy::{Break, Policy};
-use crate::report::{Altered, Facts, Mode, Target};
+use crate::report::{self, Altered, Facts, Mode, Report, Target};
 use crate::syscall::Table;
 use claim::Unclaimed;
 use pipeline::{Committed, Pipeline};
@@ -90,6 +91,7 @@ pub struct Session {
     table: Table,
     world: World,
     pipeline: Pipeline,
+    ledger: Ledger,
     recorder: Option<Recorder>,
     policy: Policy,
     sites: Sites,
@@ -136,6 +138,7 @@ impl Session {
             table: Table::new(),
             world: World::new(),
             pipeline: Pipeline::new(),
+            ledger: Ledger::new(),
             recorder: None,
             policy,
             sites: Sites::new(),
@@ -169,7 +172,9 @@ impl Session {
     pub fn end_recording(&mut self, outcome: &Outcome) {
         if let Some(mut recorder) = self.recorder.take() {
             let facts = self.facts(outcome, Vec::new());
-            recorder.end(outcome.status, facts, &self.pipeline.findings, &mut self.sites);
+            let (lives, _) = report::lives::listed(&self.world, &self.ledger);
+            let stacks = report::lives::named(&lives);
+            recorder.end(outcome.status, facts, &self.pipeline.findings, &stacks, &mut self.sites);
             self.recorder = Some(recorder);
         }
     }
@@ -284,9 +289,15 @@ impl Session {
         notes
     }
 
-    /// World and names together, for a report.
-    pub fn parts(&mut self) -> (&World, &[Finding], impl crate::render::Names + '_) {
-        (&self.world, &self.pipeline.findings, names::SessionNames { sites: &mut self.sites })
+    /// The report, with the lives if they are asked for: their stacks are given names then, which takes a while.
+    pub fn report(&mut self, outcome: &Outcome, command: Vec<Vec<u8>>, lives: bool) -> Report {
+        let facts = self.facts(outcome, command);
+        let mut names = names::SessionNames { sites: &mut self.sites };
+        let report = Report::new(facts, &self.world, &self.pipeline.findings, &mut self.ledger, &mut names);
+        match lives {
+            true => report.with_lives(&self.world, &mut self.ledger, &mut names),
+            false => report,
+        }
     }
 
     /// Runs the target to the end of its last task. One that was attached to: to that, or until somebody wants watching
@@ -363,6 +374,8 @@ impl Session {
                 recorder.flush();
             }
         }
+        self.ledger.note(&self.world, event, &changes, &self.sites);
+        pipeline::note_found(&mut self.ledger, &self.pipeline.findings);
         self.follow_deliveries(event, &changes);
         let seen = Seen { world: &self.world, event, changes: &changes };
         frontend.on_event(&seen, &mut names::SessionNames { sites: &mut self.sites });

@@ -2,6 +2,7 @@
 
 use super::sites::Sites;
 use crate::base::{PyStackId, StackId};
+use crate::identity::{self, ModuleFrame, PythonLine};
 use crate::render::{Names, NativeFrame, PythonFrame};
 use crate::stack::Named;
 use std::sync::Arc;
@@ -22,6 +23,43 @@ impl Names for SessionNames<'_> {
     fn python(&self, id: PyStackId) -> Arc<[PythonFrame]> {
         self.sites.python(id)
     }
+}
+
+impl identity::Stacks for SessionNames<'_> {
+    fn module_frames(&self, id: StackId) -> Vec<ModuleFrame> {
+        self.sites.module_frames(id)
+    }
+
+    fn python_lines(&self, id: PyStackId) -> Vec<PythonLine> {
+        self.sites.python_lines(id)
+    }
+}
+
+impl identity::Stacks for Sites {
+    fn module_frames(&self, id: StackId) -> Vec<ModuleFrame> {
+        let stacks = self.stacks();
+        let frame = |f: &crate::stack::Frame| {
+            let module = f.module.and_then(|m| stacks.module(m));
+            ModuleFrame {
+                module: module.map_or_else(|| identity::UNKNOWN_CODE.to_string(), |m| m.name()),
+                build_id: module.and_then(|m| m.build_id()).map(hex),
+                offset: f.offset,
+            }
+        };
+        stacks.frames(id).iter().map(frame).collect()
+    }
+
+    fn python_lines(&self, id: PyStackId) -> Vec<PythonLine> {
+        self.python(id).iter().map(python_line).collect()
+    }
+}
+
+pub(super) fn python_line(f: &PythonFrame) -> PythonLine {
+    PythonLine { file: f.file.clone(), function: f.function.clone(), line: f.line }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// A native frame as it is shown.

@@ -4,7 +4,8 @@
 
 use crate::base::StackId;
 use crate::event::Event;
-use crate::finding::{Finding, Rule, Seen, rules};
+use crate::finding::{Finding, Role, Rule, Seen, rules};
+use crate::identity::Ledger;
 use crate::model::{Change, Transition, World};
 use crate::policy::suppression;
 
@@ -64,5 +65,12 @@ impl Pipeline {
                 }
             }
         }
+    }
+}
+
+/// Lets `ledger` take note of what is new among these findings.
+pub(super) fn note_found(ledger: &mut Ledger, findings: &[Finding]) {
+    for f in findings.get(ledger.findings()..).unwrap_or_default() {
+        ledger.found(f.step(Role::Opened).map(|s| (s.moment.at, s.moment.tid, f.fd)));
     }
 }

@@ -4,8 +4,10 @@
 //! the number of events: what is remembered is which stacks have been described.
 
 use super::log::{
-    EndLine, FORMAT, FrameLine, Header, LineOf, MAX_LINE, ModuleLine, NamesLine, PythonFrameLine, PythonLine, StackLine,
+    EndLine, FORMAT, FrameLine, FrameNamesLine, Header, LineOf, MAX_LINE, ModuleLine, NamesLine, PythonFrameLine,
+    PythonLine, StackLine,
 };
+use super::names::hex;
 use super::sites::Sites;
 use crate::base::text::escape;
 use crate::base::{PyStackId, StackId, Tid};
@@ -13,6 +15,7 @@ use crate::event::{Event, ExitStatus};
 use crate::finding::Finding;
 use crate::report::{Facts, Mode};
 use crate::stack::FrameKind;
+use rustc_hash::FxHashSet;
 use serde::Serialize;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -52,6 +55,7 @@ pub(super) struct Recorder {
     modules: Known,
     stacks: Known,
     named: Known,
+    frames: FxHashSet<FrameLine>,
     pythons: Known,
 }
 
@@ -66,6 +70,7 @@ impl Recorder {
             modules: Known::default(),
             stacks: Known::default(),
             named: Known::default(),
+            frames: FxHashSet::default(),
             pythons: Known::default(),
         };
         let version = env!("CARGO_PKG_VERSION").to_string();
@@ -102,10 +107,20 @@ impl Recorder {
         }
     }
 
-    /// The end: names for the stacks of what was found, and what a report needs besides.
-    pub(super) fn end(&mut self, status: ExitStatus, facts: Facts, findings: &[Finding], sites: &mut Sites) {
+    /// The end: names for the stacks of what was found and for the frames of `others`, and what a report needs besides.
+    pub(super) fn end(
+        &mut self,
+        status: ExitStatus,
+        facts: Facts,
+        findings: &[Finding],
+        others: &[StackId],
+        sites: &mut Sites,
+    ) {
         for id in findings.iter().flat_map(|f| &f.steps).filter_map(|s| s.moment.site.stack) {
             self.names(id, sites);
+        }
+        for id in others {
+            self.frames(*id, sites);
         }
         self.line(&LineOf::End(EndLine { events: self.events, status, facts }));
         self.flush();
@@ -158,6 +173,22 @@ impl Recorder {
         self.line(&LineOf::Names(NamesLine { stack: id, frames }));
     }
 
+    /// The names at the frames of a stack that were not described yet.
+    fn frames(&mut self, id: StackId, sites: &mut Sites) {
+        self.stack(id, sites);
+        if self.out.is_none() {
+            return;
+        }
+        for frame in sites.stacks().frames(id).to_vec() {
+            let module = frame.module.filter(|m| sites.stacks().module(*m).is_some());
+            let at = FrameLine(module.map(|m| m.0), frame.offset, frame.kind == FrameKind::Exact);
+            if self.frames.insert(at) {
+                let names = sites.named_frame(frame).to_vec();
+                self.line(&LineOf::Frame(FrameNamesLine { at, names }));
+            }
+        }
+    }
+
     fn line(&mut self, line: &impl Serialize) {
         let Some(out) = &mut self.out else { return };
         self.scratch.clear();
@@ -183,8 +214,4 @@ impl Recorder {
         let _ = writeln!(io::stderr(), "fdwatch: {what}; the target goes on");
         self.failure = Some(what);
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

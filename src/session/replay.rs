@@ -3,12 +3,15 @@
 //! The log may be damaged or made up. What precedes the damage is kept, and what it can cost is bounded: a hostile log
 //! is refused where a small file would become a large world.
 
-use super::log::{EndLine, FrameLine, Header, Line, LogError, NamesLine, PythonLine, Reader, StackLine};
-use super::names::{native_frame, python_frame};
-use super::pipeline::Pipeline;
+use super::log::{
+    EndLine, FrameLine, FrameNamesLine, Header, Line, LogError, ModuleLine, NamesLine, PythonLine, Reader, StackLine,
+};
+use super::names::{native_frame, python_frame, python_line};
+use super::pipeline::{Pipeline, note_found};
 use crate::base::{PyStackId, StackId};
 use crate::event::{Effect, Event, EventKind, ExitStatus};
 use crate::finding::Finding;
+use crate::identity::{self, Ledger, ModuleFrame};
 use crate::model::World;
 use crate::render::{Names, NativeFrame, PythonFrame};
 use crate::report::{Facts, Report, Target};
@@ -37,6 +40,7 @@ pub struct Replay {
     header: Header,
     world: World,
     pipeline: Pipeline,
+    ledger: Ledger,
     stacks: Recorded,
     events: u64,
     processes: u64,
@@ -50,22 +54,25 @@ pub struct Replay {
 /// What the log says of stacks.
 #[derive(Default)]
 struct Recorded {
-    modules: FxHashMap<u32, String>,
+    modules: FxHashMap<u32, Module>,
+    /// The names at single frames.
+    frames: FxHashMap<FrameLine, Arc<[NativeFrame]>>,
     native: FxHashMap<StackId, Stack>,
     python: FxHashMap<PyStackId, Python>,
 }
 
-struct Stack {
-    frames: Frames,
-    incomplete: Option<String>,
-    weight: usize,
+struct Module {
+    name: String,
+    build_id: Option<String>,
 }
 
-enum Frames {
+struct Stack {
     /// As addresses.
-    Bare(Box<[FrameLine]>),
-    /// With names.
-    Named(Arc<[NativeFrame]>),
+    bare: Box<[FrameLine]>,
+    /// With names, if they were asked for.
+    named: Option<Arc<[NativeFrame]>>,
+    incomplete: Option<String>,
+    weight: usize,
 }
 
 struct Python {
@@ -88,6 +95,7 @@ impl Replay {
             header,
             world: World::new(),
             pipeline: Pipeline::new(),
+            ledger: Ledger::new(),
             stacks: Recorded::default(),
             events: 0,
             processes: 0,
@@ -106,10 +114,11 @@ impl Replay {
                 return Err(reader.error("the log goes on after its line \"end\": expected nothing more".to_string()));
             }
             let taken = match line {
-                Line::Module(line) => self.stacks.add_module(line.id, &line.path),
+                Line::Module(line) => self.stacks.add_module(line),
                 Line::Stack(line) => self.stacks.add_stack(line),
                 Line::Python(line) => self.stacks.add_python(line),
                 Line::Names(line) => self.stacks.add_names(line),
+                Line::Frame(line) => self.stacks.add_frame(line),
                 Line::Event(event) => self.event(&event),
                 Line::End(end) => self.end(end),
             };
@@ -148,6 +157,7 @@ impl Replay {
         let transitions = self.world.consequences(event);
         let stacks = &self.stacks;
         let done = self.pipeline.commit(&mut self.world, event, transitions, |id| stacks.functions(id));
+        self.ledger.note(&self.world, event, &done.changes, stacks);
         self.weigh(done.first)?;
         if self.world.lives().size_hint().0 > self.bounds.lives {
             let most = self.bounds.lives;
@@ -165,6 +175,7 @@ impl Replay {
             self.pipeline.findings.truncate(first);
             return Err("more was found than can be shown: expected the log of a program that has run".to_string());
         }
+        note_found(&mut self.ledger, &self.pipeline.findings);
         Ok(())
     }
 
@@ -204,7 +215,7 @@ impl Replay {
         (!attached && end.facts.target != Target::Killed).then_some(end.status)
     }
 
-    /// The report.
+    /// The report, with the lives.
     pub fn report(&mut self) -> Report {
         let command = self.header.command.clone();
         let suppressed = u64::from(self.pipeline.suppressed);
@@ -224,15 +235,23 @@ impl Replay {
         if let Some(damage) = &self.damage {
             facts.notes.push(format!("incomplete: the log cannot be read beyond line {}", damage.line));
         }
-        Report::new(facts, &self.world, &self.pipeline.findings, &mut self.stacks)
+        Report::new(facts, &self.world, &self.pipeline.findings, &mut self.ledger, &mut self.stacks).with_lives(
+            &self.world,
+            &mut self.ledger,
+            &mut self.stacks,
+        )
     }
 }
 
 impl Recorded {
-    fn add_module(&mut self, id: u32, path: &[u8]) -> Result<(), String> {
+    fn add_module(&mut self, line: ModuleLine) -> Result<(), String> {
+        let ModuleLine { id, path, build_id } = line;
+        if build_id.as_ref().is_some_and(|b| b.is_empty() || !b.bytes().all(|c| c.is_ascii_hexdigit())) {
+            return Err(format!("the build id of module {id} is no hexadecimal number"));
+        }
         // As a session names it.
-        let name = file_name(path);
-        match self.modules.insert(id, name) {
+        let name = file_name(&path);
+        match self.modules.insert(id, Module { name, build_id }) {
             None => Ok(()),
             Some(_) => Err(format!("module {id} comes twice: expected each once")),
         }
@@ -246,13 +265,13 @@ impl Recorded {
         for FrameLine(module, ..) in &line.frames {
             weight += size_of::<NativeFrame>();
             if let Some(m) = module {
-                let Some(name) = self.modules.get(m) else {
+                let Some(module) = self.modules.get(m) else {
                     return Err(format!("module {m} is not known: expected a line \"module\" before this one"));
                 };
-                weight += name.len();
+                weight += module.name.len();
             }
         }
-        let stack = Stack { frames: Frames::Bare(line.frames.into()), incomplete: line.incomplete, weight };
+        let stack = Stack { bare: line.frames.into(), named: None, incomplete: line.incomplete, weight };
         match self.native.insert(line.id, stack) {
             None => Ok(()),
             Some(_) => Err(format!("{} comes twice: expected each once", line.id)),
@@ -275,26 +294,37 @@ impl Recorded {
         let Some(stack) = self.native.get_mut(&line.stack) else {
             return Err(format!("{} is not known: expected a line \"stack\" before this one", line.stack));
         };
-        if let Frames::Named(_) = stack.frames {
+        if stack.named.is_some() {
             return Err(format!("the names of {} come twice: expected them once", line.stack));
         }
         let frames: Vec<NativeFrame> = line.frames.iter().map(native_frame).collect();
         stack.weight = weigh(&frames)? + stack.incomplete.as_ref().map_or(0, String::len);
-        stack.frames = Frames::Named(frames.into());
+        stack.named = Some(frames.into());
         Ok(())
     }
 
-    fn functions(&self, id: StackId) -> Vec<String> {
-        match self.native.get(&id).map(|s| &s.frames) {
-            Some(Frames::Named(frames)) => frames.iter().filter_map(|f| f.function.clone()).collect(),
-            _ => Vec::new(),
+    fn add_frame(&mut self, line: FrameNamesLine) -> Result<(), String> {
+        let FrameNamesLine { at, names } = line;
+        if let Some(m) = at.0.filter(|m| !self.modules.contains_key(m)) {
+            return Err(format!("module {m} is not known: expected a line \"module\" before this one"));
         }
+        let names: Vec<NativeFrame> = names.iter().map(native_frame).collect();
+        weigh(&names)?;
+        match self.frames.insert(at, names.into()) {
+            None => Ok(()),
+            Some(_) => Err("the names of a frame come twice: expected them once".to_string()),
+        }
+    }
+
+    fn functions(&self, id: StackId) -> Vec<String> {
+        let named = self.native.get(&id).and_then(|s| s.named.as_ref());
+        named.map(|frames| frames.iter().filter_map(|f| f.function.clone()).collect()).unwrap_or_default()
     }
 
     /// A frame without a name.
     fn bare(&self, FrameLine(module, offset, _): FrameLine) -> NativeFrame {
         let module = match module {
-            Some(m) => self.modules.get(&m).cloned().unwrap_or_default(),
+            Some(m) => self.modules.get(&m).map(|m| m.name.clone()).unwrap_or_default(),
             None => NO_FILE.to_string(),
         };
         native_frame(&Named { module, offset, function: None, file: None, line: None, inlined: false })
@@ -326,11 +356,22 @@ fn weigh(frames: &[NativeFrame]) -> Result<usize, String> {
 
 impl Names for Recorded {
     fn native(&mut self, id: StackId) -> Arc<[NativeFrame]> {
-        match self.native.get(&id).map(|s| &s.frames) {
-            Some(Frames::Named(frames)) => Arc::clone(frames),
-            Some(Frames::Bare(frames)) => frames.iter().map(|f| self.bare(*f)).collect(),
+        match self.native.get(&id) {
+            Some(Stack { named: Some(frames), .. }) => Arc::clone(frames),
+            Some(stack) => stack.bare.iter().map(|f| self.bare(*f)).collect(),
             None => Arc::default(),
         }
+    }
+
+    fn by_frame(&mut self, id: StackId) -> Vec<Arc<[NativeFrame]>> {
+        let Some(stack) = self.native.get(&id) else { return Vec::new() };
+        // Of a log that was cut off there are the names of whole stacks only.
+        let mut whole = stack.named.iter().flat_map(|frames| frames.split_inclusive(|f| !f.inlined));
+        let of = |at: &FrameLine| {
+            let of_stack = whole.next().map(Arc::from).unwrap_or_default();
+            self.frames.get(at).cloned().unwrap_or(of_stack)
+        };
+        stack.bare.iter().map(of).collect()
     }
 
     fn truncated(&self, id: StackId) -> Option<String> {
@@ -339,6 +380,24 @@ impl Names for Recorded {
 
     fn python(&self, id: PyStackId) -> Arc<[PythonFrame]> {
         self.python.get(&id).map(|s| Arc::clone(&s.frames)).unwrap_or_default()
+    }
+}
+
+impl identity::Stacks for Recorded {
+    fn module_frames(&self, id: StackId) -> Vec<ModuleFrame> {
+        let frame = |FrameLine(module, offset, _): &FrameLine| {
+            let module = module.and_then(|m| self.modules.get(&m));
+            ModuleFrame {
+                module: module.map_or_else(|| identity::UNKNOWN_CODE.to_string(), |m| m.name.clone()),
+                build_id: module.and_then(|m| m.build_id.clone()),
+                offset: *offset,
+            }
+        };
+        self.native.get(&id).map(|s| s.bare.iter().map(frame).collect()).unwrap_or_default()
+    }
+
+    fn python_lines(&self, id: PyStackId) -> Vec<identity::PythonLine> {
+        self.python.get(&id).map(|s| s.frames.iter().map(python_line).collect()).unwrap_or_default()
     }
 }
 

@@ -194,6 +194,11 @@ impl Sites {
         self.stacks.explain(id)
     }
 
+    /// The names at one native frame.
+    pub(super) fn named_frame(&mut self, frame: stack::Frame) -> Arc<[Named]> {
+        self.stacks.explain_frame(frame)
+    }
+
     /// The native stacks.
     pub(super) fn stacks(&self) -> &Stacks {
         &self.stacks
