@@ -15,11 +15,14 @@ pub(crate) mod style;
 pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod why;
 
 pub use sources::FileSources;
 pub use style::{Color, Style};
 
-use crate::base::{PyStackId, StackId};
+use crate::base::{Pid, PyStackId, StackId};
+use crate::finding::Sweep;
+use crate::stack::Sign;
 use std::sync::Arc;
 
 /// Gives lines of source files, as they are on disk.
@@ -37,6 +40,8 @@ pub trait Names {
     fn truncated(&self, id: StackId) -> Option<String>;
     /// The frames of a Python stack, innermost first.
     fn python(&self, id: PyStackId) -> Arc<[PythonFrame]>;
+    /// Whether `pid` closed one number after the other from this stack when it had just been forked.
+    fn sweep(&self, pid: Pid, id: StackId) -> Option<Sweep>;
 }
 
 /// A native frame with its names. All text is as found: escape it before it is shown.
@@ -56,6 +61,8 @@ pub struct NativeFrame {
     pub inlined: bool,
     /// Whether it is a Python interpreter's evaluation loop, beside which Python frames belong.
     pub evaluates_python: bool,
+    /// What its address says about why a descriptor is closed there.
+    pub sign: Option<Sign>,
 }
 
 /// A Python frame.

@@ -10,9 +10,11 @@ use crate::base::text::escape;
 use crate::base::{Fd, FileId, Pid, Tid};
 use crate::finding::{Finding, Severity};
 use crate::model::World;
-use crate::render::Names;
+use crate::render::place::place;
 use crate::render::record::FindingRecord;
+use crate::render::{Names, Sources};
 use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
 
 /// The schema of [`Report`], in docs/report.schema.json. The number after the slash changes when a reader of the
 /// former would misread the new; new fields do not change it.
@@ -144,6 +146,51 @@ pub struct Facts {
     pub altered: Vec<Altered>,
     /// What else limits what the report can tell.
     pub notes: Vec<String>,
+    /// The lines of source that the findings show, as they were when watching ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceLine>,
+}
+
+/// A line of a source file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceLine {
+    /// The file, as the debug information or the interpreter names it.
+    pub file: String,
+    /// Which line, from 1.
+    pub line: u32,
+    /// What stands on it, without the spaces around it, at most [`SourceLine::LONGEST`] characters.
+    pub text: String,
+}
+
+impl SourceLine {
+    /// The longest line that is kept, in characters.
+    pub const LONGEST: usize = 400;
+
+    /// The lines on which the steps of `findings` were taken, each once.
+    pub fn of(findings: &[Finding], names: &mut dyn Names, sources: &mut dyn Sources) -> Vec<SourceLine> {
+        let mut out: Vec<SourceLine> = Vec::new();
+        let mut seen = HashSet::new();
+        for step in findings.iter().flat_map(|f| &f.steps) {
+            let Some((file, line)) = place(names, &step.moment.site).source else { continue };
+            if !seen.insert((file.clone(), line)) {
+                continue;
+            }
+            if let Some(text) = sources.line(&file, line) {
+                let text = text.trim().chars().take(SourceLine::LONGEST).collect();
+                out.push(SourceLine { file, line, text });
+            }
+        }
+        out
+    }
+}
+
+/// Lines that were kept.
+struct Kept(HashMap<(String, u32), String>);
+
+impl Sources for Kept {
+    fn line(&mut self, file: &str, n: u32) -> Option<String> {
+        self.0.get(&(file.to_string(), n)).cloned()
+    }
 }
 
 /// A way to write a report down.
@@ -169,7 +216,8 @@ impl Report {
     /// The report of a run.
     pub fn new(facts: Facts, world: &World, findings: &[Finding], names: &mut dyn Names) -> Report {
         let count = |s| findings.iter().filter(|f| f.severity == s).count() as u64;
-        let records: Vec<_> = findings.iter().map(|f| FindingRecord::of(f, names)).collect();
+        let mut sources = Kept(facts.sources.into_iter().map(|s| ((s.file, s.line), s.text)).collect());
+        let records: Vec<_> = findings.iter().map(|f| FindingRecord::of(f, names, &mut sources)).collect();
         let cut = records.iter().flat_map(|f| &f.steps).filter(|s| s.incomplete.is_some()).count();
         Report {
             schema: SCHEMA.to_string(),

@@ -30,7 +30,8 @@ use crate::finding::{Finding, Seen};
 use crate::kernel::{Error, Launched, Next, Resume, Stop, Stopped, Tracer, procfs};
 use crate::model::{Flights, Transition, World};
 use crate::policy::{Break, Policy};
-use crate::report::{Altered, Facts, Mode, Target};
+use crate::render::FileSources;
+use crate::report::{Altered, Facts, Mode, SourceLine, Target};
 use crate::syscall::Table;
 use pipeline::{Committed, Pipeline};
 use reconcile::Unclaimed;
@@ -116,6 +117,8 @@ pub struct Session {
     requests: FxHashMap<(Pid, i32), u64>,
     /// The target was running before; `None` if it was started by us.
     attached: Option<attach::Attachment>,
+    /// The lines of source that the report shows, once they were read.
+    source_lines: Option<Vec<SourceLine>>,
 }
 
 impl Session {
@@ -154,6 +157,7 @@ impl Session {
             echoes: Vec::new(),
             requests: FxHashMap::default(),
             attached: None,
+            source_lines: None,
         }
     }
 
@@ -186,7 +190,7 @@ impl Session {
     }
 
     /// What a report needs to know of the run besides the model.
-    pub fn facts(&self, outcome: &Outcome, command: Vec<Vec<u8>>) -> Facts {
+    pub fn facts(&mut self, outcome: &Outcome, command: Vec<Vec<u8>>) -> Facts {
         let target = match outcome.status {
             _ if outcome.ended_by_user => Target::Killed,
             _ if self.limits.detached => Target::Detached,
@@ -203,7 +207,16 @@ impl Session {
             suppressed: u64::from(self.pipeline.suppressed),
             altered: self.altered.clone(),
             notes: self.notes(),
+            sources: self.source_lines(),
         }
+    }
+
+    /// The lines that the findings show: read once, so that a recording and the report have the same.
+    fn source_lines(&mut self) -> Vec<SourceLine> {
+        let (findings, mut names) =
+            (&self.pipeline.findings, names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps });
+        let read = || SourceLine::of(findings, &mut names, &mut FileSources::new());
+        self.source_lines.get_or_insert_with(read).clone()
     }
 
     /// What limits what can be told, a sentence each; nothing that is as it should be.
@@ -283,7 +296,11 @@ impl Session {
 
     /// World and names together, for a report.
     pub fn parts(&mut self) -> (&World, &[Finding], impl crate::render::Names + '_) {
-        (&self.world, &self.pipeline.findings, names::SessionNames { sites: &mut self.sites })
+        (
+            &self.world,
+            &self.pipeline.findings,
+            names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps },
+        )
     }
 
     /// Runs the target to the end of its last task. One that was attached to: to that, or until somebody wants watching
@@ -360,7 +377,7 @@ impl Session {
         }
         self.follow_deliveries(event, &changes);
         let seen = Seen { world: &self.world, event, changes: &changes };
-        frontend.on_event(&seen, &mut names::SessionNames { sites: &mut self.sites });
+        frontend.on_event(&seen, &mut names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps });
         first
     }
 
@@ -388,7 +405,7 @@ impl Session {
         self.breaks += 1;
         let at = make(&self.world, self.breaks);
         let tids = self.tracer.tids().into_iter().map(named).collect::<Vec<_>>();
-        let mut names = names::SessionNames { sites: &mut self.sites };
+        let mut names = names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps };
         let view =
             View { world: &self.world, findings: &self.pipeline.findings, names: &mut names, at: &at, tids: &tids };
         let decision = frontend.on_break(view);

@@ -1,13 +1,15 @@
 //! Names for the stacks of a session.
 
 use super::sites::Sites;
-use crate::base::{PyStackId, StackId};
+use crate::base::{Pid, PyStackId, StackId};
+use crate::finding::{Sweep, Sweeps};
 use crate::render::{Names, NativeFrame, PythonFrame};
 use crate::stack::Named;
 use std::sync::Arc;
 
 pub(super) struct SessionNames<'a> {
     pub(super) sites: &'a mut Sites,
+    pub(super) sweeps: &'a Sweeps,
 }
 
 impl Names for SessionNames<'_> {
@@ -22,6 +24,10 @@ impl Names for SessionNames<'_> {
     fn python(&self, id: PyStackId) -> Arc<[PythonFrame]> {
         self.sites.python(id)
     }
+
+    fn sweep(&self, pid: Pid, id: StackId) -> Option<Sweep> {
+        self.sweeps.of(pid, id)
+    }
 }
 
 /// A native frame as it is shown.
@@ -34,6 +40,7 @@ pub(super) fn native_frame(n: &Named) -> NativeFrame {
         line: n.line,
         inlined: n.inlined,
         evaluates_python: !n.inlined && n.function.as_deref().is_some_and(evaluates_python),
+        sign: n.sign,
     }
 }
 

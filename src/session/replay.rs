@@ -6,9 +6,9 @@
 use super::log::{EndLine, FrameLine, Header, Line, LogError, NamesLine, PythonLine, Reader, StackLine};
 use super::names::{native_frame, python_frame};
 use super::pipeline::Pipeline;
-use crate::base::{PyStackId, StackId};
+use crate::base::{Pid, PyStackId, StackId};
 use crate::event::{Effect, Event, EventKind, ExitStatus};
-use crate::finding::Finding;
+use crate::finding::{Finding, Sweep, Sweeps};
 use crate::model::World;
 use crate::render::{Names, NativeFrame, PythonFrame};
 use crate::report::{Facts, Report, Target};
@@ -219,12 +219,14 @@ impl Replay {
                 suppressed,
                 altered: Vec::new(),
                 notes: Vec::new(),
+                sources: Vec::new(),
             },
         };
         if let Some(damage) = &self.damage {
             facts.notes.push(format!("incomplete: the log cannot be read beyond line {}", damage.line));
         }
-        Report::new(facts, &self.world, &self.pipeline.findings, &mut self.stacks)
+        let mut names = RecordedNames { stacks: &mut self.stacks, sweeps: &self.pipeline.sweeps };
+        Report::new(facts, &self.world, &self.pipeline.findings, &mut names)
     }
 }
 
@@ -297,7 +299,7 @@ impl Recorded {
             Some(m) => self.modules.get(&m).cloned().unwrap_or_default(),
             None => NO_FILE.to_string(),
         };
-        native_frame(&Named { module, offset, function: None, file: None, line: None, inlined: false })
+        native_frame(&Named { module, offset, function: None, file: None, line: None, inlined: false, sign: None })
     }
 
     /// What a finding takes in a report.
@@ -324,21 +326,30 @@ fn weigh(frames: &[NativeFrame]) -> Result<usize, String> {
     }
 }
 
-impl Names for Recorded {
+struct RecordedNames<'a> {
+    stacks: &'a mut Recorded,
+    sweeps: &'a Sweeps,
+}
+
+impl Names for RecordedNames<'_> {
     fn native(&mut self, id: StackId) -> Arc<[NativeFrame]> {
-        match self.native.get(&id).map(|s| &s.frames) {
+        match self.stacks.native.get(&id).map(|s| &s.frames) {
             Some(Frames::Named(frames)) => Arc::clone(frames),
-            Some(Frames::Bare(frames)) => frames.iter().map(|f| self.bare(*f)).collect(),
+            Some(Frames::Bare(frames)) => frames.iter().map(|f| self.stacks.bare(*f)).collect(),
             None => Arc::default(),
         }
     }
 
     fn truncated(&self, id: StackId) -> Option<String> {
-        self.native.get(&id)?.incomplete.clone()
+        self.stacks.native.get(&id)?.incomplete.clone()
     }
 
     fn python(&self, id: PyStackId) -> Arc<[PythonFrame]> {
-        self.python.get(&id).map(|s| Arc::clone(&s.frames)).unwrap_or_default()
+        self.stacks.python.get(&id).map(|s| Arc::clone(&s.frames)).unwrap_or_default()
+    }
+
+    fn sweep(&self, pid: Pid, id: StackId) -> Option<Sweep> {
+        self.sweeps.of(pid, id)
     }
 }
 

@@ -31,8 +31,10 @@ mod types;
 mod unwind;
 mod window;
 
-pub use cause::{Cause, Verdict};
+pub use cause::{Cause, Sign, Verdict};
+pub(crate) use cause::{Role, Row, decide, row_named};
 pub use module::Module;
+pub(crate) use runtimes::{PYTHON, runtime_of};
 pub use types::{Frame, FrameKind, ModuleId, NO_FILE, Named, SpaceId, StackCoverage, StackEnd, Why, file_name};
 pub use unwind::MAX_FRAMES;
 
@@ -154,6 +156,9 @@ impl Stacks {
         let mut out = Vec::new();
         for &frame in self.interner.frames(id) {
             out.extend_from_slice(&self.explainer.frame(frame, &self.modules));
+            if let Some(physical) = out.last_mut() {
+                physical.sign = self.causes.sign(frame, &self.modules);
+            }
         }
         if self.explained.len() >= MAX_EXPLAINED {
             self.explained.clear();
