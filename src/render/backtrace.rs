@@ -293,6 +293,9 @@ fn line(frame: &Frame, full: bool, style: Style) -> String {
             if f.inlined {
                 out.push_str(" (inlined)");
             }
+            if f.jumped {
+                out.push_str(" (jumped on)");
+            }
             if let Some(file) = &f.file {
                 let _ = write!(out, " at {}", style.paint(Ink::Place, &at_line(file, f.line)));
             }

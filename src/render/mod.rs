@@ -59,6 +59,8 @@ pub struct NativeFrame {
     pub line: Option<u32>,
     /// Whether the function was inlined into the next frame's.
     pub inlined: bool,
+    /// Whether the function ended with a jump to the former frame's: what is known of its place is its beginning.
+    pub jumped: bool,
     /// Whether it is a Python interpreter's evaluation loop, beside which Python frames belong.
     pub evaluates_python: bool,
     /// What its address says about why a descriptor is closed there.

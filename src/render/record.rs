@@ -122,6 +122,9 @@ pub struct NativeRecord {
     /// Whether it was inlined into the next.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inlined: bool,
+    /// Whether the function ended with a jump to the one before, and has no frame.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub jumped: bool,
 }
 
 /// A Python frame.
@@ -251,6 +254,7 @@ fn native_record(f: &NativeFrame) -> NativeRecord {
         file: safe(&f.file),
         line: f.line,
         inlined: f.inlined,
+        jumped: f.jumped,
     }
 }
 

@@ -54,6 +54,7 @@ pub(crate) fn native(frames: &[(&str, &str)]) -> Vec<NativeFrame> {
             file: None,
             line: None,
             inlined: false,
+            jumped: false,
             evaluates_python: *function == "_PyEval_EvalFrameDefault",
             sign: None,
         })

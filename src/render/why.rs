@@ -11,7 +11,7 @@ use crate::event::Cause;
 use crate::finding::{Moved, Sweep};
 use crate::model::{Moment, What};
 use crate::policy::Break;
-use crate::stack::{self, PYTHON, Role, Row, StackEnd};
+use crate::stack::{self, REACH, Role, Row, StackEnd, python_role};
 
 /// Why an end came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,11 +111,16 @@ fn of_stack(known: Cause, native: &[NativeFrame], python: &[PythonFrame], cut: b
     let end = if cut { StackEnd::Truncated(stack::Why::NoUnwindInfo) } else { StackEnd::Complete };
     let verdict = stack::decide(&marks, end);
     let by_stack = cause_of(verdict.cause);
-    // What is the user's own in Python lies in front of what called the interpreter's functions.
     let own = python.iter().position(|f| !is_library(&f.file)).unwrap_or(python.len().saturating_sub(1));
     let says = |role| {
-        let within = python.get(..=own).unwrap_or(python).iter();
-        within.enumerate().find(|(_, f)| PYTHON.iter().any(|(name, r)| *name == f.function && *r == role)).map(|f| f.0)
+        let mut own = 0;
+        let near = python.iter().enumerate().take_while(|(_, f)| {
+            let within = own < REACH;
+            own += usize::from(!is_library(&f.file));
+            within
+        });
+        let named = |f: &PythonFrame| f.function.rsplit('.').next().and_then(python_role) == Some(role);
+        near.into_iter().find(|(_, f)| named(f)).map(|(i, _)| i)
     };
     let (with, del) = (says(Role::With), says(Role::Finalizer));
     let stands = known.is_implicit() || known == Cause::Shutdown;
@@ -143,6 +148,8 @@ fn of_stack(known: Cause, native: &[NativeFrame], python: &[PythonFrame], cut: b
     proof.extend(line.and_then(|n| python.get(n)).map(|f| escape(f.function.as_bytes())));
     let by = last.and_then(|l| native.get(l));
     let decided = marks.iter().find(|m| Some(m.0) == last && is_proof(m.1.role)).map(|m| m.1.role);
+    // A library's function stands between: it closes by itself, or what it called has ended with a jump.
+    let through = native.get(..first_own.unwrap_or(0)).and_then(|n| n.iter().find(|f| !is_libc(f)));
     let words = match cause {
         Cause::Explicit if decided == Some(Role::Deferred) => {
             "explicit, asked for earlier: a worker thread does it".to_string()
@@ -153,7 +160,10 @@ fn of_stack(known: Cause, native: &[NativeFrame], python: &[PythonFrame], cut: b
             (None, Some(f), _) if may_hide(f) => {
                 format!("explicit, or by a destructor that is inlined in {}", frame_name(f))
             }
-            (None, Some(_), _) => "explicit".to_string(),
+            (None, Some(_), _) => match through {
+                Some(f) => format!("explicit, through {}", frame_name(f)),
+                None => "explicit".to_string(),
+            },
             (None, None, Some(_)) => format!("explicit, by {}, whose file has no names", nameless(native)),
             (None, None, None) => "explicit".to_string(),
         },
@@ -233,9 +243,9 @@ fn frame_name(f: &NativeFrame) -> String {
 }
 
 /// Whether a destructor may have been inlined here without a trace: the language has them, and there are no lines that
-/// would name what was inlined.
+/// would name what was inlined, or the place is not known.
 fn may_hide(f: &NativeFrame) -> bool {
-    f.file.is_none() && f.function.as_deref().is_some_and(|n| n.contains("::") || n.ends_with(')'))
+    (f.file.is_none() || f.jumped) && f.function.as_deref().is_some_and(|n| n.contains("::") || n.ends_with(')'))
 }
 
 /// The innermost frame of a file without names.

@@ -39,7 +39,8 @@ pub(super) fn native_frame(n: &Named) -> NativeFrame {
         file: n.file.clone(),
         line: n.line,
         inlined: n.inlined,
-        evaluates_python: !n.inlined && n.function.as_deref().is_some_and(evaluates_python),
+        jumped: n.jumped,
+        evaluates_python: !n.inlined && !n.jumped && n.function.as_deref().is_some_and(evaluates_python),
         sign: n.sign,
     }
 }

@@ -299,7 +299,8 @@ impl Recorded {
             Some(m) => self.modules.get(&m).cloned().unwrap_or_default(),
             None => NO_FILE.to_string(),
         };
-        native_frame(&Named { module, offset, function: None, file: None, line: None, inlined: false, sign: None })
+        let (inlined, jumped) = (false, false);
+        native_frame(&Named { module, offset, function: None, file: None, line: None, inlined, jumped, sign: None })
     }
 
     /// What a finding takes in a report.

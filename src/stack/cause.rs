@@ -196,7 +196,7 @@ pub(crate) fn known_sign<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Si
 
 /// How many frames of the user's own may lie between a close and the destructor that is the reason: `~App` may well run
 /// the program.
-const REACH: usize = 3;
+pub(crate) const REACH: usize = 3;
 /// Telling ranges of one module.
 const MAX_RANGES: usize = 1 << 16;
 /// How many ranges before an address are looked at; functions do not nest, aliases repeat a range.

@@ -128,9 +128,13 @@ pub(crate) static NAMES: &[Row] = &[
     Row { runtime: "CPython", name: "sock_close", role: Role::Asked, by: Match::Exact },
 ];
 
-/// What a Python function's name says of the close inside it.
-pub(crate) static PYTHON: &[(&str, Role)] =
-    &[("__exit__", Role::With), ("__aexit__", Role::With), ("__del__", Role::Finalizer)];
+/// Python functions that say by their names why they close.
+static PYTHON: &[(&str, Role)] = &[("__exit__", Role::With), ("__aexit__", Role::With), ("__del__", Role::Finalizer)];
+
+/// What a Python function's name, without its class, says of a close inside it.
+pub(crate) fn python_role(function: &str) -> Option<Role> {
+    PYTHON.iter().find(|(name, _)| *name == function).map(|(_, role)| *role)
+}
 
 /// Code that is nobody's own: a language's runtime and library, the C library, the loader.
 #[derive(Debug)]
