@@ -160,7 +160,7 @@ fn chain(native: &[NativeFrame]) -> Vec<String> {
     // What lies beyond the evaluation loop is told by the Python frames.
     let end = native.iter().position(|f| f.evaluates_python).unwrap_or(native.len());
     let mut named: Vec<(&NativeFrame, &str)> =
-        native.iter().take(end).filter_map(|f| Some((f, f.function.as_deref()?))).collect();
+        native.iter().take(end).filter(|f| !f.jumped).filter_map(|f| Some((f, f.function.as_deref()?))).collect();
     // `open_impl` called by `open` is one thing.
     let names: Vec<&str> = named.iter().map(|n| n.1).collect();
     let mut i = 0;

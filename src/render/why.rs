@@ -136,7 +136,7 @@ fn of_stack(known: Cause, native: &[NativeFrame], python: &[PythonFrame], cut: b
     // The telling frames up to the one that decided.
     let last = if by_stack == cause { verdict.frame } else { None };
     let mut frames: Vec<usize> =
-        marks.iter().filter(|(i, r)| last.is_some_and(|l| *i <= l) && is_proof(r.role)).map(|m| m.0).collect();
+        marks.iter().filter(|(i, r)| last.is_some_and(|l| *i <= l) && proves(r.role, cause)).map(|m| m.0).collect();
     frames.dedup();
     let first_own = marks.iter().find(|m| m.1.role == Role::Own).map(|m| m.0);
     if frames.is_empty() && cause == Cause::Explicit && python.is_empty() {
@@ -221,6 +221,12 @@ pub(crate) fn cause_of(c: stack::Cause) -> Cause {
 
 fn is_proof(role: Role) -> bool {
     !matches!(role, Role::Code | Role::Own)
+}
+
+/// Whether a function of this role proves `cause`: that a finalizer calls `close` proves nothing of why it ran.
+fn proves(role: Role, cause: Cause) -> bool {
+    let ends = matches!(role, Role::Count | Role::Finalizer | Role::Collector | Role::Shutdown | Role::Destructor);
+    is_proof(role) && (ends || !(cause.is_implicit() || cause == Cause::Shutdown))
 }
 
 /// `by drop of std::fs::File`, `by a destructor, std::basic_ofstream::~basic_ofstream`.
