@@ -28,6 +28,9 @@ pub enum Moved {
     },
 }
 
+/// Among more lives than this nothing is looked for: each finding looks once.
+const MAX_LIVES: usize = 1 << 16;
+
 /// The copies that were made in a world, by what they were made from.
 pub struct Copies<'w> {
     world: &'w World,
@@ -38,7 +41,9 @@ impl<'w> Copies<'w> {
     /// Looks at all lives once.
     pub fn new(world: &'w World) -> Copies<'w> {
         let mut of: HashMap<LifeId, Vec<&Life>> = HashMap::new();
-        for life in world.lives() {
+        let lives = world.lives();
+        let few = lives.size_hint().0 <= MAX_LIVES;
+        for life in lives.take(if few { MAX_LIVES } else { 0 }) {
             if let Origin::Duplicated(from) = life.origin {
                 of.entry(from).or_default().push(life);
             }

@@ -60,7 +60,9 @@ impl Sweeps {
         });
         let range = call.effects.iter().any(|e| matches!(e, Effect::CloseRange { mark: false, .. }));
         if closed.is_none() && !range || seen.world.window(tid).is_none() {
-            self.runs.remove(&tid);
+            if !self.runs.is_empty() {
+                self.runs.remove(&tid);
+            }
             return;
         }
         if let Some(fd) = closed {

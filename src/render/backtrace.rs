@@ -342,6 +342,44 @@ mod tests {
     }
 
     #[test]
+    fn long_runs_of_a_runtime_are_one_line_and_what_proves_something_stays() {
+        let frames = native(&[
+            ("__close", "/lib/libc.so.6"),
+            ("core::ptr::drop_in_place<std::fs::File>", "/bin/r"),
+            ("r::left", "/bin/r"),
+            ("std::a", "/bin/r"),
+            ("std::b", "/bin/r"),
+            ("std::c", "/bin/r"),
+            ("main", "/bin/r"),
+            ("__libc_start_main", "/lib/libc.so.6"),
+            ("_start", "/bin/r"),
+        ]);
+        let why = Why {
+            cause: crate::event::Cause::Destructor,
+            words: "by drop of std::fs::File".into(),
+            native: vec![1],
+            python: None,
+            proof: vec![],
+        };
+        let source = Some("    left();\x1b".to_string());
+        let t = Trace { frames: merge(&frames, &[]), why: Some(why), source, ..Trace::default() };
+        assert_eq!(t.own(), 2);
+        let expected = "  \
+  #0   __close from libc.so.6
+* #1   core::ptr::drop_in_place<std::fs::File> from r
+> #2   r::left from r
+         left();\\x1b
+       … 3 frames of the standard library (bt full shows them)
+  #6   main from r
+  #7   __libc_start_main from libc.so.6
+  #8   _start from r
+* cause: by drop of std::fs::File
+";
+        assert_eq!(t.text(Form::Merged, Some(2), Style::plain()), expected);
+        assert!(!t.text(Form::Full, Some(2), Style::plain()).contains('…'));
+    }
+
+    #[test]
     fn each_evaluation_takes_its_frames_up_to_an_entry() {
         let n =
             native(&[("_PyEval_EvalFrameDefault", "p"), ("c", "p"), ("_PyEval_EvalFrameDefault", "p"), ("main", "p")]);

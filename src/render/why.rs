@@ -259,3 +259,99 @@ fn nameless(native: &[NativeFrame]) -> String {
     let f = native.iter().find(|f| f.function.is_none()).or(native.first());
     f.map(native_place).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{PaperNames, cpython, native, python};
+    use super::*;
+    use crate::base::{Fd, Pid, PyStackId, StackId, Tid};
+    use crate::event::{CallInfo, Site};
+
+    fn moment(name: &'static str, cause: Cause, py: Option<PyStackId>) -> Moment {
+        let info = CallInfo { name, args: [3, 0, 0, 0, 0, 0], ret: Some(0) };
+        let site = Site { stack: Some(StackId(2)), py, cause, ..Site::default() };
+        Moment { at: 1, pid: Pid(1), tid: Tid(1), what: What::Call(info), site }
+    }
+
+    /// The verdict over a stack of (function, module), as told at the stop to be explicit.
+    fn of(frames: &[(&str, &str)], moved: Option<Moved>) -> (PaperNames, Why) {
+        let mut names = PaperNames::default();
+        names.native.insert(StackId(2), native(frames).into());
+        let why = why(&mut names, &moment("close", Cause::Explicit, None), moved).unwrap();
+        (names, why)
+    }
+
+    #[test]
+    fn what_the_stop_said_of_a_finalizer_stands_and_is_proved_by_the_names() {
+        let found = why(&mut cpython(), &moment("close", Cause::Finalizer, Some(PyStackId(1))), None).unwrap();
+        assert_eq!((found.cause, found.words.as_str()), (Cause::Finalizer, "by reference count, no close() call"));
+        assert_eq!(found.proof, ["iobase_finalize", "PyObject_CallFinalizerFromDealloc"]);
+        // Told by what the Python frame was doing, with no function that would say so.
+        let mut names = PaperNames::default();
+        names.native.insert(StackId(2), native(&[("close", "libc.so.6"), ("", "python3.11")]).into());
+        let found = why(&mut names, &moment("close", Cause::Finalizer, None), None).unwrap();
+        assert_eq!((found.cause, found.proof.len()), (Cause::Finalizer, 0));
+    }
+
+    #[test]
+    fn python_functions_say_by_their_names_that_a_block_was_left_or_an_object_deleted() {
+        let told = |function: &str| {
+            let mut names = PaperNames::default();
+            names.native.insert(StackId(2), native(&[("close", "libc.so.6"), ("os_close", "python3")]).into());
+            let frames = [("C.close", "a.py", 3), (function, "a.py", 5), ("<module>", "a.py", 9)];
+            names.python.insert(PyStackId(1), python(&frames).into());
+            let found = why(&mut names, &moment("close", Cause::Explicit, Some(PyStackId(1))), None).unwrap();
+            (found.words, found.python)
+        };
+        assert_eq!(told("C.__exit__"), ("explicit, at the end of a with block".to_string(), Some(1)));
+        assert_eq!(told("C.__del__"), ("by reference count, through __del__()".to_string(), Some(1)));
+        assert_eq!(told("C.stop"), ("explicit, by os_close".to_string(), None));
+    }
+
+    #[test]
+    fn what_cannot_be_known_is_said() {
+        let libc = ("close", "/lib/libc.so.6");
+        assert_eq!(of(&[libc, ("log_close", "/bin/c")], None).1.words, "explicit");
+        let hidden = of(&[libc, ("r::f", "/bin/r")], None).1;
+        assert_eq!(hidden.words, "explicit, or by a destructor that is inlined in r::f");
+        assert_eq!(hidden.proof, ["r::f"]);
+        let stripped = of(&[libc, ("", "/bin/s")], None).1;
+        assert_eq!(stripped.words, "explicit, by s+0x1001, whose file has no names");
+        let through = of(&[libc, ("std::thread::run", "/bin/r"), ("main", "/bin/r")], None).1;
+        assert_eq!(through.words, "explicit, through std::thread::run");
+        let mut names = PaperNames::default();
+        let nothing = why(&mut names, &moment("close", Cause::Unknown, None), None).unwrap();
+        assert_eq!(nothing.words, "explicit");
+    }
+
+    #[test]
+    fn a_child_that_sweeps_and_lives_that_were_copied_tell_more_than_the_stack() {
+        let frames = [("close", "/lib/libc.so.6"), ("", "/bin/dash")];
+        let undone = of(&frames, Some(Moved::Undone { from: Fd(10) })).1;
+        assert_eq!(undone.cause, Cause::Redirection);
+        assert_eq!(undone.words, "by a redirection's end: dup2 put back what 10 had kept");
+        assert_eq!(of(&frames, Some(Moved::LivesOn { at: Fd(1) })).1.words, "explicit, after a copy to fd 1");
+        let (mut names, _) = of(&frames, None);
+        names.sweeps.insert(StackId(2), Sweep::BeforeExec);
+        let swept = why(&mut names, &moment("close", Cause::Explicit, None), None).unwrap();
+        assert_eq!((swept.cause, swept.words.as_str()), (Cause::Loop, "by a close loop before exec"));
+        let range = why(&mut names, &moment("close_range", Cause::Unknown, None), None).unwrap();
+        assert_eq!(range.words, "by close_range before exec");
+    }
+
+    #[test]
+    fn exec_and_exit_are_causes_and_a_beginning_has_none() {
+        let of =
+            |what| why(&mut PaperNames::default(), &Moment { what, ..moment("close", Cause::Unknown, None) }, None);
+        assert_eq!(of(What::Exec).map(|w| w.cause), Some(Cause::Exec));
+        assert_eq!(of(What::Exit).map(|w| w.cause), Some(Cause::Exit));
+        assert_eq!(of(What::Present), None);
+    }
+
+    #[test]
+    fn hostile_names_are_escaped() {
+        let found = of(&[("close", "/lib/libc.so.6"), ("a\x1b::~\u{202e}", "/bin/c")], None).1;
+        assert_eq!(found.words, "by a destructor, a\\x1b::~\\u{202e}");
+        assert_eq!(found.proof, ["a\\x1b::~\\u{202e}"]);
+    }
+}
