@@ -3,7 +3,7 @@
 use super::Names;
 use super::call::{self, file};
 use super::place::place;
-use super::style::{Ink, Style, columns};
+use super::style::{Ink, Style, columns, visible, wrap};
 use super::table::program;
 use super::why::why;
 use crate::base::{Fd, FileId, LifeId, TableId, Tid};
@@ -202,7 +202,7 @@ fn text(entries: Vec<Entry>, findings: &[Finding], names: &mut dyn Names, style:
     for e in entries {
         let seconds = format!("+{:.6}", e.at as f64 / 1e9);
         let mut line = format!("  {seconds} {:<who_width$} {}", e.who, e.what);
-        let mut notes = e.notes;
+        let (ends, mut notes) = (e.end.is_some(), e.notes);
         notes.extend(e.end.and_then(|(moment, moved)| why(names, &moment, moved)).map(|w| w.words));
         let notes = notes.join(", ");
         if let Some(p) = place(names, &e.site).user {
@@ -212,7 +212,12 @@ fn text(entries: Vec<Entry>, findings: &[Finding], names: &mut dyn Names, style:
             line += &style.paint(Ink::Place, &p);
         }
         if !notes.is_empty() {
-            line += &format!("  {notes}");
+            let last = line.rsplit('\n').next().map_or(0, visible);
+            // An object stays beside its call; the words of an end are many.
+            line += &match !ends || last + 2 + columns(&notes) <= style.width {
+                true => format!("  {notes}"),
+                false => format!("\n      {}", wrap(&notes, 6, 6, style.width)),
+            };
         }
         let blamed = |f: &&Finding| {
             e.end_of.is_some() && f.step(crate::finding::Role::Closed).is_some_and(|s| s.moment.at == e.at)
