@@ -61,7 +61,7 @@ fn the_last_reference_goes_away() {
 fn the_program_asks_for_it() {
     check("f = open('/dev/null')\nmark()\nf.close()\n", Cause::Explicit, false);
     check("f = open('/dev/null')\nmark()\nos.close(f.fileno())\n", Cause::Explicit, false);
-    check("mark()\nwith open('/dev/null'): pass\n", Cause::Explicit, false);
+    check("mark()\nwith open('/dev/null'): pass\n", Cause::With, false);
 }
 
 #[test]

@@ -229,7 +229,10 @@ pub struct Site {
     pub escape: Option<Escape>,
 }
 
-/// What the stack of an end says about why it came.
+/// Why an end came.
+///
+/// An event has what its stack says at the stop, by the addresses of telling functions; more is known when somebody looks
+/// and functions get their names (`render::why`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cause {
@@ -238,14 +241,30 @@ pub enum Cause {
     Unknown,
     /// Code asked for it.
     Explicit,
+    /// Code left a block that owns the object (Python's `with`).
+    With,
     /// A finalizer ran because the last reference went away.
     Finalizer,
     /// A finalizer ran because a collector found the object.
     Collector,
     /// A finalizer ran because the interpreter shuts down.
     Shutdown,
-    /// `fclose`, `closedir`, `pclose`: the stream owned the descriptor.
+    /// A destructor (C++) or drop glue (Rust) ran. Known by names only.
+    Destructor,
+    /// `fclose`: the stream owned the descriptor.
     Stream,
+    /// `closedir`.
+    Directory,
+    /// `pclose`.
+    Pipe,
+    /// All that is open was closed, one by one or as a range, as before an exec.
+    Loop,
+    /// A redirection was made or undone, as shells do.
+    Redirection,
+    /// execve closed it because of FD_CLOEXEC. Known by how the life ended.
+    Exec,
+    /// The last task of its table ended. Known by how the life ended.
+    Exit,
 }
 
 impl Cause {

@@ -3,10 +3,10 @@
 //! "Who closed it last" blames the wrong one: between the close that hurts and the use that fails the number may have
 //! been other things, ended for good reasons. So all lives that the victim can have meant are ranked.
 
-use super::{Role, Step, object, root};
+use super::{Copies, Role, Step, object, root};
 use crate::base::{Fd, Pid, TableId};
 use crate::event::{Cause, Escape};
-use crate::model::{Life, Origin, World};
+use crate::model::{Life, Moment, Origin, World};
 
 /// The life that was meant and the one that took its place.
 pub struct Blame<'w> {
@@ -87,13 +87,15 @@ pub(crate) fn escaped(escape: &Escape) -> String {
 pub(crate) fn story(world: &World, blame: &Blame<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     let first = root(world, blame.life);
-    steps.push(Step { role: Role::Opened, moment: first.began.clone(), object: None, note: None });
+    let step = |role, moment: &Moment, object| Step { role, moment: moment.clone(), object, note: None, moved: None };
+    steps.push(step(Role::Opened, &first.began, None));
     if let Some(end) = &blame.life.end {
-        steps.push(Step { role: Role::Closed, moment: end.moment.clone(), object: None, note: None });
+        let moved = Copies::new(world).moved(blame.life);
+        steps.push(Step { moved, ..step(Role::Closed, &end.moment, None) });
     }
     if let Some(next) = blame.reused {
         let next = root(world, next);
-        steps.push(Step { role: Role::Reused, moment: next.began.clone(), object: object(world, next), note: None });
+        steps.push(step(Role::Reused, &next.began, object(world, next)));
     }
     steps
 }

@@ -5,14 +5,18 @@
 
 mod culprit;
 mod double_close;
+mod moved;
 mod recycled_fd_to_child;
 mod stale_fd_to_child;
+mod sweep;
 mod use_after_close;
 
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use culprit::{Blame, blame};
+pub use moved::{Copies, Moved};
+pub use sweep::{Sweep, Sweeps};
 
 use crate::base::text::escape;
 use crate::base::{Fd, FileId, Pid, Tid};
@@ -113,6 +117,8 @@ pub struct Step {
     pub object: Option<Object>,
     /// What else there is to say.
     pub note: Option<String>,
+    /// What the lives say about the end, where this is one.
+    pub moved: Option<Moved>,
 }
 
 /// One diagnosed problem.
@@ -178,7 +184,7 @@ impl Seen<'_> {
             site.py = window.fork.site.py;
         }
         let moment = Moment { at: self.event.at, pid, tid, what: What::Call(call.info), site };
-        Step { role: Role::Used, moment, object, note }
+        Step { role: Role::Used, moment, object, note, moved: None }
     }
 }
 

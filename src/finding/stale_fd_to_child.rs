@@ -76,7 +76,8 @@ impl Rule for StaleFdToChild {
 }
 
 fn confidence(weight: u32, cause: Cause) -> Confidence {
-    if weight >= DECISIVE || cause == Cause::Explicit { Confidence::Certain } else { Confidence::Likely }
+    let asked = matches!(cause, Cause::Explicit | Cause::With);
+    if weight >= DECISIVE || asked { Confidence::Certain } else { Confidence::Likely }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use crate::policy::{Break, Why};
 use crate::render::backtrace::{Trace, trace};
 use crate::render::banner::banner;
 use crate::render::style::Ink;
+use crate::render::why::of_break;
 use crate::render::{Names, Sources, Style};
 use std::collections::VecDeque;
 
@@ -330,8 +331,13 @@ impl At<'_, '_> {
     /// The stack at the break.
     fn trace(&mut self) -> &Trace {
         if self.trace.is_none() {
-            let site = self.scene.at.call.as_ref().map(|c| c.site.clone()).unwrap_or_default();
-            self.trace = Some(trace(self.scene.names, &site));
+            let scene = &mut *self.scene;
+            let at = scene.at;
+            let site = at.call.as_ref().map(|c| c.site.clone()).unwrap_or_default();
+            let why = of_break(scene.names, at);
+            let mut trace = trace(scene.names, &site, why);
+            trace.source = trace.own_source().and_then(|(file, n)| scene.sources.line(file, n));
+            self.trace = Some(trace);
         }
         self.trace.get_or_insert_default()
     }

@@ -1,11 +1,16 @@
 //! Stacks as text, native and Python frames in one.
 
-use super::place::{at_line, base, is_libc, is_library, own, raw_address, short};
-use super::style::{Ink, Style};
+use super::place::{at_line, base, brief, is_libc, is_library, own, raw_address};
+use super::style::{Ink, Style, keep_start};
+use super::why::Why;
 use super::{Names, NativeFrame, PythonFrame};
 use crate::base::text::escape;
 use crate::event::Site;
+use crate::stack::runtime_of;
 use std::fmt::Write;
+
+/// So many frames of a runtime in a row, or more, are one line.
+const LONG_RUN: usize = 3;
 
 /// Which frames are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -47,13 +52,18 @@ pub struct Trace {
     pub frames: Vec<Frame>,
     /// Why some are missing.
     pub incomplete: Option<String>,
+    /// Why the end came that was made here.
+    pub why: Option<Why>,
+    /// The source line of the user's own frame, as found: not safe to show.
+    pub source: Option<String>,
 }
 
-/// The stack at `site`.
-pub fn trace(names: &mut dyn Names, site: &Site) -> Trace {
+/// The stack at `site`; `why` says of an end why it came.
+pub fn trace(names: &mut dyn Names, site: &Site, why: Option<Why>) -> Trace {
     let native = site.stack.map(|id| names.native(id)).unwrap_or_default();
     let python = site.py.map(|id| names.python(id)).unwrap_or_default();
-    Trace { frames: merge(&native, &python), incomplete: site.stack.and_then(|id| names.truncated(id)) }
+    let incomplete = site.stack.and_then(|id| names.truncated(id));
+    Trace { frames: merge(&native, &python), incomplete, why, source: None }
 }
 
 /// Puts the Python frames that each evaluation frame runs behind it.
@@ -83,48 +93,82 @@ impl Trace {
         if let Some(n) = self.frames.iter().position(python) {
             return n;
         }
-        let native = self.frames.iter().filter_map(|f| match f {
-            Frame::Native(n) => Some(n),
-            Frame::Python(_) => None,
-        });
-        let own = own(native);
-        self.frames
+        let native: Vec<(usize, NativeFrame)> = self
+            .frames
             .iter()
-            .position(|f| matches!(f, Frame::Native(n) if own.is_some_and(|o| std::ptr::eq(o, n))))
-            .unwrap_or(0)
+            .enumerate()
+            .filter_map(|(i, f)| match f {
+                Frame::Native(n) => Some((i, n.clone())),
+                Frame::Python(_) => None,
+            })
+            .collect();
+        let frames: Vec<NativeFrame> = native.iter().map(|(_, f)| f.clone()).collect();
+        let own = own(&frames).and_then(|own| frames.iter().position(|f| std::ptr::eq(f, own)));
+        own.and_then(|n| native.get(n)).map_or(0, |(i, _)| *i)
+    }
+
+    /// The file and line of that frame, as found: not safe to show.
+    pub fn own_source(&self) -> Option<(&str, u32)> {
+        self.frames.get(self.own())?.source()
+    }
+
+    /// The frames that prove why the end came, by their numbers.
+    fn proof(&self) -> Vec<usize> {
+        let Some(why) = &self.why else { return Vec::new() };
+        let (mut native, mut python) = (0usize, 0usize);
+        let mut out = Vec::new();
+        for (i, frame) in self.frames.iter().enumerate() {
+            let proves = match frame {
+                Frame::Native(_) => {
+                    native += 1;
+                    why.native.contains(&(native - 1))
+                }
+                Frame::Python(_) => {
+                    python += 1;
+                    why.python == Some(python - 1)
+                }
+            };
+            if proves {
+                out.push(i);
+            }
+        }
+        out
     }
 
     /// The stack as text, the frame `selected` marked; lines with their ends.
     pub fn text(&self, form: Form, selected: Option<usize>, style: Style) -> String {
         let mut out = String::new();
-        let mut folded = 0;
-        let interpreters: Vec<&str> = self
-            .frames
-            .iter()
-            .filter_map(|f| match f {
-                Frame::Native(n) if n.evaluates_python => Some(n.module.as_str()),
-                _ => None,
-            })
-            .collect();
-        let last_python = self.frames.iter().rposition(|f| matches!(f, Frame::Python(_)));
+        let proof = self.proof();
+        let own = self.own();
+        let folds = if form == Form::Merged { self.folds(selected, &proof) } else { Vec::new() };
+        let mut folded = Folded::default();
         for (i, frame) in self.frames.iter().enumerate() {
-            let shown = match (form, frame) {
-                (Form::Full, _) | (Form::Native, Frame::Native(_)) | (Form::Python, Frame::Python(_)) => true,
+            match (form, frame) {
                 (Form::Native, Frame::Python(_)) | (Form::Python, Frame::Native(_)) => continue,
-                (Form::Merged, Frame::Python(_)) => true,
-                (Form::Merged, Frame::Native(n)) => {
-                    selected == Some(i) || !is_internal(n, &interpreters, last_python.is_some_and(|l| i > l))
-                }
-            };
-            if !shown {
-                folded += 1;
+                _ => {}
+            }
+            if let Some(noun) = folds.get(i).copied().flatten() {
+                folded.add(noun);
                 continue;
             }
-            fold(&mut out, &mut folded, style);
-            let mark = if selected == Some(i) { '>' } else { ' ' };
+            folded.write(&mut out, style);
+            let mark = match (selected == Some(i), proof.contains(&i)) {
+                (true, _) => '>',
+                (false, true) => '*',
+                (false, false) => ' ',
+            };
             let _ = writeln!(out, "{mark} #{i:<3} {}", line(frame, form == Form::Full, style));
+            if let (Some(source), true) = (&self.source, i == own && form == Form::Merged) {
+                let text = escape(source.trim().as_bytes());
+                let _ =
+                    writeln!(out, "         {}", style.paint(Ink::Dim, &keep_start(&text, style.width.max(40) - 9)));
+            }
         }
-        fold(&mut out, &mut folded, style);
+        folded.write(&mut out, style);
+        if let (Some(why), false) = (&self.why, out.is_empty() || form == Form::Python) {
+            let mark = if proof.iter().any(|i| selected != Some(*i)) { '*' } else { ' ' };
+            let _ = writeln!(out, "{mark} cause: {}", why.words);
+        }
         if out.is_empty() {
             out.push_str(match form {
                 Form::Python => "  no Python frames here\n",
@@ -144,12 +188,83 @@ impl Trace {
     }
 }
 
-fn fold(out: &mut String, folded: &mut usize, style: Style) {
-    if *folded > 0 {
-        let s = if *folded == 1 { "" } else { "s" };
-        let text = format!("… {folded} frame{s} of the interpreter (bt full shows them)");
-        let _ = writeln!(out, "       {}", style.paint(Ink::Dim, &text));
-        *folded = 0;
+impl Trace {
+    /// Whose frames each that is not shown is of. What proves something, the selected frame and the innermost stay; so do
+    /// short runs, but those of an interpreter, which say how the program runs and not what it does.
+    fn folds(&self, selected: Option<usize>, proof: &[usize]) -> Vec<Option<&'static str>> {
+        let interpreters: Vec<&str> = self
+            .frames
+            .iter()
+            .filter_map(|f| match f {
+                Frame::Native(n) if n.evaluates_python => Some(n.module.as_str()),
+                _ => None,
+            })
+            .collect();
+        let last_python = self.frames.iter().rposition(|f| matches!(f, Frame::Python(_)));
+        let mut out: Vec<Option<&'static str>> = vec![None; self.frames.len()];
+        let mut run = Vec::new();
+        for (i, frame) in self.frames.iter().enumerate() {
+            let stays = selected == Some(i) || proof.contains(&i);
+            let noun = match frame {
+                Frame::Native(_) if stays => None,
+                Frame::Native(n) if is_internal(n, &interpreters, last_python.is_some_and(|l| i > l)) => {
+                    set(&mut out, i, INTERPRETER);
+                    None
+                }
+                Frame::Native(n) if i > 0 && interpreters.is_empty() => {
+                    runtime_of(&n.module, n.file.as_deref(), n.function.as_deref()).map(|r| r.noun)
+                }
+                _ => None,
+            };
+            match noun {
+                Some(noun) => run.push((i, noun)),
+                None => settle(&mut out, &mut run),
+            }
+        }
+        settle(&mut out, &mut run);
+        out
+    }
+}
+
+/// What an interpreter's frames are called.
+const INTERPRETER: &str = "the interpreter";
+
+fn set(out: &mut [Option<&'static str>], i: usize, noun: &'static str) {
+    if let Some(slot) = out.get_mut(i) {
+        *slot = Some(noun);
+    }
+}
+
+/// Ends a run of frames that may be folded: it is, if it is long.
+fn settle(out: &mut [Option<&'static str>], run: &mut Vec<(usize, &'static str)>) {
+    if run.len() >= LONG_RUN {
+        run.iter().for_each(|(i, noun)| set(out, *i, noun));
+    }
+    run.clear();
+}
+
+/// Frames that are not shown, one after the other.
+#[derive(Default)]
+struct Folded {
+    count: usize,
+    nouns: Vec<&'static str>,
+}
+
+impl Folded {
+    fn add(&mut self, noun: &'static str) {
+        self.count += 1;
+        if !self.nouns.contains(&noun) {
+            self.nouns.push(noun);
+        }
+    }
+
+    fn write(&mut self, out: &mut String, style: Style) {
+        if self.count > 0 {
+            let s = if self.count == 1 { "" } else { "s" };
+            let text = format!("… {} frame{s} of {} (bt full shows them)", self.count, self.nouns.join(" and "));
+            let _ = writeln!(out, "       {}", style.paint(Ink::Dim, &text));
+            *self = Folded::default();
+        }
     }
 }
 
@@ -173,10 +288,13 @@ fn line(frame: &Frame, full: bool, style: Style) -> String {
             format!("{} in {}", style.paint(Ink::Place, &place), escape(f.function.as_bytes()))
         }
         Frame::Native(f) => {
-            let name = f.function.as_deref().map(|n| escape(if full { n } else { short(n) }.as_bytes()));
+            let name = f.function.as_deref().map(|n| escape(if full { n.to_string() } else { brief(n) }.as_bytes()));
             let mut out = name.unwrap_or_else(|| "??".to_string());
             if f.inlined {
                 out.push_str(" (inlined)");
+            }
+            if f.jumped {
+                out.push_str(" (jumped on)");
             }
             if let Some(file) = &f.file {
                 let _ = write!(out, " at {}", style.paint(Ink::Place, &at_line(file, f.line)));
@@ -199,7 +317,7 @@ mod tests {
 
     fn at(stack: u32, py: u32) -> Trace {
         let site = Site { stack: Some(StackId(stack)), py: Some(PyStackId(py)), ..Site::default() };
-        trace(&mut cpython(), &site)
+        trace(&mut cpython(), &site, None)
     }
 
     #[test]
@@ -224,6 +342,44 @@ mod tests {
     }
 
     #[test]
+    fn long_runs_of_a_runtime_are_one_line_and_what_proves_something_stays() {
+        let frames = native(&[
+            ("__close", "/lib/libc.so.6"),
+            ("core::ptr::drop_in_place<std::fs::File>", "/bin/r"),
+            ("r::left", "/bin/r"),
+            ("std::a", "/bin/r"),
+            ("std::b", "/bin/r"),
+            ("std::c", "/bin/r"),
+            ("main", "/bin/r"),
+            ("__libc_start_main", "/lib/libc.so.6"),
+            ("_start", "/bin/r"),
+        ]);
+        let why = Why {
+            cause: crate::event::Cause::Destructor,
+            words: "by drop of std::fs::File".into(),
+            native: vec![1],
+            python: None,
+            proof: vec![],
+        };
+        let source = Some("    left();\x1b".to_string());
+        let t = Trace { frames: merge(&frames, &[]), why: Some(why), source, ..Trace::default() };
+        assert_eq!(t.own(), 2);
+        let expected = "  \
+  #0   __close from libc.so.6
+* #1   core::ptr::drop_in_place<std::fs::File> from r
+> #2   r::left from r
+         left();\\x1b
+       … 3 frames of the standard library (bt full shows them)
+  #6   main from r
+  #7   __libc_start_main from libc.so.6
+  #8   _start from r
+* cause: by drop of std::fs::File
+";
+        assert_eq!(t.text(Form::Merged, Some(2), Style::plain()), expected);
+        assert!(!t.text(Form::Full, Some(2), Style::plain()).contains('…'));
+    }
+
+    #[test]
     fn each_evaluation_takes_its_frames_up_to_an_entry() {
         let n =
             native(&[("_PyEval_EvalFrameDefault", "p"), ("c", "p"), ("_PyEval_EvalFrameDefault", "p"), ("main", "p")]);
@@ -243,7 +399,7 @@ mod tests {
 
     #[test]
     fn a_cut_stack_says_why_and_an_empty_one_that_it_is() {
-        let t = Trace { frames: vec![], incomplete: Some("no unwind table for a.so\x1b".into()) };
+        let t = Trace { incomplete: Some("no unwind table for a.so\x1b".into()), ..Trace::default() };
         let expected = "  no stack was taken here\n  incomplete: no unwind table for a.so\\x1b\n";
         assert_eq!(t.text(Form::Merged, None, Style::plain()), expected);
         assert_eq!(t.text(Form::Python, None, Style::plain()), "  no Python frames here\n");
@@ -253,7 +409,7 @@ mod tests {
     #[test]
     fn an_unknown_function_shows_its_address() {
         let frames = merge(&native(&[("", "/opt/x.so"), ("", "")]), &[]);
-        let text = Trace { frames, incomplete: None }.text(Form::Merged, None, Style::plain());
+        let text = Trace { frames, ..Trace::default() }.text(Form::Merged, None, Style::plain());
         assert_eq!(text, "  #0   ?? from x.so+0x1000\n  #1   ?? from 0x1001\n");
     }
 }

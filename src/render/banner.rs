@@ -5,6 +5,7 @@ use super::place::{at_line, base, place};
 use super::record::escape_words;
 use super::style::{Ink, Style, columns, keep_start, wrap};
 use super::table::threads;
+use super::why::of_break;
 use super::{Names, Sources, finding};
 use crate::base::text::escape;
 use crate::base::{Fd, Tid};
@@ -30,6 +31,11 @@ pub fn banner(
     if let Some(why) = why(at) {
         label(&mut out, style, "why", &wrap(&why, 10, 10, style.width));
     }
+    if let Why::Stepped | Why::Asked(_) = at.why
+        && let Some(why) = of_break(names, at)
+    {
+        label(&mut out, style, "cause", &wrap(&why.words, 10, 10, style.width));
+    }
     if let (Some(call), Why::Stepped | Why::Asked(_)) = (&at.call, &at.why) {
         let opened = call.effects.iter().find_map(|e| match e {
             Effect::Open { file, .. } => Some(file.path.as_slice()),
@@ -42,7 +48,7 @@ pub fn banner(
         out += &line_of(&place(names, &call.site), sources, style);
     }
     if let Some(f) = &at.finding {
-        out += &finding::finding(f, names, style);
+        out += &finding::finding(f, names, sources, style);
     }
     if at.why == Why::Interrupted {
         let some = tids.get(..TASKS).unwrap_or(tids);
@@ -126,8 +132,7 @@ fn implicit(cause: Cause, escape: Option<&Escape>) -> String {
         }
         Cause::Collector => "implicit: the garbage collector closes it; no code called close()",
         Cause::Shutdown => "implicit: the interpreter shuts down; no code called close()",
-        Cause::Stream => "implicit: fclose or closedir closes it",
-        Cause::Unknown | Cause::Explicit => "implicit",
+        _ => "implicit",
     }
     .to_string();
     if let Some(e) = escape {
@@ -140,8 +145,10 @@ fn implicit(cause: Cause, escape: Option<&Escape>) -> String {
 /// `job.py:2  subprocess.run(…)`: the user's line with its text.
 fn line_of(p: &super::place::Place, sources: &mut dyn Sources, style: Style) -> String {
     let Some(user) = &p.user else { return String::new() };
-    let Some((file, n)) = &p.source else { return format!("  {}\n", style.paint(Ink::Place, user)) };
-    let Some(text) = sources.line(file, *n) else { return format!("  {}\n", style.paint(Ink::Place, user)) };
+    let inside = p.runtime.as_ref().map(|r| format!("  in {r}\n")).unwrap_or_default();
+    let bare = || format!("  {}\n{inside}", style.paint(Ink::Place, user));
+    let Some((file, n)) = &p.source else { return bare() };
+    let Some(text) = sources.line(file, *n) else { return bare() };
     let text = escape(text.trim().as_bytes());
     let room = |at: &str| style.width.saturating_sub(columns(at) + 4);
     let mut at = at_line(file, Some(*n));
@@ -150,7 +157,7 @@ fn line_of(p: &super::place::Place, sources: &mut dyn Sources, style: Style) -> 
         at = at_line(base(file), Some(*n));
     }
     let text = keep_start(&text, room(&at).max(40));
-    format!("  {}  {text}\n", style.paint(Ink::Place, &at))
+    format!("  {}  {text}\n{inside}", style.paint(Ink::Place, &at))
 }
 
 /// What may be typed next.
@@ -245,6 +252,7 @@ break 1 [100 python3] interrupted
         let (s, mut at) = implicit_break();
         at.why = Why::Asked("--path /tmp/\x1b*".into());
         let text = shown(&at, &s);
-        assert!(text.contains("  why     asked: --path /tmp/\\x1b*\n  call    close(3)\n"), "{text}");
+        let cause = "  cause   by reference count, no close() call\n";
+        assert!(text.contains(&format!("  why     asked: --path /tmp/\\x1b*\n{cause}  call    close(3)\n")), "{text}");
     }
 }

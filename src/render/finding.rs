@@ -1,8 +1,8 @@
 //! A finding as text.
 
-use super::Names;
 use super::record::{FindingRecord, StepRecord};
-use super::style::{Ink, Style, wrap};
+use super::style::{Ink, Style, keep_start, wrap};
+use super::{Names, Sources};
 use crate::base::Fd;
 use crate::base::text::duration;
 use crate::event::Cause;
@@ -12,8 +12,8 @@ use crate::finding::{Confidence, Finding, Role, Severity};
 const INDENT: usize = 10;
 
 /// `finding` as text, several lines, each with its end.
-pub fn finding(finding: &Finding, names: &mut dyn Names, style: Style) -> String {
-    record(&FindingRecord::of(finding, names), style)
+pub fn finding(finding: &Finding, names: &mut dyn Names, sources: &mut dyn Sources, style: Style) -> String {
+    record(&FindingRecord::of(finding, names, sources), style)
 }
 
 /// A record as text, several lines, each with its end.
@@ -35,6 +35,10 @@ pub fn record(f: &FindingRecord, style: Style) -> String {
     line(&mut out, style, "object", &object);
     for step in &f.steps {
         line(&mut out, style, step.role.word(), &told(step, f.fd, style));
+        // The reuse is told without its place, where the runtime says more.
+        if let Some(source) = step.source.as_ref().filter(|_| step.role != Role::Reused) {
+            line(&mut out, style, "", &style.paint(Ink::Dim, &keep_start(source, style.width.saturating_sub(INDENT))));
+        }
         let chain = step.chain.join(" < ");
         if !chain.is_empty() && step.role != Role::Used {
             line(&mut out, style, "", &style.paint(Ink::Dim, &format!("native: {chain}")));
@@ -74,12 +78,19 @@ fn told(step: &StepRecord, fd: Fd, style: Style) -> String {
             (Some(p), None) => format!("{who} {p}{inside}: {call}{note}"),
             (None, _) => format!("{who} {call}{note}"),
         },
-        Role::Closed => match (&place, by_cause(step.cause)) {
-            (Some(p), Some(how)) => format!("{who} {p}{inside}, {how}{note}"),
-            (Some(p), None) => format!("{who} {p}{inside}: {call}{note}"),
-            (None, Some(how)) => format!("{who} {call}, {how}{note}"),
-            (None, None) => format!("{who} {call}{note}"),
-        },
+        Role::Closed => {
+            // What no code asked for is told without the call.
+            let call = if says_call(step) { format!(": {call}") } else { String::new() };
+            match (&place, &step.why) {
+                (Some(p), Some(how)) => format!("{who} {p}{inside}, {how}{call}{note}"),
+                (Some(p), None) => format!("{who} {p}{inside}{call}{note}"),
+                (None, Some(how)) if step.call.is_some() => {
+                    format!("{who} {}, {how}{note}", step.call.as_deref().unwrap_or_default())
+                }
+                (None, Some(how)) => format!("{who} {how}{note}"),
+                (None, None) => format!("{who} {call}{note}"),
+            }
+        }
         Role::Reused => {
             let what = step.object.as_ref().map_or_else(|| "another object".to_string(), |o| o.text());
             let at = match (&step.runtime, &place) {
@@ -95,8 +106,8 @@ fn told(step: &StepRecord, fd: Fd, style: Style) -> String {
                 .note
                 .as_ref()
                 .map_or(String::new(), |n| if got.is_empty() { format!(" {n}") } else { format!(", {n}") });
-            let at = place.map(|p| format!(", {p}")).unwrap_or_default();
-            format!("{who} {call}{got}{note}{at}")
+            let at = place.map(|p| format!("{p}{inside}: ")).unwrap_or_default();
+            format!("{who} {at}{call}{got}{note}")
         }
     }
 }
@@ -111,15 +122,9 @@ fn without_call(what: &str) -> &'static str {
     }
 }
 
-/// What closed it, where no code asked for it at this place.
-pub(crate) fn by_cause(cause: Cause) -> Option<&'static str> {
-    match cause {
-        Cause::Finalizer => Some("by reference count, no close() call"),
-        Cause::Collector => Some("by the garbage collector, no close() call"),
-        Cause::Shutdown => Some("at interpreter shutdown"),
-        Cause::Stream => Some("by fclose or closedir"),
-        Cause::Unknown | Cause::Explicit => None,
-    }
+/// Whether the call belongs to the story: code asked for it, or it says what happened.
+fn says_call(step: &StepRecord) -> bool {
+    !(step.cause.is_implicit() || matches!(step.cause, Cause::Shutdown | Cause::Destructor))
 }
 
 #[cfg(test)]
@@ -128,7 +133,7 @@ mod tests {
     use crate::base::{PyStackId, StackId};
     use crate::event::{Escape, Site};
     use crate::finding::testing::{MAIN, Script};
-    use crate::render::testing::cpython;
+    use crate::render::testing::{PaperNames, PaperSources, cpython};
 
     fn site(n: u32, cause: Cause) -> Site {
         let py = if n == 2 { 1 } else { n };
@@ -148,7 +153,12 @@ mod tests {
 
     #[test]
     fn the_first_acceptance_case_reads_as_it_should() {
-        let text = finding(&acceptance("/tmp/a", Cause::Finalizer), &mut cpython(), Style::plain());
+        let text = finding(
+            &acceptance("/tmp/a", Cause::Finalizer),
+            &mut cpython(),
+            &mut PaperSources::default(),
+            Style::plain(),
+        );
         let expected = "\
 error[stale-fd-to-child]: child 200 of job was given fd 3 as stdout, but 3 had already been closed
   object  #1 /tmp/a (O_WRONLY|O_CREAT|O_CLOEXEC), lived 1.0 µs
@@ -168,22 +178,36 @@ error[stale-fd-to-child]: child 200 of job was given fd 3 as stdout, but 3 had a
     }
 
     #[test]
-    fn every_implicit_cause_is_named_and_an_explicit_close_shows_its_call() {
+    fn every_implicit_cause_is_named() {
         let closed = |cause| {
-            let text = finding(&acceptance("/tmp/a", cause), &mut cpython(), Style::plain());
+            let text =
+                finding(&acceptance("/tmp/a", cause), &mut cpython(), &mut PaperSources::default(), Style::plain());
             let line = text.lines().find(|l| l.starts_with("  closed")).unwrap();
             line.trim_start_matches("  closed  [100] job.py:2 in <module>").to_string()
         };
         assert_eq!(closed(Cause::Collector), ", by the garbage collector, no close() call");
         assert_eq!(closed(Cause::Shutdown), ", at interpreter shutdown");
-        assert_eq!(closed(Cause::Stream), ", by fclose or closedir");
-        assert_eq!(closed(Cause::Explicit), ": close(3) = 0");
+    }
+
+    #[test]
+    fn what_code_asked_for_shows_its_call() {
+        let mut s = Script::new();
+        s.at(site(1, Cause::Explicit)).open(MAIN, 3, "/tmp/a");
+        s.at(site(3, Cause::Explicit)).close(MAIN, 3);
+        s.fork(MAIN, 200);
+        let f = s.refused(200, 3, Some(1)).remove(0);
+        let mut sources = PaperSources::default();
+        sources.0.insert(("job.py".into(), 2), "\tf.close()  # \x1b".into());
+        let text = finding(&f, &mut cpython(), &mut sources, Style::plain());
+        let expected = "  closed  [100] job.py:2 in <module>, in subprocess.py _execute_child, explicit: close(3) = 0\n          \
+                        f.close()  # \\x1b\n";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]
     fn without_stacks_the_calls_are_told() {
         let f = acceptance("/tmp/a", Cause::Finalizer);
-        let text = finding(&f, &mut crate::render::testing::PaperNames::default(), Style::plain());
+        let text = finding(&f, &mut PaperNames::default(), &mut PaperSources::default(), Style::plain());
         assert!(
             text.contains("  opened  [100] openat(AT_FDCWD, \"/tmp/a\", O_WRONLY|O_CREAT|O_CLOEXEC) = 3\n"),
             "{text}"
@@ -195,15 +219,16 @@ error[stale-fd-to-child]: child 200 of job was given fd 3 as stdout, but 3 had a
     #[test]
     fn a_hostile_path_obeys_nobody_and_colour_is_ours_only() {
         let f = acceptance("/tmp/\x1b[31m\n\u{202e}x", Cause::Finalizer);
-        let text = finding(&f, &mut cpython(), Style::plain());
+        let text = finding(&f, &mut cpython(), &mut PaperSources::default(), Style::plain());
         assert!(!text.contains('\x1b') && !text.contains('\u{202e}'), "{text:?}");
         assert!(text.contains("/tmp/\\x1b[31m\\n\\u{202e}x"), "{text}");
-        assert!(finding(&f, &mut cpython(), Style::colored()).contains("\x1b[1m"));
+        assert!(finding(&f, &mut cpython(), &mut PaperSources::default(), Style::colored()).contains("\x1b[1m"));
     }
 
     #[test]
     fn a_record_survives_json() {
-        let r = FindingRecord::of(&acceptance("/tmp/a", Cause::Finalizer), &mut cpython());
+        let r =
+            FindingRecord::of(&acceptance("/tmp/a", Cause::Finalizer), &mut cpython(), &mut PaperSources::default());
         let json = serde_json::to_string(&r).unwrap();
         assert_eq!(serde_json::from_str::<FindingRecord>(&json).unwrap(), r);
     }

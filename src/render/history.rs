@@ -2,13 +2,13 @@
 
 use super::Names;
 use super::call::{self, file};
-use super::finding::by_cause;
 use super::place::place;
-use super::style::{Ink, Style, columns};
+use super::style::{Ink, Style, columns, visible, wrap};
 use super::table::program;
+use super::why::why;
 use crate::base::{Fd, FileId, LifeId, TableId, Tid};
 use crate::event::Site;
-use crate::finding::Finding;
+use crate::finding::{Copies, Finding, Moved};
 use crate::model::{End, Ended, Life, Moment, Origin, What, World};
 use std::collections::{BTreeMap, HashSet};
 
@@ -23,6 +23,8 @@ struct Entry {
     who: String,
     what: String,
     site: Site,
+    /// Of an end: its moment and what the lives say, to be put into words.
+    end: Option<(Moment, Option<Moved>)>,
     notes: Vec<String>,
     /// The life whose end this is.
     end_of: Option<LifeId>,
@@ -66,6 +68,7 @@ pub fn of_object(world: &World, id: FileId, findings: &[Finding], names: &mut dy
 
 fn entries(world: &World, lives: &[&Life], show_object: bool) -> Vec<Entry> {
     let mut out = Vec::new();
+    let moves = Copies::new(world);
     // What one event does to several numbers is one line: the copies of a fork, what execve closes.
     let mut copies: BTreeMap<(u64, TableId), Vec<&Life>> = BTreeMap::new();
     let mut mass: BTreeMap<(u64, TableId), Vec<(&Life, &End)>> = BTreeMap::new();
@@ -81,7 +84,7 @@ fn entries(world: &World, lives: &[&Life], show_object: bool) -> Vec<Entry> {
                 Ended::ClosedOnExec | Ended::TableGone | Ended::ClosedInRange => {
                     mass.entry((end.moment.at, life.table)).or_default().push((life, end));
                 }
-                _ => out.push(ending(life, end)),
+                _ => out.push(ending(&moves, life, end)),
             }
         }
     }
@@ -128,10 +131,10 @@ fn holder(world: &World, life: &Life) -> Tid {
 
 fn entry(moment: &Moment, what: String, notes: Vec<String>, order: u32) -> Entry {
     let who = format!("[{}]", moment.tid);
-    Entry { at: moment.at, order, who, what, site: moment.site.clone(), notes, end_of: None }
+    Entry { at: moment.at, order, who, what, site: moment.site.clone(), end: None, notes, end_of: None }
 }
 
-fn ending(life: &Life, end: &End) -> Entry {
+fn ending(copies: &Copies<'_>, life: &Life, end: &End) -> Entry {
     let mut what = match &end.moment.what {
         What::Call(info) => call::call(info, None),
         _ => String::new(),
@@ -144,8 +147,8 @@ fn ending(life: &Life, end: &End) -> Entry {
         }
         _ => {}
     }
-    notes.extend(by_cause(end.moment.site.cause).map(str::to_string));
-    Entry { end_of: Some(life.id), ..entry(&end.moment, what, notes, 1) }
+    let told = Some((end.moment.clone(), copies.moved(life)));
+    Entry { end_of: Some(life.id), end: told, ..entry(&end.moment, what, notes, 1) }
 }
 
 fn copied(world: &World, table: TableId, group: &[&Life]) -> Option<Entry> {
@@ -180,7 +183,9 @@ fn ended_together(world: &World, table: TableId, group: &[(&Life, &End)], all: &
         (Ended::ClosedInRange, What::Call(info)) => format!("{} closed {list}", call::call(info, None)),
         _ => format!("the last task ended, and {list} with it"),
     };
-    Some(Entry { end_of: Some(first.id), ..entry(moment, what, Vec::new(), 1) })
+    // Of exec and exit the line says so itself.
+    let told = (end.how == Ended::ClosedInRange).then(|| (moment.clone(), None));
+    Some(Entry { end_of: Some(first.id), end: told, ..entry(moment, what, Vec::new(), 1) })
 }
 
 fn numbers(fds: impl Iterator<Item = Fd>) -> String {
@@ -197,7 +202,9 @@ fn text(entries: Vec<Entry>, findings: &[Finding], names: &mut dyn Names, style:
     for e in entries {
         let seconds = format!("+{:.6}", e.at as f64 / 1e9);
         let mut line = format!("  {seconds} {:<who_width$} {}", e.who, e.what);
-        let notes = e.notes.join(", ");
+        let (ends, mut notes) = (e.end.is_some(), e.notes);
+        notes.extend(e.end.and_then(|(moment, moved)| why(names, &moment, moved)).map(|w| w.words));
+        let notes = notes.join(", ");
         if let Some(p) = place(names, &e.site).user {
             let pad = PLACE_AT.saturating_sub(columns(&line)).max(2);
             let beside = columns(&line) + pad + columns(&p) + 2 + columns(&notes) <= style.width;
@@ -205,7 +212,12 @@ fn text(entries: Vec<Entry>, findings: &[Finding], names: &mut dyn Names, style:
             line += &style.paint(Ink::Place, &p);
         }
         if !notes.is_empty() {
-            line += &format!("  {notes}");
+            let last = line.rsplit('\n').next().map_or(0, visible);
+            // An object stays beside its call; the words of an end are many.
+            line += &match !ends || last + 2 + columns(&notes) <= style.width {
+                true => format!("  {notes}"),
+                false => format!("\n      {}", wrap(&notes, 6, 6, style.width)),
+            };
         }
         let blamed = |f: &&Finding| {
             e.end_of.is_some() && f.step(crate::finding::Role::Closed).is_some_and(|s| s.moment.at == e.at)
@@ -265,7 +277,7 @@ mod tests {
   +0.000003 [100]     close(3) = 0  by reference count, no close() call  <- stale-fd-to-child
   +0.000004 [100]     pipe2(0x7ffc00001000, O_CLOEXEC) = 0  #2 pipe:[9] (read end)
   +0.000005 [100>200] fork copy: 3
-  +0.000006 [200]     close(3) = 0
+  +0.000006 [200]     close(3) = 0  explicit
 ";
         assert_eq!(text, expected);
         let last = of_number(&s.world, (Tid(200), Fd(3)), Some(1), &found, &mut cpython(), Style::plain());

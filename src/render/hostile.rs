@@ -44,9 +44,9 @@ fn all(text: &str, path: &[u8], eval: bool) -> String {
     let found = s.at(site.clone()).refused(200, 3, Some(1));
     let mut out = String::new();
     for f in &found {
-        out += &finding::finding(f, &mut n, style);
+        out += &finding::finding(f, &mut n, &mut PaperSources::default(), style);
     }
-    let t = trace(&mut n, &site);
+    let t = trace(&mut n, &site, None);
     for form in [Form::Merged, Form::Python, Form::Native, Form::Full] {
         out += &t.text(form, Some(0), style);
     }

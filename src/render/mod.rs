@@ -15,11 +15,14 @@ pub(crate) mod style;
 pub mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod why;
 
 pub use sources::FileSources;
 pub use style::{Color, Style};
 
-use crate::base::{PyStackId, StackId};
+use crate::base::{Pid, PyStackId, StackId};
+use crate::finding::Sweep;
+use crate::stack::Sign;
 use std::sync::Arc;
 
 /// Gives lines of source files, as they are on disk.
@@ -33,14 +36,19 @@ pub trait Sources {
 pub trait Names {
     /// The frames of a native stack with their names, innermost first.
     fn native(&mut self, id: StackId) -> Arc<[NativeFrame]>;
-    /// The same by physical frame: each with the functions that were inlined there before it.
+    /// The same by physical frame: each with the functions that were inlined there before it. Functions that have no frame,
+    /// because they ended with a jump, are left out: they belong to two frames.
     fn by_frame(&mut self, id: StackId) -> Vec<Arc<[NativeFrame]>> {
-        self.native(id).split_inclusive(|f| !f.inlined).map(Arc::from).collect()
+        let native = self.native(id);
+        let frames: Vec<NativeFrame> = native.iter().filter(|f| !f.jumped).cloned().collect();
+        frames.split_inclusive(|f| !f.inlined).map(Arc::from).collect()
     }
     /// Why the native stack is incomplete; `None` where it is whole.
     fn truncated(&self, id: StackId) -> Option<String>;
     /// The frames of a Python stack, innermost first.
     fn python(&self, id: PyStackId) -> Arc<[PythonFrame]>;
+    /// Whether `pid` closed one number after the other from this stack when it had just been forked.
+    fn sweep(&self, pid: Pid, id: StackId) -> Option<Sweep>;
 }
 
 /// A native frame with its names. All text is as found: escape it before it is shown.
@@ -58,8 +66,12 @@ pub struct NativeFrame {
     pub line: Option<u32>,
     /// Whether the function was inlined into the next frame's.
     pub inlined: bool,
+    /// Whether the function ended with a jump to the former frame's: what is known of its place is its beginning.
+    pub jumped: bool,
     /// Whether it is a Python interpreter's evaluation loop, beside which Python frames belong.
     pub evaluates_python: bool,
+    /// What its address says about why a descriptor is closed there.
+    pub sign: Option<Sign>,
 }
 
 /// A Python frame.

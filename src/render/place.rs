@@ -3,7 +3,8 @@
 use super::{Names, NativeFrame, PythonFrame};
 use crate::base::text::escape;
 use crate::event::Site;
-use crate::render::style::keep_path;
+use crate::render::style::{keep_path, keep_start};
+use crate::stack::{Role, Row, row_named, runtime_of};
 
 /// How many native functions are named in a chain.
 const CHAIN: usize = 3;
@@ -41,7 +42,7 @@ pub fn place(names: &mut dyn Names, site: &Site) -> Place {
 pub fn of_frames(native: &[NativeFrame], python: &[PythonFrame]) -> Place {
     let chain = chain(native);
     if python.is_empty() {
-        let own = own(native.iter());
+        let own = own(native);
         let source = own.and_then(|f| Some((f.file.clone()?, f.line?)));
         return Place { user: own.map(native_place), source, runtime: None, chain };
     }
@@ -55,23 +56,49 @@ pub fn of_frames(native: &[NativeFrame], python: &[PythonFrame]) -> Place {
     }
 }
 
-/// The innermost frame that is neither the C library's nor a language's own, a known line before a bare name.
-pub(crate) fn own<'f>(native: impl Iterator<Item = &'f NativeFrame> + Clone) -> Option<&'f NativeFrame> {
-    let mut theirs = native.enumerate().filter(|(i, f)| !(is_libc(f) || (*i == 0 && is_wrapper(f)))).map(|(_, f)| f);
+/// The innermost frame that is the user's own; where there is none, the outermost that tells what the runtime was doing,
+/// or else a known line before a bare name.
+pub(crate) fn own(native: &[NativeFrame]) -> Option<&NativeFrame> {
+    if let Some(own) = (0..native.len()).find(|i| is_own(native, *i)) {
+        return native.get(own);
+    }
+    let told = native.iter().map_while(|f| {
+        let row = row(f);
+        row.is_none_or(|r| r.role != Role::Code).then_some((f, row))
+    });
+    if let Some((f, _)) = told.filter(|(f, row)| row.is_some() && f.function.is_some()).last() {
+        return Some(f);
+    }
+    let mut theirs =
+        native.iter().enumerate().filter(|(i, f)| !(is_libc(f) || (*i == 0 && is_wrapper(f)))).map(|(_, f)| f);
     let named = theirs.clone().find(|f| f.function.is_some());
-    let lined = theirs.clone().find(|f| f.file.is_some());
-    theirs.find(|f| !is_standard(f) && f.file.is_some()).or(lined).or(named)
+    theirs.find(|f| f.file.is_some()).or(named)
+}
+
+/// Whether frame `i` is the user's own, as far as names tell: neither a language's runtime's nor a library's that is
+/// part of one.
+pub(crate) fn is_own(native: &[NativeFrame], i: usize) -> bool {
+    let Some(f) = native.get(i) else { return false };
+    f.function.is_some()
+        && runtime_of(&f.module, f.file.as_deref(), f.function.as_deref()).is_none()
+        && !(i == 0 && is_wrapper(f))
+        && row(f).is_none_or(|r| r.runtime != "libc")
+}
+
+/// What the tables say of a frame: by its address, or by its name.
+pub(crate) fn row(f: &NativeFrame) -> Option<&'static Row> {
+    f.sign.map(|s| s.row()).or_else(|| row_named(f.function.as_deref()?))
 }
 
 fn python_place(f: &PythonFrame) -> String {
     format!("{} in {}", at_line(&f.file, f.line), escape(f.function.as_bytes()))
 }
 
-fn native_place(f: &NativeFrame) -> String {
+pub(crate) fn native_place(f: &NativeFrame) -> String {
     match (&f.file, &f.function) {
-        (Some(file), Some(function)) => format!("{} in {}", at_line(file, f.line), escape(function.as_bytes())),
+        (Some(file), Some(function)) => format!("{} in {}", at_line(file, f.line), escape(brief(function).as_bytes())),
         (Some(file), None) => at_line(file, f.line),
-        (None, Some(function)) => format!("{} in {}", escape(function.as_bytes()), file_name(base(&f.module))),
+        (None, Some(function)) => format!("{} in {}", escape(brief(function).as_bytes()), file_name(base(&f.module))),
         (None, None) => raw_address(f),
     }
 }
@@ -117,22 +144,7 @@ pub(crate) fn is_library(file: &str) -> bool {
 
 /// Whether a frame is the C library's, the dynamic linker's or the kernel's.
 pub(crate) fn is_libc(f: &NativeFrame) -> bool {
-    const MODULES: &[&str] = &[
-        "libc.so",
-        "libc-2.",
-        "libc.musl",
-        "ld-linux",
-        "ld-musl",
-        "ld-",
-        "ld.so",
-        "libpthread",
-        "[vdso]",
-        "linux-vdso",
-    ];
-    let module = base(&f.module);
-    // A static program has its C library inside; its sources lie there.
-    let file = f.file.as_deref().unwrap_or_default();
-    MODULES.iter().any(|m| module.starts_with(m)) || file.contains("sysdeps/") || file.contains("/csu/libc-start")
+    runtime_of(&f.module, f.file.as_deref(), None).is_some_and(|r| r.is_libc())
 }
 
 /// Whether a frame is the wrapper of a system call in a static program without debug information, by its name.
@@ -143,28 +155,12 @@ fn is_wrapper(f: &NativeFrame) -> bool {
     f.file.is_none() && crate::syscall::by_name(stem).is_some()
 }
 
-/// How names of functions begin in the libraries of Rust, C++ and Go.
-const STANDARD: &[&str] =
-    &["std::", "core::", "alloc::", "<std::", "<core::", "<alloc::", "syscall.", "runtime.", "internal/", "os.("];
-
-/// Whether a frame is a language's own library, as far as names tell.
-fn is_standard(f: &NativeFrame) -> bool {
-    let file = f.file.as_deref().unwrap_or_default();
-    let function = f.function.as_deref().unwrap_or_default();
-    file.starts_with("/rustc/")
-        || file.contains("/rustlib/src/")
-        || file.contains("/go/src/")
-        || file.contains("/go-1.")
-        || file.contains("/include/c++/")
-        || STANDARD.iter().any(|p| function.starts_with(p))
-}
-
 /// The most telling functions, outermost first; unresolved frames tell nothing.
 fn chain(native: &[NativeFrame]) -> Vec<String> {
     // What lies beyond the evaluation loop is told by the Python frames.
     let end = native.iter().position(|f| f.evaluates_python).unwrap_or(native.len());
     let mut named: Vec<(&NativeFrame, &str)> =
-        native.iter().take(end).filter_map(|f| Some((f, f.function.as_deref()?))).collect();
+        native.iter().take(end).filter(|f| !f.jumped).filter_map(|f| Some((f, f.function.as_deref()?))).collect();
     // `open_impl` called by `open` is one thing.
     let names: Vec<&str> = named.iter().map(|n| n.1).collect();
     let mut i = 0;
@@ -185,7 +181,7 @@ fn chain(native: &[NativeFrame]) -> Vec<String> {
     rest.sort_by_key(|(i, w, _)| (std::cmp::Reverse(*w), *i));
     rest.truncate(CHAIN - 1);
     rest.sort_by_key(|r| std::cmp::Reverse(r.0));
-    rest.into_iter().map(|r| r.2).chain([first.1]).map(|n| escape(short(n).as_bytes())).collect()
+    rest.into_iter().map(|r| r.2).chain([first.1]).map(|n| escape(brief(n).as_bytes())).collect()
 }
 
 /// How much a function's name tells about why; 0 for the plumbing of an interpreter or a runtime.
@@ -241,16 +237,34 @@ pub(crate) fn is_plumbing(name: &str) -> bool {
     weight(name) == 0
 }
 
-/// A function's name without the parameters and template arguments that make it long.
-pub(crate) fn short(name: &str) -> &str {
+/// A function's name without the parameters and template arguments, where they make it long.
+pub(crate) fn brief(name: &str) -> String {
     const LONG: usize = 60;
-    if name.len() <= LONG {
-        return name;
+    if name.len() <= LONG { name.to_string() } else { without_arguments(name) }
+}
+
+/// A function's name without what stands between `<` and `>` or `(` and `)`: that can fill a page.
+pub(crate) fn without_arguments(name: &str) -> String {
+    let mut depth = 0u32;
+    let mut out = String::new();
+    for c in name.chars() {
+        match c {
+            '<' | '(' => depth = depth.saturating_add(1),
+            '>' | ')' if depth > 0 => depth -= 1,
+            c if depth == 0 => out.push(c),
+            _ => {}
+        }
     }
-    match name.find(['(', '<']) {
-        Some(n) if n > 0 => name.get(..n).unwrap_or(name),
-        _ => name,
-    }
+    // `<T as Trait>::f` and `operator<` lose too much.
+    let out = out.replace("::::", "::");
+    let out = out.trim_end_matches(" const").trim_end_matches("::");
+    if out.len() < 3 || name.starts_with('<') || name.contains("operator") { cut(name) } else { out.to_string() }
+}
+
+/// A name that has no better short form.
+fn cut(name: &str) -> String {
+    const LONG: usize = 80;
+    keep_start(name, LONG)
 }
 
 #[cfg(test)]
@@ -341,6 +355,10 @@ mod tests {
         let user = of_frames(&[], &py).user.unwrap();
         assert!(user.ends_with("/a\\n.py:1 in f\\x1b[2J") && user.starts_with('…'), "{user}");
         let long = format!("std::vector<{}>::push_back(int)", "x".repeat(100));
-        assert_eq!(short(&long), "std::vector");
+        assert_eq!(brief(&long), "std::vector::push_back");
+        assert_eq!(brief("Foo::~Foo()"), "Foo::~Foo()");
+        assert_eq!(without_arguments("core::mem::drop::<std::fs::File>"), "core::mem::drop");
+        assert_eq!(without_arguments("<a::B as core::ops::Drop>::drop"), "<a::B as core::ops::Drop>::drop");
+        assert_eq!(without_arguments("a::operator<(int)"), "a::operator<(int)");
     }
 }

@@ -4,7 +4,8 @@
 
 use super::call::{self, open_flags};
 use super::place::{Place, of_frames};
-use super::{Names, NativeFrame, PythonFrame};
+use super::why::why;
+use super::{Names, NativeFrame, PythonFrame, Sources};
 use crate::base::text::escape;
 use crate::base::{Fd, FileId, LifeId, Pid, Tid};
 use crate::event::{Cause, Escape, FileKind};
@@ -85,12 +86,21 @@ pub struct StepRecord {
     pub call: Option<String>,
     /// The name of the call.
     pub call_name: Option<String>,
-    /// What the stack says about why.
+    /// Why the end came, in a word; of other steps nothing.
     pub cause: Cause,
+    /// The same in a clause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// The functions that prove it, innermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proof: Vec<String>,
     /// Evidence that the number had left its object.
     pub escape: Option<String>,
     /// The innermost line that is the user's own.
     pub place: Option<String>,
+    /// What stands on that line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// The runtime's line, where it is another.
     pub runtime: Option<String>,
     /// The most telling native functions, outermost first.
@@ -129,6 +139,9 @@ pub struct NativeRecord {
     /// Whether it was inlined into the next.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inlined: bool,
+    /// Whether the function ended with a jump to the one before, and has no frame.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub jumped: bool,
 }
 
 /// A Python frame.
@@ -143,8 +156,8 @@ pub struct PythonRecord {
 }
 
 impl FindingRecord {
-    /// `finding` with the names of its stacks.
-    pub fn of(finding: &Finding, names: &mut dyn Names) -> FindingRecord {
+    /// `finding` with the names of its stacks and the lines of source where it happened.
+    pub fn of(finding: &Finding, names: &mut dyn Names, sources: &mut dyn Sources) -> FindingRecord {
         let path = finding.object.file.path.as_slice();
         FindingRecord {
             name: finding.name.to_string(),
@@ -155,7 +168,7 @@ impl FindingRecord {
             pid: finding.pid,
             tid: finding.tid,
             object: ObjectRecord::of(&finding.object),
-            steps: finding.steps.iter().map(|s| StepRecord::of(s, path, names)).collect(),
+            steps: finding.steps.iter().map(|s| StepRecord::of(s, path, names, sources)).collect(),
             evidence: finding.evidence.clone(),
             help: finding.help.clone(),
             life: None,
@@ -193,11 +206,12 @@ impl ObjectRecord {
 }
 
 impl StepRecord {
-    fn of(step: &Step, meant: &[u8], names: &mut dyn Names) -> StepRecord {
+    fn of(step: &Step, meant: &[u8], names: &mut dyn Names, sources: &mut dyn Sources) -> StepRecord {
         let Moment { at, pid, tid, what, site } = &step.moment;
+        let why = if step.role == Role::Closed { why(names, &step.moment, step.moved) } else { None };
         let native = site.stack.map(|id| names.native(id)).unwrap_or_default();
         let python = site.py.map(|id| names.python(id)).unwrap_or_default();
-        let Place { user, runtime, chain, .. } = of_frames(&native, &python);
+        let Place { user, runtime, chain, source } = of_frames(&native, &python);
         let path = step.object.as_ref().map_or(meant, |o| &o.file.path);
         let info = match what {
             What::Call(info) => Some(info),
@@ -211,9 +225,12 @@ impl StepRecord {
             what: what_word(what).to_string(),
             call: info.map(|i| call::call(i, Some(path))),
             call_name: info.map(|i| escape(i.name.as_bytes())),
-            cause: site.cause,
+            cause: why.as_ref().map_or(site.cause, |w| w.cause),
             escape: site.escape.as_ref().map(escape_words),
+            why: why.as_ref().map(|w| w.words.clone()),
+            proof: why.map(|w| w.proof).unwrap_or_default(),
             place: user,
+            source: source.and_then(|(file, n)| sources.line(&file, n)).map(|text| escape(text.trim().as_bytes())),
             runtime,
             chain,
             object: step.object.as_ref().map(ObjectRecord::of),
@@ -256,6 +273,7 @@ fn native_record(f: &NativeFrame) -> NativeRecord {
         file: safe(&f.file),
         line: f.line,
         inlined: f.inlined,
+        jumped: f.jumped,
     }
 }
 

@@ -99,6 +99,11 @@ pub(crate) fn columns(text: &str) -> usize {
     text.width()
 }
 
+/// How many columns `text` takes, where it may hold colours of ours.
+pub(crate) fn visible(text: &str) -> usize {
+    columns(&anstream::adapter::strip_str(text).to_string())
+}
+
 /// `text` in at most `max` columns, its beginning given up for an ellipsis: the end of a path tells most.
 pub(crate) fn keep_end(text: &str, max: usize) -> String {
     cut(text, max, true)

@@ -2,12 +2,13 @@
 
 use super::call::file;
 use super::place::place;
-use super::style::{Ink, Style, columns, keep_end};
+use super::style::{Ink, Style, columns, keep_end, wrap};
+use super::why::why;
 use super::{Names, style};
 use crate::base::text::escape;
 use crate::base::{Fd, Pid, Tid};
 use crate::event::Program;
-use crate::finding::{Finding, Role};
+use crate::finding::{Copies, Finding, Role};
 use crate::model::{Life, Origin, World};
 
 /// A place of this many columns has room in a list.
@@ -115,7 +116,26 @@ pub fn fd(world: &World, tid: Tid, fd: Fd, names: &mut dyn Names, style: Style) 
                 line("also", &held.join(", "));
             }
         }
-        None => out += &format!("fd {fd} is not open\n"),
+        None => {
+            out += &format!("fd {fd} is not open\n");
+            let last = world.task(tid).and_then(|t| world.lineage(t.table, fd).find(|l| l.end.is_some()));
+            if let Some((life, end)) = last.and_then(|l| Some((l, l.end.as_ref()?))) {
+                let mut line = |label: &str, text: &str| {
+                    let text = wrap(text, 11, 11, style.width);
+                    out += &format!("  {}{text}\n", style.paint(Ink::Label, &format!("{label:<9}")));
+                };
+                let was = world.file(life.file).map(super::call::open_file).unwrap_or_else(|| life.file.to_string());
+                line("was", &was);
+                let at = place(names, &end.moment.site).user.map(|p| format!(" {p}")).unwrap_or_default();
+                line("closed", &format!("[{}]{at}", end.moment.tid));
+                if let Some(why) = why(names, &end.moment, Copies::new(world).moved(life)) {
+                    line("cause", &why.words);
+                    if !why.proof.is_empty() {
+                        line("proof", &why.proof.join(" < "));
+                    }
+                }
+            }
+        }
     }
     let past = world.task(tid).map_or(0, |t| world.lineage(t.table, fd).filter(|l| l.end.is_some()).count());
     if past > 0 {
@@ -258,7 +278,14 @@ fd 7 #1 /tmp/a
 ";
         assert_eq!(fd(&s.world, MAIN, Fd(7), &mut cpython(), Style::plain()), expected);
         let gone = fd(&s.world, MAIN, Fd(3), &mut cpython(), Style::plain());
-        assert_eq!(gone, "fd 3 is not open\n  before   1 earlier life: hist 3\n");
+        let expected = "\
+fd 3 is not open
+  was      #1 /tmp/a
+  closed   [100]
+  cause    explicit, after a copy to fd 7
+  before   1 earlier life: hist 3
+";
+        assert_eq!(gone, expected);
     }
 
     #[test]

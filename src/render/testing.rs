@@ -1,7 +1,8 @@
 //! Names that a test writes down.
 
 use super::{Names, NativeFrame, PythonFrame, Sources};
-use crate::base::{PyStackId, StackId};
+use crate::base::{Pid, PyStackId, StackId};
+use crate::finding::Sweep;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ pub(crate) struct PaperNames {
     pub(crate) native: HashMap<StackId, Arc<[NativeFrame]>>,
     pub(crate) python: HashMap<PyStackId, Arc<[PythonFrame]>>,
     pub(crate) truncated: HashMap<StackId, String>,
+    pub(crate) sweeps: HashMap<StackId, Sweep>,
 }
 
 impl Names for PaperNames {
@@ -23,6 +25,10 @@ impl Names for PaperNames {
 
     fn python(&self, id: PyStackId) -> Arc<[PythonFrame]> {
         self.python.get(&id).cloned().unwrap_or_default()
+    }
+
+    fn sweep(&self, _: Pid, id: StackId) -> Option<Sweep> {
+        self.sweeps.get(&id).copied()
     }
 }
 
@@ -48,7 +54,9 @@ pub(crate) fn native(frames: &[(&str, &str)]) -> Vec<NativeFrame> {
             file: None,
             line: None,
             inlined: false,
+            jumped: false,
             evaluates_python: *function == "_PyEval_EvalFrameDefault",
+            sign: None,
         })
         .collect()
 }

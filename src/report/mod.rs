@@ -13,10 +13,12 @@ use crate::base::{Fd, FileId, Pid, Tid};
 use crate::finding::{Finding, Severity};
 use crate::identity::{Ledger, Stacks};
 use crate::model::World;
-use crate::render::Names;
+use crate::render::place::place;
 use crate::render::record::{FindingRecord, LifeRef};
+use crate::render::{Names, Sources};
 use lives::Lives;
 use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
 
 /// The schema of [`Report`], in docs/report.schema.json. The number after the slash changes when a reader of the
 /// former would misread the new; new fields do not change it.
@@ -151,6 +153,51 @@ pub struct Facts {
     pub altered: Vec<Altered>,
     /// What else limits what the report can tell.
     pub notes: Vec<String>,
+    /// The lines of source that the findings show, as they were when watching ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceLine>,
+}
+
+/// A line of a source file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceLine {
+    /// The file, as the debug information or the interpreter names it.
+    pub file: String,
+    /// Which line, from 1.
+    pub line: u32,
+    /// What stands on it, without the spaces around it, at most [`SourceLine::LONGEST`] characters.
+    pub text: String,
+}
+
+impl SourceLine {
+    /// The longest line that is kept, in characters.
+    pub const LONGEST: usize = 400;
+
+    /// The lines on which the steps of `findings` were taken, each once.
+    pub fn of(findings: &[Finding], names: &mut dyn Names, sources: &mut dyn Sources) -> Vec<SourceLine> {
+        let mut out: Vec<SourceLine> = Vec::new();
+        let mut seen = HashSet::new();
+        for step in findings.iter().flat_map(|f| &f.steps) {
+            let Some((file, line)) = place(names, &step.moment.site).source else { continue };
+            if !seen.insert((file.clone(), line)) {
+                continue;
+            }
+            if let Some(text) = sources.line(&file, line) {
+                let text = text.trim().chars().take(SourceLine::LONGEST).collect();
+                out.push(SourceLine { file, line, text });
+            }
+        }
+        out
+    }
+}
+
+/// Lines that were kept.
+struct Kept(HashMap<(String, u32), String>);
+
+impl Sources for Kept {
+    fn line(&mut self, file: &str, n: u32) -> Option<String> {
+        self.0.get(&(file.to_string(), n)).cloned()
+    }
 }
 
 /// A way to write a report down.
@@ -182,7 +229,9 @@ impl Report {
         names: &mut N,
     ) -> Report {
         let count = |s| findings.iter().filter(|f| f.severity == s).count() as u64;
-        let records: Vec<_> = findings.iter().enumerate().map(|(n, f)| record(n, f, ledger, names)).collect();
+        let mut sources = Kept(facts.sources.into_iter().map(|s| ((s.file, s.line), s.text)).collect());
+        let records: Vec<_> =
+            findings.iter().enumerate().map(|(n, f)| record(n, f, ledger, names, &mut sources)).collect();
         let cut = records.iter().flat_map(|f| &f.steps).filter(|s| s.incomplete.is_some()).count();
         Report {
             schema: SCHEMA.to_string(),
@@ -232,8 +281,14 @@ impl Report {
 }
 
 /// The nth finding with its names, and what another run can recognise it by.
-fn record<N: Names + Stacks>(n: usize, finding: &Finding, ledger: &mut Ledger, names: &mut N) -> FindingRecord {
-    let mut record = FindingRecord::of(finding, names);
+fn record<N: Names + Stacks>(
+    n: usize,
+    finding: &Finding,
+    ledger: &mut Ledger,
+    names: &mut N,
+    sources: &mut dyn Sources,
+) -> FindingRecord {
+    let mut record = FindingRecord::of(finding, names, sources);
     record.life =
         ledger.of_finding(n).map(|m| LifeRef { id: m.life, process: m.place.to_string(), ordinal: m.ordinal });
     for (step, record) in finding.steps.iter().zip(&mut record.steps) {
@@ -242,7 +297,8 @@ fn record<N: Names + Stacks>(n: usize, finding: &Finding, ledger: &mut Ledger, n
         let frames = site.stack.map(|id| names.module_frames(id)).unwrap_or_default();
         let mut frames = frames.into_iter();
         let mut build_id = frames.next().and_then(|f| f.build_id);
-        for named in &mut record.native {
+        // Who ended with a jump has no frame.
+        for named in record.native.iter_mut().filter(|n| !n.jumped) {
             named.build_id.clone_from(&build_id);
             if !named.inlined {
                 build_id = frames.next().and_then(|f| f.build_id);

@@ -18,6 +18,11 @@ fn facts() -> Facts {
         suppressed: 0,
         altered: vec![],
         notes: vec![],
+        sources: vec![SourceLine {
+            file: "job.py".into(),
+            line: 2,
+            text: "run(x, stdout=open(p).fileno())\x1b".into(),
+        }],
     }
 }
 
@@ -43,6 +48,9 @@ fn report(facts: Facts) -> Report {
 fn text_ends_with_the_summary_and_what_was_not_seen() {
     let text = text(&report(facts()), Style::plain());
     assert!(text.starts_with("error[stale-fd-to-child]: child 200"), "{text}");
+    let closed = "  closed  [100] job.py:2 in <module>, by reference count, no close() call\n          \
+                  run(x, stdout=open(p).fileno())\\x1b\n";
+    assert!(text.contains(closed), "{text}");
     let expected = "
 fdwatch: 1 error, 0 warnings, 0 suppressed; target exited 1
 fdwatch: watched calls that concern descriptors (seccomp) of 2 processes; no_new_privs was set: setuid programs got no privilege

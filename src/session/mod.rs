@@ -34,7 +34,8 @@ use crate::identity::Ledger;
 use crate::kernel::{Error, Launched, Next, Resume, Stop, Stopped, Tracer, procfs};
 use crate::model::{Flights, Transition, World};
 use crate::policy::{Break, Policy};
-use crate::report::{self, Altered, Facts, Mode, Report, Target};
+use crate::render::FileSources;
+use crate::report::{self, Altered, Facts, Mode, Report, SourceLine, Target};
 use crate::syscall::Table;
 use claim::Unclaimed;
 use pipeline::{Committed, Pipeline};
@@ -121,6 +122,8 @@ pub struct Session {
     requests: FxHashMap<(Pid, i32), u64>,
     /// The target was running before; `None` if it was started by us.
     attached: Option<attach::Attachment>,
+    /// The lines of source that the report shows, once they were read.
+    source_lines: Option<Vec<SourceLine>>,
 }
 
 impl Session {
@@ -160,6 +163,7 @@ impl Session {
             echoes: Vec::new(),
             requests: FxHashMap::default(),
             attached: None,
+            source_lines: None,
         }
     }
 
@@ -194,7 +198,7 @@ impl Session {
     }
 
     /// What a report needs to know of the run besides the model.
-    pub fn facts(&self, outcome: &Outcome, command: Vec<Vec<u8>>) -> Facts {
+    pub fn facts(&mut self, outcome: &Outcome, command: Vec<Vec<u8>>) -> Facts {
         let target = match outcome.status {
             _ if outcome.ended_by_user => Target::Killed,
             _ if self.limits.detached => Target::Detached,
@@ -211,7 +215,16 @@ impl Session {
             suppressed: u64::from(self.pipeline.suppressed),
             altered: self.altered.clone(),
             notes: self.notes(),
+            sources: self.source_lines(),
         }
+    }
+
+    /// The lines that the findings show: read once, so that a recording and the report have the same.
+    fn source_lines(&mut self) -> Vec<SourceLine> {
+        let (findings, mut names) =
+            (&self.pipeline.findings, names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps });
+        let read = || SourceLine::of(findings, &mut names, &mut FileSources::new());
+        self.source_lines.get_or_insert_with(read).clone()
     }
 
     /// What limits what can be told, a sentence each; nothing that is as it should be.
@@ -292,7 +305,7 @@ impl Session {
     /// The report, with the lives if they are asked for: their stacks are given names then, which takes a while.
     pub fn report(&mut self, outcome: &Outcome, command: Vec<Vec<u8>>, lives: bool) -> Report {
         let facts = self.facts(outcome, command);
-        let mut names = names::SessionNames { sites: &mut self.sites };
+        let mut names = names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps };
         let report = Report::new(facts, &self.world, &self.pipeline.findings, &mut self.ledger, &mut names);
         match lives {
             true => report.with_lives(&self.world, &mut self.ledger, &mut names),
@@ -378,7 +391,7 @@ impl Session {
         pipeline::note_found(&mut self.ledger, &self.pipeline.findings);
         self.follow_deliveries(event, &changes);
         let seen = Seen { world: &self.world, event, changes: &changes };
-        frontend.on_event(&seen, &mut names::SessionNames { sites: &mut self.sites });
+        frontend.on_event(&seen, &mut names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps });
         first
     }
 
@@ -406,7 +419,7 @@ impl Session {
         self.breaks += 1;
         let at = make(&self.world, self.breaks);
         let tids = self.tracer.tids().into_iter().map(named).collect::<Vec<_>>();
-        let mut names = names::SessionNames { sites: &mut self.sites };
+        let mut names = names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps };
         let view =
             View { world: &self.world, findings: &self.pipeline.findings, names: &mut names, at: &at, tids: &tids };
         let decision = frontend.on_break(view);

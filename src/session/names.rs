@@ -1,7 +1,8 @@
 //! Names for the stacks of a session.
 
 use super::sites::Sites;
-use crate::base::{PyStackId, StackId};
+use crate::base::{Pid, PyStackId, StackId};
+use crate::finding::{Sweep, Sweeps};
 use crate::identity::{self, ModuleFrame, PythonLine};
 use crate::render::{Names, NativeFrame, PythonFrame};
 use crate::stack::Named;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 pub(super) struct SessionNames<'a> {
     pub(super) sites: &'a mut Sites,
+    pub(super) sweeps: &'a Sweeps,
 }
 
 impl Names for SessionNames<'_> {
@@ -22,6 +24,10 @@ impl Names for SessionNames<'_> {
 
     fn python(&self, id: PyStackId) -> Arc<[PythonFrame]> {
         self.sites.python(id)
+    }
+
+    fn sweep(&self, pid: Pid, id: StackId) -> Option<Sweep> {
+        self.sweeps.of(pid, id)
     }
 }
 
@@ -71,7 +77,9 @@ pub(super) fn native_frame(n: &Named) -> NativeFrame {
         file: n.file.clone(),
         line: n.line,
         inlined: n.inlined,
-        evaluates_python: !n.inlined && n.function.as_deref().is_some_and(evaluates_python),
+        jumped: n.jumped,
+        evaluates_python: !n.inlined && !n.jumped && n.function.as_deref().is_some_and(evaluates_python),
+        sign: n.sign,
     }
 }
 

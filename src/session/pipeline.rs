@@ -4,7 +4,7 @@
 
 use crate::base::StackId;
 use crate::event::Event;
-use crate::finding::{Finding, Role, Rule, Seen, rules};
+use crate::finding::{Finding, Role, Rule, Seen, Sweeps, rules};
 use crate::identity::Ledger;
 use crate::model::{Change, Transition, World};
 use crate::policy::suppression;
@@ -16,6 +16,8 @@ pub(super) struct Pipeline {
     pub(super) findings: Vec<Finding>,
     /// Findings that are known to be harmless.
     pub(super) suppressed: u32,
+    /// Who closed all there was.
+    pub(super) sweeps: Sweeps,
 }
 
 /// What an event came to.
@@ -27,7 +29,7 @@ pub(super) struct Committed {
 
 impl Pipeline {
     pub(super) fn new() -> Pipeline {
-        Pipeline { rules: rules(), findings: Vec::new(), suppressed: 0 }
+        Pipeline { rules: rules(), findings: Vec::new(), suppressed: 0, sweeps: Sweeps::default() }
     }
 
     /// Commits what was decided and lets the rules look at it. `functions` gives the names on a stack.
@@ -41,6 +43,7 @@ impl Pipeline {
         let changes = world.commit(event, transitions);
         let first = self.findings.len();
         let seen = Seen { world, event, changes: &changes };
+        self.sweeps.see(&seen);
         let found = self.rules.iter_mut().flat_map(|r| r.check(&seen)).collect();
         self.add(found, &mut functions);
         Committed { changes, first }

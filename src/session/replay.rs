@@ -8,9 +8,9 @@ use super::log::{
 };
 use super::names::{native_frame, python_frame, python_line};
 use super::pipeline::{Pipeline, note_found};
-use crate::base::{PyStackId, StackId};
+use crate::base::{Pid, PyStackId, StackId};
 use crate::event::{Effect, Event, EventKind, ExitStatus};
-use crate::finding::Finding;
+use crate::finding::{Finding, Sweep, Sweeps};
 use crate::identity::{self, Ledger, ModuleFrame};
 use crate::model::World;
 use crate::render::{Names, NativeFrame, PythonFrame};
@@ -230,15 +230,17 @@ impl Replay {
                 suppressed,
                 altered: Vec::new(),
                 notes: Vec::new(),
+                sources: Vec::new(),
             },
         };
         if let Some(damage) = &self.damage {
             facts.notes.push(format!("incomplete: the log cannot be read beyond line {}", damage.line));
         }
-        Report::new(facts, &self.world, &self.pipeline.findings, &mut self.ledger, &mut self.stacks).with_lives(
+        let mut names = RecordedNames { stacks: &mut self.stacks, sweeps: &self.pipeline.sweeps };
+        Report::new(facts, &self.world, &self.pipeline.findings, &mut self.ledger, &mut names).with_lives(
             &self.world,
             &mut self.ledger,
-            &mut self.stacks,
+            &mut names,
         )
     }
 }
@@ -327,7 +329,8 @@ impl Recorded {
             Some(m) => self.modules.get(&m).map(|m| m.name.clone()).unwrap_or_default(),
             None => NO_FILE.to_string(),
         };
-        native_frame(&Named { module, offset, function: None, file: None, line: None, inlined: false })
+        let (inlined, jumped) = (false, false);
+        native_frame(&Named { module, offset, function: None, file: None, line: None, inlined, jumped, sign: None })
     }
 
     /// What a finding takes in a report.
@@ -354,32 +357,53 @@ fn weigh(frames: &[NativeFrame]) -> Result<usize, String> {
     }
 }
 
-impl Names for Recorded {
+struct RecordedNames<'a> {
+    stacks: &'a mut Recorded,
+    sweeps: &'a Sweeps,
+}
+
+impl Names for RecordedNames<'_> {
     fn native(&mut self, id: StackId) -> Arc<[NativeFrame]> {
-        match self.native.get(&id) {
+        match self.stacks.native.get(&id) {
             Some(Stack { named: Some(frames), .. }) => Arc::clone(frames),
-            Some(stack) => stack.bare.iter().map(|f| self.bare(*f)).collect(),
+            Some(stack) => stack.bare.iter().map(|f| self.stacks.bare(*f)).collect(),
             None => Arc::default(),
         }
     }
 
     fn by_frame(&mut self, id: StackId) -> Vec<Arc<[NativeFrame]>> {
-        let Some(stack) = self.native.get(&id) else { return Vec::new() };
+        let Some(stack) = self.stacks.native.get(&id) else { return Vec::new() };
         // Of a log that was cut off there are the names of whole stacks only.
-        let mut whole = stack.named.iter().flat_map(|frames| frames.split_inclusive(|f| !f.inlined));
+        let whole = stack.named.iter().flat_map(|frames| frames.iter()).filter(|f| !f.jumped).cloned();
+        let whole: Vec<NativeFrame> = whole.collect();
+        let mut whole = whole.split_inclusive(|f| !f.inlined);
         let of = |at: &FrameLine| {
             let of_stack = whole.next().map(Arc::from).unwrap_or_default();
-            self.frames.get(at).cloned().unwrap_or(of_stack)
+            self.stacks.frames.get(at).cloned().unwrap_or(of_stack)
         };
         stack.bare.iter().map(of).collect()
     }
 
     fn truncated(&self, id: StackId) -> Option<String> {
-        self.native.get(&id)?.incomplete.clone()
+        self.stacks.native.get(&id)?.incomplete.clone()
     }
 
     fn python(&self, id: PyStackId) -> Arc<[PythonFrame]> {
-        self.python.get(&id).map(|s| Arc::clone(&s.frames)).unwrap_or_default()
+        self.stacks.python.get(&id).map(|s| Arc::clone(&s.frames)).unwrap_or_default()
+    }
+
+    fn sweep(&self, pid: Pid, id: StackId) -> Option<Sweep> {
+        self.sweeps.of(pid, id)
+    }
+}
+
+impl identity::Stacks for RecordedNames<'_> {
+    fn module_frames(&self, id: StackId) -> Vec<ModuleFrame> {
+        self.stacks.module_frames(id)
+    }
+
+    fn python_lines(&self, id: PyStackId) -> Vec<identity::PythonLine> {
+        self.stacks.python_lines(id)
     }
 }
 

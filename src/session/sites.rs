@@ -4,6 +4,7 @@ use super::names::{native_frame, python_frame};
 use crate::base::{Fd, Pid, PyStackId, ReadMemory, Regs, StackId, Tid};
 use crate::event::{Cause, Escape, Held, Site};
 use crate::kernel::Memory;
+use crate::render::why::cause_of;
 use crate::render::{NativeFrame, PythonFrame};
 use crate::stack::lang::python::{self, Pythons, SpawnArgument};
 use crate::stack::{self, Named, SpaceId, StackCoverage, StackEnd, Stacks};
@@ -95,7 +96,7 @@ impl Sites {
         let verdict = self.stacks.cause(id);
         let mut site = Site { stack: Some(id), ..Site::default() };
         if ends.is_some() {
-            site.cause = cause(verdict.cause);
+            site.cause = cause_of(verdict.cause);
         }
         if !verdict.python {
             return site;
@@ -240,16 +241,5 @@ impl Sites {
 
     pub(super) fn python_skipped(&self) -> u64 {
         self.skipped
-    }
-}
-
-fn cause(c: stack::Cause) -> Cause {
-    match c {
-        stack::Cause::Explicit | stack::Cause::Destructor => Cause::Explicit,
-        stack::Cause::Finalizer => Cause::Finalizer,
-        stack::Cause::Collector => Cause::Collector,
-        stack::Cause::Shutdown => Cause::Shutdown,
-        stack::Cause::Stream | stack::Cause::Directory | stack::Cause::Pipe => Cause::Stream,
-        _ => Cause::Unknown,
     }
 }

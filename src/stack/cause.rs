@@ -4,11 +4,12 @@ use super::debugfile;
 use super::elf::{self, RawSymbol};
 use super::module::{Module, Modules};
 use super::pytypes;
-use super::runtimes::ROWS;
+use super::runtimes::{NAMES, ROWS};
 use super::types::{Frame, ModuleId, StackEnd};
 use crate::base::StackId;
 use object::ReadCache;
 use rustc_hash::FxHashMap;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// Why a descriptor is being closed, as far as the stack tells.
@@ -17,13 +18,17 @@ use std::fmt;
 pub enum Cause {
     /// The program's own code asked for it.
     Explicit,
+    /// A block that owns the object was left (Python's `with`).
+    With,
     /// A finalizer ran because the last reference to an object went away.
     Finalizer,
     /// A garbage collector found the object unreachable.
     Collector,
     /// The interpreter is being taken down.
     Shutdown,
-    /// A destructor (C++) or drop (Rust) ran.
+    /// A destructor (C++) or drop (Rust) ran. Told by names only, so never at the stop ([`Stacks::cause`]).
+    ///
+    /// [`Stacks::cause`]: super::Stacks::cause
     Destructor,
     /// `fclose` or another function of C streams.
     Stream,
@@ -31,6 +36,10 @@ pub enum Cause {
     Directory,
     /// `pclose`.
     Pipe,
+    /// A function that closes all there is, as before an exec.
+    Loop,
+    /// A shell makes or undoes a redirection.
+    Redirection,
     /// The stack was cut off before anything telling, so code further out may have been the reason.
     Unknown,
 }
@@ -39,6 +48,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Cause::Explicit => "explicit",
+            Cause::With => "end of a with block",
             Cause::Finalizer => "finalizer (reference count)",
             Cause::Collector => "garbage collector",
             Cause::Shutdown => "interpreter shutdown",
@@ -46,6 +56,8 @@ impl fmt::Display for Cause {
             Cause::Stream => "fclose",
             Cause::Directory => "closedir",
             Cause::Pipe => "pclose",
+            Cause::Loop => "close loop",
+            Cause::Redirection => "redirection of a shell",
             Cause::Unknown => "unknown",
         })
     }
@@ -56,12 +68,11 @@ impl fmt::Display for Cause {
 pub struct Verdict {
     /// The cause.
     pub cause: Cause,
-    /// Whose rule it was: `CPython`, `Go`, `V8`, `libc`, `C++`, `Rust`; empty for [`Cause::Explicit`] and
-    /// [`Cause::Unknown`].
+    /// Whose rule it was: `CPython`, `Go`, `V8`, `libc`, `C++`, `Rust`; empty where nothing told.
     pub runtime: &'static str,
     /// The telling function as the rule names it, e.g. `PyObject_CallFinalizerFromDealloc`; empty as above.
     pub symbol: &'static str,
-    /// The index in [`Stacks::frames`](super::Stacks::frames) of that function.
+    /// The index of that function in the frames that were looked at.
     pub frame: Option<usize>,
     /// Whether the user's code runs *inside* the finalizer, nearer to the close (a Python `__del__`).
     pub user_code: bool,
@@ -78,27 +89,44 @@ pub struct Verdict {
 pub(crate) enum Role {
     /// Runs the user's code: what lies further out is not the reason for what that code did.
     Code,
+    /// Is the user's code. Not in the table: whoever has the names says so.
+    Own,
     /// Runs a finalizer because a reference count reached zero.
     Count,
     /// A finalizer, or what runs one for whatever reason.
     Finalizer,
     Collector,
     Shutdown,
+    /// A destructor (C++) or drop glue (Rust).
     Destructor,
+    /// Ends an object because the code that called it says so: a method `close`.
+    Asked,
+    /// The same for any object, whose destructor then runs (Rust's `drop`).
+    Drop,
+    /// Does what was asked for on another thread, or at another time.
+    Deferred,
+    /// Leaves a block that owns the object.
+    With,
     Stream,
     Directory,
     Pipe,
+    /// A function that only its own library calls, called by another: who should stand between has ended with a jump to
+    /// it, and is not on the stack. In glibc `closedir` does.
+    Jump,
+    Loop,
+    Redirection,
 }
 
-/// How a row's name is compared with a symbol.
+/// How a row's name is compared with a function's.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Match {
     Exact,
     Prefix,
-    Test(fn(&[u8]) -> bool),
+    Suffix,
+    Contains,
 }
 
-/// One line of the table in `runtimes.rs`.
+/// One line of the tables in `runtimes.rs`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     pub(crate) runtime: &'static str,
@@ -107,10 +135,70 @@ pub(crate) struct Row {
     pub(crate) by: Match,
 }
 
-/// A destructor further out than this many frames is not the reason: `~App` may well run the program.
-const NEAR: usize = 16;
-/// Telling ranges of one module; a large C++ program has 100,000 destructors (24 bytes each).
-const MAX_RANGES: usize = 1 << 19;
+impl Row {
+    /// What stands for a function of the user's own.
+    pub(crate) const fn own() -> Row {
+        Row { runtime: "", name: "", role: Role::Own, by: Match::Exact }
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        match self.by {
+            Match::Exact => name == self.name,
+            Match::Prefix => name.starts_with(self.name),
+            Match::Suffix => name.ends_with(self.name),
+            Match::Contains => name.contains(self.name),
+        }
+    }
+}
+
+/// What the table says of a frame, by its address: a stripped file has no name to say it by.
+#[derive(Clone, Copy, Debug)]
+pub struct Sign(pub(crate) &'static Row);
+
+impl PartialEq for Sign {
+    fn eq(&self, other: &Sign) -> bool {
+        (self.0.runtime, self.0.name) == (other.0.runtime, other.0.name)
+    }
+}
+
+impl Eq for Sign {}
+
+impl Sign {
+    pub(crate) fn row(self) -> &'static Row {
+        self.0
+    }
+
+    /// The row of this runtime and name, as [`fmt::Display`] writes them with a space between.
+    fn parse(text: &str) -> Option<Sign> {
+        let (runtime, name) = text.split_once(' ')?;
+        let all = ROWS.iter().chain(pytypes::ROWS);
+        all.into_iter().find(|r| (r.runtime, r.name) == (runtime, name)).map(Sign)
+    }
+}
+
+impl fmt::Display for Sign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.0.runtime, self.0.name)
+    }
+}
+
+impl Serialize for Sign {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// Reads a sign; one of another version's table says nothing.
+pub(crate) fn known_sign<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Sign>, D::Error> {
+    let text = std::borrow::Cow::<str>::deserialize(from)?;
+    Ok(Sign::parse(&text))
+}
+
+/// How many frames of the user's own may lie between a close and the destructor that is the reason: `~App` may well run
+/// the program.
+pub(crate) const REACH: usize = 3;
+/// Telling ranges of one module.
+const MAX_RANGES: usize = 1 << 16;
 /// How many ranges before an address are looked at; functions do not nest, aliases repeat a range.
 const MAX_BACK: usize = 8;
 
@@ -136,8 +224,8 @@ impl Causes {
         }
         let mut marks = Vec::new();
         for (i, frame) in frames.iter().enumerate() {
-            let Some(id) = frame.module else { continue };
-            if let Some(row) = find(self.ranges_of(id, modules), frame.lookup()) {
+            let jumped = || frames.get(i + 1).is_some_and(|next| next.module != frame.module);
+            if let Some(Sign(row)) = self.sign(*frame, modules).filter(|s| s.0.role != Role::Jump || jumped()) {
                 marks.push((i, row));
             }
         }
@@ -151,6 +239,11 @@ impl Causes {
         }
         self.verdicts.insert(id, verdict);
         verdict
+    }
+
+    /// What the table says of this frame.
+    pub(crate) fn sign(&mut self, frame: Frame, modules: &Modules) -> Option<Sign> {
+        find(self.ranges_of(frame.module?, modules), frame.lookup()).map(Sign)
     }
 
     fn ranges_of(&mut self, id: ModuleId, modules: &Modules) -> &[Range] {
@@ -207,13 +300,19 @@ fn row_for(name: &[u8], names: &FxHashMap<&'static [u8], &'static Row>) -> Optio
     if let Some(row) = exact {
         return Some(row);
     }
-    (name.starts_with(b"_Z") || name.starts_with(b"_R")).then_some(())?;
-    let name = cut(b'.');
+    name.starts_with(b"_Z").then_some(())?;
     ROWS.iter().find(|row| match row.by {
-        Match::Exact => false,
         Match::Prefix => name.starts_with(row.name.as_bytes()),
-        Match::Test(test) => test(name),
+        _ => false,
     })
+}
+
+/// What the tables say of a function by its readable name, in the file `module`.
+pub(crate) fn row_named(name: &str) -> Option<&'static Row> {
+    // A compiler's suffix (`.constprop.0`, `.cold`) is no part of the name, a Go package's dot is.
+    let stem = name.split_once('.').map_or(name, |(stem, _)| stem);
+    let whole = ROWS.iter().chain(NAMES).find(|r| r.matches(name));
+    whole.or_else(|| ROWS.iter().find(|r| matches!(r.by, Match::Exact) && r.name == stem))
 }
 
 fn find(ranges: &[Range], addr: u64) -> Option<&'static Row> {
@@ -223,7 +322,7 @@ fn find(ranges: &[Range], addr: u64) -> Option<&'static Row> {
 }
 
 /// The verdict from the telling functions of a stack, innermost first, each with its frame's index.
-fn decide(marks: &[(usize, &'static Row)], end: StackEnd) -> Verdict {
+pub(crate) fn decide(marks: &[(usize, &'static Row)], end: StackEnd) -> Verdict {
     let python = marks.iter().any(|(_, r)| r.role == Role::Code && r.runtime == "CPython");
     let says = |cause, (frame, row): (usize, &'static Row), user_code| Verdict {
         cause,
@@ -253,27 +352,58 @@ fn decide(marks: &[(usize, &'static Row)], end: StackEnd) -> Verdict {
             return says(cause, mark, user_code);
         }
     }
-    let near_code = marks.iter().take(first_code);
+    let near_code = marks.get(..first_code).unwrap_or_default();
     for (role, cause) in [(Role::Shutdown, Cause::Shutdown), (Role::Collector, Cause::Collector)] {
-        if let Some(&mark) = near_code.clone().find(|(_, r)| r.role == role) {
+        if let Some(&mark) = near_code.iter().find(|(_, r)| r.role == role) {
             return says(cause, mark, false);
         }
     }
+    let first = |role| near_code.iter().find(|(_, r)| r.role == role).copied();
+    if let Some(mark) = first(Role::Loop) {
+        return says(Cause::Loop, mark, false);
+    }
+    if let Some((cause, mark)) = owner(near_code) {
+        return says(cause, mark, false);
+    }
     let others = [
-        (Role::Destructor, Cause::Destructor, NEAR),
-        (Role::Pipe, Cause::Pipe, usize::MAX),
-        (Role::Directory, Cause::Directory, usize::MAX),
-        (Role::Stream, Cause::Stream, usize::MAX),
+        (Role::Pipe, Cause::Pipe),
+        (Role::Directory, Cause::Directory),
+        (Role::Stream, Cause::Stream),
+        (Role::Jump, Cause::Directory),
+        (Role::Redirection, Cause::Redirection),
+        (Role::Deferred, Cause::Explicit),
     ];
-    for (role, cause, near) in others {
-        if let Some(&mark) = near_code.clone().find(|(i, r)| r.role == role && *i < near) {
+    for (role, cause) in others {
+        if let Some(mark) = first(role) {
             return says(cause, mark, false);
         }
     }
     // Cut off before any code that answers for itself: somebody further out may be the reason.
-    let cut = matches!(end, StackEnd::Truncated(_)) && first_code == marks.len();
+    let answers = first_code < marks.len() || marks.iter().any(|(_, r)| r.role == Role::Own);
+    let cut = matches!(end, StackEnd::Truncated(_)) && !answers;
     let cause = if cut { Cause::Unknown } else { Cause::Explicit };
     Verdict { cause, runtime: "", symbol: "", frame: None, user_code: false, python, finalizers_unnamed: false }
+}
+
+/// Who ended the object that owned the descriptor: the outermost that says so, because one calls the next. A stream's
+/// destructor calls `close` of the buffer inside it, and `drop(x)` the drop glue of what `x` owns.
+fn owner(marks: &[(usize, &'static Row)]) -> Option<(Cause, (usize, &'static Row))> {
+    let mut own = 0;
+    let mut best = None;
+    for &mark in marks {
+        match mark.1.role {
+            Role::Own => own += 1,
+            Role::Destructor => best = Some((Cause::Destructor, mark)),
+            Role::Drop => best = Some((Cause::Explicit, mark)),
+            Role::Asked if own == 0 => best = Some((Cause::Explicit, mark)),
+            Role::With if own == 0 => best = Some((Cause::With, mark)),
+            _ => {}
+        }
+        if own > REACH {
+            break;
+        }
+    }
+    best
 }
 
 #[cfg(test)]
@@ -339,15 +469,54 @@ mod tests {
     }
 
     #[test]
-    fn streams_and_destructors() {
+    fn streams_and_directories() {
         assert_eq!(verdict(&["close", "_IO_file_close_it", "fclose", "main"]).cause, Cause::Stream);
         assert_eq!(verdict(&["close", "closedir", "main"]).cause, Cause::Directory);
         assert_eq!(verdict(&["close", "_IO_file_close_it", "fclose", "pclose"]).cause, Cause::Pipe);
-        assert_eq!(verdict(&["close", "fclose", "_ZN3FooD1Ev", "main"]).cause, Cause::Destructor);
-        let mut far = vec!["x"; 40];
-        far.push("_ZN3AppD2Ev");
-        assert_eq!(verdict(&far).cause, Cause::Explicit);
         assert_eq!(verdict(&["close", "runtime.runfinq"]).cause, Cause::Collector);
+        assert_eq!(verdict(&["close", "closefrom", "main"]).cause, Cause::Loop);
+        assert_eq!(verdict(&["close", "do_redirections", "main"]).cause, Cause::Redirection);
+        assert_eq!(verdict(&["close", "_io_FileIO_close", "iobase_exit", EVAL]).cause, Cause::With);
+    }
+
+    /// By readable names, where `+` stands before the user's own.
+    fn named(names: &[&str]) -> (Cause, Option<usize>) {
+        static OWN: Row = Row::own();
+        let mut marks = Vec::new();
+        for (i, name) in names.iter().enumerate() {
+            let own = name.strip_prefix('+');
+            marks.extend(row_named(own.unwrap_or(name)).map(|r| (i, r)));
+            marks.extend(own.map(|_| (i, &OWN)));
+        }
+        let v = decide(&marks, StackEnd::Complete);
+        (v.cause, v.frame)
+    }
+
+    #[test]
+    fn the_outermost_owner_is_the_reason() {
+        let buffer = "std::basic_filebuf<char, std::char_traits<char> >::close()";
+        let ofstream = "std::basic_ofstream<char, std::char_traits<char> >::~basic_ofstream()";
+        assert_eq!(named(&["fclose", buffer, ofstream, "+main"]), (Cause::Destructor, Some(2)));
+        let close = "std::basic_ofstream<char, std::char_traits<char> >::close()";
+        assert_eq!(named(&["fclose", buffer, close, "+main"]), (Cause::Explicit, Some(2)));
+        assert_eq!(named(&["close", "+Foo::~Foo()", "+main"]), (Cause::Destructor, Some(1)));
+        let pointer = "std::unique_ptr<_IO_FILE, Closer>::~unique_ptr()";
+        assert_eq!(named(&["fclose", "+Closer::operator()(_IO_FILE*) const", pointer]), (Cause::Destructor, Some(2)));
+        assert_eq!(named(&["fclose", "+save", "+main"]), (Cause::Stream, Some(0)));
+    }
+
+    #[test]
+    fn a_drop_that_was_asked_for_is_explicit() {
+        let glue = "core::ptr::drop_in_place<std::fs::File>";
+        let owned = "<std::os::fd::owned::OwnedFd as core::ops::drop::Drop>::drop";
+        assert_eq!(named(&["close", owned, glue, "+r::f", "+r::main"]), (Cause::Destructor, Some(2)));
+        assert_eq!(named(&["close", owned, glue, "core::mem::drop", "+r::f"]), (Cause::Explicit, Some(3)));
+        assert_eq!(named(&["close", "+r::by_libc", "+r::main"]), (Cause::Explicit, None));
+    }
+
+    #[test]
+    fn a_destructor_far_out_runs_the_program() {
+        assert_eq!(named(&["close", "+a", "+b", "+c", "+d", "+App::~App()"]), (Cause::Explicit, None));
     }
 
     #[test]

@@ -93,7 +93,7 @@ impl Explainer {
 }
 
 fn unnamed(module: String, offset: u64) -> Named {
-    Named { module, offset, function: None, file: None, line: None, inlined: false }
+    Named { module, offset, function: None, file: None, line: None, inlined: false, jumped: false, sign: None }
 }
 
 /// What DWARF says about `addr`; empty when it says nothing.

@@ -18,6 +18,7 @@ mod debugfile;
 mod elf;
 mod explain;
 mod intern;
+mod jump;
 pub mod lang;
 mod maps;
 mod module;
@@ -31,8 +32,10 @@ mod types;
 mod unwind;
 mod window;
 
-pub use cause::{Cause, Verdict};
+pub use cause::{Cause, Sign, Verdict};
+pub(crate) use cause::{REACH, Role, Row, decide, row_named};
 pub use module::Module;
+pub(crate) use runtimes::{python_role, runtime_of};
 pub use types::{Frame, FrameKind, ModuleId, NO_FILE, Named, SpaceId, StackCoverage, StackEnd, Why, file_name};
 pub use unwind::MAX_FRAMES;
 
@@ -145,15 +148,23 @@ impl Stacks {
         self.cause(id).python
     }
 
-    /// The functions on a stack, innermost first, inlined ones included. Slow at first sight (reads debug information),
+    /// The functions on a stack, innermost first, inlined ones included, and those that ended with a jump, where that can
+    /// be told. Slow at first sight (reads debug information),
     /// then cached.
     pub fn explain(&mut self, id: StackId) -> Arc<[Named]> {
         if let Some(known) = self.explained.get(&id) {
             return Arc::clone(known);
         }
         let mut out = Vec::new();
-        for &frame in self.interner.frames(id) {
+        let mut inner: Option<Frame> = None;
+        for frame in self.interner.frames(id).to_vec() {
+            let skipped = inner.and_then(|inner| self.skipped(inner, frame, out.last()));
+            out.extend(skipped);
             out.extend_from_slice(&self.explainer.frame(frame, &self.modules));
+            if let Some(physical) = out.last_mut() {
+                physical.sign = self.causes.sign(frame, &self.modules);
+            }
+            inner = Some(frame);
         }
         if self.explained.len() >= MAX_EXPLAINED {
             self.explained.clear();
@@ -161,6 +172,22 @@ impl Stacks {
         let out: Arc<[Named]> = out.into();
         self.explained.insert(id, Arc::clone(&out));
         out
+    }
+
+    /// The function between two frames that has ended with a jump to the inner one, if one can be told.
+    fn skipped(&mut self, inner: Frame, frame: Frame, called: Option<&Named>) -> Option<Named> {
+        let at = jump::skipped(inner, frame, self.modules.get(frame.module?)?)?;
+        let named = self.explainer.frame(at, &self.modules);
+        let physical = named.last()?;
+        let stem = |n: &Named| n.function.as_deref().map(|f| f.split(".cold").next().unwrap_or(f).to_string());
+        let name = stem(physical)?;
+        // A stub of the linker is a way to the function that was called, and a part that was split off is the function.
+        let same = called.is_some_and(|c| c.module == physical.module && stem(c).as_ref() == Some(&name));
+        if same || name.ends_with("@plt") {
+            return None;
+        }
+        let sign = self.causes.sign(at, &self.modules);
+        Some(Named { jumped: true, inlined: false, sign, ..physical.clone() })
     }
 
     /// The functions at one frame: those inlined there first, the physical one last; at least one entry. Cached.

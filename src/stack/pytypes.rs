@@ -26,9 +26,20 @@ const TYPES: [&[u8]; 11] = [
     b"mmap.mmap",
 ];
 
-static DEALLOC: Row = Row { runtime: "CPython", name: "tp_dealloc", role: Role::Count, by: Match::Exact };
-static FINALIZE: Row = Row { runtime: "CPython", name: "tp_finalize", role: Role::Finalizer, by: Match::Exact };
-static COLLECT: Row = Row { runtime: "CPython", name: "gc.collect", role: Role::Collector, by: Match::Exact };
+const fn row(name: &'static str, role: Role) -> Row {
+    Row { runtime: "CPython", name, role, by: Match::Exact }
+}
+
+static DEALLOC: &Row = &row("tp_dealloc", Role::Count);
+static FINALIZE: &Row = &row("tp_finalize", Role::Finalizer);
+
+/// Every row of this file: the slots of types, and functions by the names that Python knows them by.
+pub(crate) static ROWS: &[Row] = &[
+    row("tp_dealloc", Role::Count),
+    row("tp_finalize", Role::Finalizer),
+    row("collect", Role::Collector),
+    row("__exit__", Role::With),
+];
 
 /// Bytes of one file that are searched.
 const MAX_SEARCHED: u64 = 64 << 20;
@@ -119,16 +130,17 @@ fn inspect(data: &Data, at: u64, value: u64, out: &mut Vec<(u64, &'static Row)>)
         return;
     };
     let is = |name: &[u8]| text.strip_prefix(name).is_some_and(|rest| rest.first() == Some(&0));
-    if is(b"collect") {
-        // PyMethodDef: ml_name, ml_meth
-        out.extend(data.function(at.wrapping_add(8)).map(|f| (f, &COLLECT)));
+    // PyMethodDef: ml_name, ml_meth
+    let methods = ROWS.iter().filter(|r| !r.name.starts_with("tp_"));
+    if let Some(row) = methods.into_iter().find(|r| is(r.name.as_bytes())) {
+        out.extend(data.function(at.wrapping_add(8)).map(|f| (f, row)));
     }
     if !TYPES.iter().any(|name| is(name)) {
         return;
     }
     if let Some(dealloc) = data.function(at.wrapping_add(STATIC_DEALLOC)) {
-        out.push((dealloc, &DEALLOC));
-        out.extend(data.function(at.wrapping_add(STATIC_FINALIZE)).map(|f| (f, &FINALIZE)));
+        out.push((dealloc, DEALLOC));
+        out.extend(data.function(at.wrapping_add(STATIC_FINALIZE)).map(|f| (f, FINALIZE)));
         return;
     }
     let Some(slots) = data.word(at.wrapping_add(SPEC_SLOTS)) else { return };
@@ -136,8 +148,8 @@ fn inspect(data: &Data, at: u64, value: u64, out: &mut Vec<(u64, &'static Row)>)
         let slot = slots.wrapping_add(i * 16);
         let row = match data.word(slot) {
             None | Some(0) => return,
-            Some(PY_TP_DEALLOC) => &DEALLOC,
-            Some(PY_TP_FINALIZE) => &FINALIZE,
+            Some(PY_TP_DEALLOC) => DEALLOC,
+            Some(PY_TP_FINALIZE) => FINALIZE,
             Some(_) => continue,
         };
         out.extend(data.function(slot.wrapping_add(8)).map(|f| (f, row)));
@@ -181,7 +193,7 @@ mod tests {
     #[test]
     fn a_method_table_names_the_collector() {
         let d = data(&[(0x1000, 0x1900), (0x1008, 0x10030)]);
-        assert_eq!(found(&d, 0x1000), [(0x10030, "gc.collect")]);
+        assert_eq!(found(&d, 0x1000), [(0x10030, "collect")]);
     }
 
     #[test]

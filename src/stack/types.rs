@@ -1,5 +1,6 @@
 //! The values that the layer hands out: frames, names, and how a stack ended.
 
+use super::cause::Sign;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -125,6 +126,13 @@ pub struct Named {
     /// Whether the function was inlined into the next entry of the list, so has no frame of its own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inlined: bool,
+    /// Whether the function was called from the next entry's and has ended with a jump to the former's, so that it has no
+    /// frame of its own: `offset`, `file` and `line` are those of its beginning.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub jumped: bool,
+    /// What its address says about why a descriptor is closed there.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::cause::known_sign")]
+    pub sign: Option<Sign>,
 }
 
 impl fmt::Display for Named {

@@ -3,11 +3,12 @@
 use super::super::{At, Flow};
 use super::{Command, at_most_one, choose, nothing, number};
 use crate::base::text::escape;
-use crate::finding::Role;
+use crate::finding::{Copies, Moved, Role};
 use crate::model::Moment;
 use crate::prompt::console::Offer;
 use crate::render::backtrace::{Form, trace};
 use crate::render::style::Ink;
+use crate::render::why::why;
 
 pub(super) struct Backtrace;
 
@@ -32,13 +33,16 @@ fn which(args: &[&str]) -> Result<(Form, Option<Role>), String> {
 }
 
 /// The moment of this part of the story of the break.
-fn moment(at: &At<'_, '_>, role: Role) -> Result<Moment, String> {
+fn moment(at: &At<'_, '_>, role: Role) -> Result<(Moment, Option<Moved>), String> {
     let scene = &*at.scene;
-    let told = scene.at.finding.as_ref().and_then(|f| f.step(role)).map(|s| s.moment.clone());
+    let told = scene.at.finding.as_ref().and_then(|f| f.step(role)).map(|s| (s.moment.clone(), s.moved));
     let life = scene.at.life.and_then(|l| scene.world.life(l));
     let lived = match role {
-        Role::Opened => life.map(|l| l.began.clone()),
-        Role::Closed => life.and_then(|l| l.end.as_ref()).map(|e| e.moment.clone()),
+        Role::Opened => life.map(|l| (l.began.clone(), None)),
+        Role::Closed => {
+            let moved = life.and_then(|l| Copies::new(scene.world).moved(l));
+            life.and_then(|l| l.end.as_ref()).map(|e| (e.moment.clone(), moved))
+        }
         Role::Reused | Role::Used => None,
     };
     told.or(lived).ok_or_else(|| format!("this break has no such stack: nothing was {} yet", role.word()))
@@ -76,8 +80,12 @@ impl Command for Backtrace {
                 at.trace().text(form, Some(frame), style)
             }
             Some(role) => {
-                let moment = moment(at, role)?;
-                let stack = trace(at.scene.names, &moment.site).text(form, None, style);
+                let (moment, moved) = moment(at, role)?;
+                let scene = &mut *at.scene;
+                let why = if role == Role::Closed { why(scene.names, &moment, moved) } else { None };
+                let mut stack = trace(scene.names, &moment.site, why);
+                stack.source = stack.own_source().and_then(|(file, n)| scene.sources.line(file, n));
+                let stack = stack.text(form, None, style);
                 format!("{} [{}]\n{stack}", style.paint(Ink::Label, role.word()), moment.tid)
             }
         };

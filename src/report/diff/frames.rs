@@ -1,7 +1,7 @@
 //! Two stacks side by side.
 
 use crate::identity::UNKNOWN_CODE;
-use crate::render::place::{base, short};
+use crate::render::place::{base, without_arguments};
 use crate::render::record::{NativeRecord, PythonRecord};
 use crate::report::lives::{Lives, StackRecord};
 
@@ -107,9 +107,9 @@ impl Frame {
             Frame::Native { module, offset, function, file, line, .. } => match (function, file) {
                 (Some(name), Some(file)) => {
                     let line = line.map(|n| format!(":{n}")).unwrap_or_default();
-                    format!("{} at {}{line}", short(name), base(file))
+                    format!("{} at {}{line}", without_arguments(name), base(file))
                 }
-                (Some(name), None) => format!("{} in {module}", short(name)),
+                (Some(name), None) => format!("{} in {module}", without_arguments(name)),
                 (None, _) if module == UNKNOWN_CODE => "code without a file".to_string(),
                 (None, _) => format!("{module}+{offset:#x}"),
             },

@@ -3,8 +3,8 @@
 use super::Row;
 use super::frames::{Frame, align};
 use crate::identity::same_path;
-use crate::render::finding::by_cause;
 use crate::render::record::{FindingRecord, StepRecord};
+use crate::render::why::clause;
 use crate::report::lives::{EndRecord, LifeRecord, Lives, MomentRecord};
 
 /// A finding or a life.
@@ -95,7 +95,7 @@ fn step(s: &StepRecord) -> Step {
         (None, what) => without_call(what).to_string(),
     };
     let failed = s.call.as_deref().and_then(|c| c.rsplit_once(" = ")).map(|c| c.1).filter(|r| r.starts_with('E'));
-    let mut how = match by_cause(s.cause) {
+    let mut how = match s.why.as_deref().or(clause(s.cause)) {
         Some(cause) if s.role != crate::finding::Role::Opened => format!("{call} {cause}"),
         _ => call,
     };
@@ -133,7 +133,7 @@ pub(super) fn ended(end: &EndRecord) -> String {
         (_, "vanished") => "it was gone, unseen".to_string(),
         (_, how) => how.to_string(),
     };
-    match by_cause(end.cause) {
+    match clause(end.cause) {
         Some(cause) => format!("{call} {cause}"),
         None => call,
     }

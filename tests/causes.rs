@@ -1,0 +1,364 @@
+//! Why ends come: one verdict each, on real programs of every runtime that fdwatch knows, with the frames that prove it.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // a test may fail loudly
+
+mod common;
+
+use common::{Done, audit, fdwatch, has, pythons, root, run, script, skip};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A break before an end.
+#[derive(Debug)]
+struct End {
+    /// The file's own name, which is that of the function that opened it.
+    name: String,
+    cause: String,
+    /// What `bt` showed.
+    bt: String,
+    /// The line of the break that names a place.
+    place: String,
+}
+
+/// A break at the end of each file in `dir`, with these commands at each.
+fn breaks(dir: &Path, commands: &[&str], program: &[&str]) -> Done {
+    let mut c = Command::new(fdwatch());
+    c.args(["run", "--path", &format!("{}/*", dir.display())]);
+    for command in std::iter::repeat_n(commands, 24).flatten() {
+        c.args(["-ex", command]);
+    }
+    run(c.arg("--").args(program))
+}
+
+fn ends(dir: &Path, program: &[&str]) -> Vec<End> {
+    let done = breaks(dir, &["bt", "continue"], program);
+    let blocks = done.stderr.split("\nbreak ").map(|b| b.strip_prefix("break ").unwrap_or(b));
+    let found: Vec<End> = blocks.filter_map(|block| end(dir, block)).collect();
+    assert!(!found.is_empty(), "{done:#?}");
+    found
+}
+
+fn end(dir: &Path, block: &str) -> Option<End> {
+    let (head, rest) = block.split_once('\n')?;
+    let name = head.split_once(&format!("{}/", dir.display()))?.1.to_string();
+    let (banner, bt) = rest.split_once("(fdwatch) bt\n")?;
+    let bt = bt.split("(fdwatch) ").next()?.to_string();
+    let cause = banner.split_once("  cause   ")?.1.split("\n  call").next()?;
+    let cause = cause.split_whitespace().collect::<Vec<_>>().join(" ");
+    let after = banner.split_once("  call    ")?.1;
+    let place = after.lines().nth(1)?.trim().to_string();
+    Some(End { name, cause, bt, place })
+}
+
+/// Compares causes, in the order of `expected`; a file may end more often, as another does in between.
+#[track_caller]
+fn check(found: &[End], expected: &[(&str, &str)]) {
+    for (name, cause) in expected {
+        let end = found.iter().find(|e| e.name == *name);
+        let end = end.unwrap_or_else(|| panic!("{name} was not seen to end: {found:#?}"));
+        assert_eq!(end.cause, *cause, "{name}: {end:#?}");
+    }
+}
+
+fn one<'e>(found: &'e [End], name: &str) -> &'e End {
+    found.iter().find(|e| e.name == name).unwrap()
+}
+
+fn source(name: &str) -> PathBuf {
+    root().join("tests/targets/causes").join(name)
+}
+
+/// Builds a program of `tests/targets/causes`; `None`, with the reason printed, where that cannot be done.
+fn build(test: &str, name: &str, compiler: &str, flags: &[&str], out: &Path) -> Option<String> {
+    if !has(compiler) {
+        skip(test, &format!("no {compiler}"));
+        return None;
+    }
+    let mut c = Command::new(compiler);
+    // Go keeps what it has built of its library; without modules it needs no network.
+    let cache = root().join("target/targets/go-cache");
+    c.env("GOCACHE", cache).env("GO111MODULE", "off").env("GOFLAGS", "").env("CGO_ENABLED", "0");
+    let done = run(c.args(flags).arg("-o").arg(out).arg(source(name)));
+    assert_eq!(done.code(), 0, "{compiler} {flags:?}: {}", done.stderr);
+    Some(out.to_string_lossy().into_owned())
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn cpp_destructors_and_streams() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bin, files) = (dir.path().join("causes"), dir.path().join("files"));
+    std::fs::create_dir(&files).unwrap();
+    let test = "cpp_destructors_and_streams";
+    let Some(program) = build(test, "causes.cpp", "g++", &["-g", "-O1"], &bin) else { return };
+    let found = ends(&files, &[&program, &text(&files)]);
+    let expected = [
+        ("stream_left", "by a destructor, std::basic_ofstream::~basic_ofstream"),
+        ("stream_closed", "explicit, by std::basic_ofstream::close"),
+        ("owner_left", "by a destructor, Owner::~Owner"),
+        ("pointer_left", "by a destructor, std::unique_ptr::~unique_ptr"),
+        ("file_closed", "by fclose"),
+        ("plainly", "explicit"),
+        ("at_exit", "by a destructor, std::basic_ofstream::~basic_ofstream"),
+    ];
+    check(&found, &expected);
+    // The user's line, not the library's, and the frames that prove it.
+    let left = one(&found, "stream_left");
+    assert!(left.place.contains("causes.cpp:"), "{left:#?}");
+    assert!(left.bt.lines().any(|l| l.starts_with("* #") && l.contains("~basic_ofstream")), "{left:#?}");
+    assert!(left.bt.lines().any(|l| l.starts_with("> #") && l.contains("stream_left at ")), "{left:#?}");
+    assert!(left.bt.contains(" frames of the C library (bt full shows them)"), "{left:#?}");
+}
+
+/// `closedir` of glibc ends with a jump: it is not on the stack.
+#[test]
+fn a_directory_is_closed_by_closedir() {
+    let dir = tempfile::tempdir().unwrap();
+    let test = "a_directory_is_closed_by_closedir";
+    let bin = dir.path().join("causes");
+    let Some(program) = build(test, "causes.cpp", "g++", &["-g", "-O1"], &bin) else { return };
+    let files = dir.path().join("files/directory");
+    std::fs::create_dir_all(&files).unwrap();
+    let found = ends(&dir.path().join("files"), &[&program, &text(&dir.path().join("files"))]);
+    check(&found, &[("directory", "by closedir")]);
+    assert!(one(&found, "directory").place.contains("causes.cpp:"), "{found:#?}");
+}
+
+#[test]
+fn without_names_no_destructor_is_made_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bin, files) = (dir.path().join("causes"), dir.path().join("files"));
+    std::fs::create_dir(&files).unwrap();
+    let test = "without_names_no_destructor_is_made_up";
+    let Some(program) = build(test, "causes.cpp", "g++", &["-O2", "-s"], &bin) else { return };
+    let found = ends(&files, &[&program, &text(&files)]);
+    // What the library exports still tells.
+    check(&found, &[("stream_left", "by a destructor, std::basic_ofstream::~basic_ofstream")]);
+    check(&found, &[("file_closed", "by fclose"), ("pointer_left", "by fclose")]);
+    for name in ["owner_left", "plainly"] {
+        let cause = &one(&found, name).cause;
+        assert!(cause.starts_with("explicit, by causes+0x") && cause.ends_with("whose file has no names"), "{cause}");
+    }
+    // With symbols, but without the lines that would name what was inlined, both stay possible.
+    let Some(program) = build(test, "causes.cpp", "g++", &["-O2"], &bin) else { return };
+    let found = ends(&files, &[&program, &text(&files)]);
+    let cause = &one(&found, "owner_left").cause;
+    assert!(
+        cause.contains("~Owner") || cause.starts_with("explicit, or by a destructor that is inlined in "),
+        "{cause}"
+    );
+}
+
+#[test]
+fn rust_drops() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bin, files) = (dir.path().join("causes"), dir.path().join("files"));
+    std::fs::create_dir(&files).unwrap();
+    for flags in [&["-g", "--edition=2021"][..], &["-g", "-O", "--edition=2021"]] {
+        let Some(program) = build("rust_drops", "causes.rs", "rustc", flags, &bin) else { return };
+        let found = ends(&files, &[&program, &text(&files)]);
+        // Optimised, the last thing that a function does is a jump. That it was there is told by who called it, and what
+        // it did there is not: so nothing is made up.
+        let or = |cause: &str, function: &str| match flags.contains(&"-O") {
+            true => format!("explicit, or by a destructor that is inlined in causes::{function}"),
+            false => cause.to_string(),
+        };
+        for (name, cause) in [
+            ("left", "by drop of std::fs::File"),
+            ("field_left", "by drop of causes::Log"),
+            ("dropped", "explicit, by core::mem::drop"),
+            ("by_libc", "explicit"),
+        ] {
+            let end = one(&found, name);
+            let jumped = end.bt.contains(&format!("causes::{name} (jumped on) "));
+            assert!(!jumped || flags.contains(&"-O"), "{end:#?}");
+            assert!(end.cause == cause || jumped && end.cause == or(cause, name), "{name}: {end:#?}");
+            assert!(end.bt.contains(&format!("causes::{name} ")), "{name}: {end:#?}");
+        }
+        let left = one(&found, "left");
+        assert!(left.place.contains("causes.rs:"), "{left:#?}");
+        assert!(left.bt.contains(" frames of the standard library (bt full shows them)"), "{left:#?}");
+    }
+}
+
+#[test]
+fn go_collects_what_nobody_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bin, files) = (dir.path().join("causes"), dir.path().join("files"));
+    std::fs::create_dir(&files).unwrap();
+    let Some(program) = build("go_collects_what_nobody_closed", "causes.go", "go", &["build"], &bin) else { return };
+    let found = ends(&files, &[&program, &text(&files)]);
+    let expected = [
+        ("closed", "explicit, by os.(*File).Close"),
+        ("deferred", "explicit, by os.(*File).Close"),
+        ("plainly", "explicit, by syscall.Close"),
+        ("lost", "by the garbage collector, no close() call"),
+    ];
+    check(&found, &expected);
+    let closed = one(&found, "closed");
+    assert!(closed.place.contains("causes.go:") && closed.place.ends_with("f.Close()"), "{closed:#?}");
+    assert!(closed.bt.contains(" frames of Go's library (bt full shows them)"), "{closed:#?}");
+    let lost = one(&found, "lost");
+    assert!(lost.bt.lines().any(|l| l.contains("runtime.run")), "{lost:#?}");
+}
+
+#[test]
+fn node_collects_a_file_handle() {
+    if !has("node") {
+        return skip("node_collects_a_file_handle", "no node");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let found = ends(dir.path(), &["node", "--expose-gc", &text(&source("causes.js")), &text(dir.path())]);
+    if one(&found, "sync").cause.ends_with("has no names") {
+        return skip("node_collects_a_file_handle", "node has no symbols");
+    }
+    let expected = [
+        ("sync", "explicit, by node::fs::Close"),
+        ("later", "explicit, asked for earlier: a worker thread does it"),
+        ("awaited", "explicit, asked for earlier: a worker thread does it"),
+        ("lost", "by the garbage collector, no close() call"),
+    ];
+    check(&found, &expected);
+    let lost = one(&found, "lost");
+    assert!(lost.bt.lines().any(|l| l.starts_with("* #") && l.contains("~FileHandle")), "{lost:#?}");
+    assert!(lost.bt.contains(" frames of Node"), "{lost:#?}");
+}
+
+#[test]
+fn cpython_ends_of_every_kind() {
+    let pythons = pythons();
+    if pythons.is_empty() {
+        return skip("cpython_ends_of_every_kind", "no python3");
+    }
+    for python in pythons {
+        println!("{}", python.display());
+        let dir = tempfile::tempdir().unwrap();
+        let found = ends(dir.path(), &[&text(&python), &text(&source("causes.py")), &text(dir.path())]);
+        let expected = [
+            ("block", "explicit, at the end of a with block"),
+            ("own_block", "explicit, at the end of a with block"),
+            ("closing", "explicit, at the end of a with block"),
+            ("count", "by reference count, no close() call"),
+            ("deleted", "by reference count, through __del__()"),
+            ("cycle", "by the garbage collector, no close() call"),
+            ("shutdown", "at interpreter shutdown"),
+        ];
+        // In 3.8 and 3.9 `__exit__` of a file ends with a jump to what it calls, and Python has no frame of it.
+        let early = ["3.8", "3.9"].iter().any(|v| text(&python).ends_with(v));
+        check(&found, &expected[usize::from(early)..]);
+        for name in ["method", "function"] {
+            let end = one(&found, name);
+            assert!(end.cause == "explicit" || end.cause.starts_with("explicit, by "), "{end:#?}");
+        }
+        // The user's line wins over contextlib's, which stays at hand.
+        let closing = one(&found, "closing");
+        assert!(closing.place.contains("causes.py:"), "{closing:#?}");
+    }
+}
+
+#[test]
+fn shells_undo_redirections() {
+    // dash is stripped and exports nothing: there it is the lives alone that tell.
+    for (shell, told) in [("bash", true), ("dash", false), ("zsh", true)] {
+        if !has(shell) {
+            skip("shells_undo_redirections", &format!("no {shell}"));
+            continue;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("end"), "").unwrap();
+        let mut c = Command::new(fdwatch());
+        c.args(["run", "--path", &format!("{}/end", dir.path().display()), "-ex", "hist 1"]);
+        // Shells keep the copy at the first number from 10 on that is free.
+        for n in 10..40 {
+            c.args(["-ex", &format!("hist {n}")]);
+        }
+        let done = run(c.arg("--").args([shell, &text(&source("causes.sh")), &text(dir.path())]));
+        let story = done.stderr.replace("\n      ", " ");
+        let line = |what: &str| story.lines().find(|l| l.contains(what)).unwrap_or_else(|| panic!("{what}: {done:#?}"));
+        let undone = line("by a redirection's end: dup2 put back what ");
+        let kept = undone.split("put back what ").nth(1).unwrap().split(' ').next().unwrap();
+        assert!(undone.contains(&format!("dup2({kept}, 1) = ")), "{shell}: {undone}");
+        let closed = line(&format!("close({kept})"));
+        assert!(closed.ends_with("by a redirection's end: it was the copy kept of fd 1"), "{shell}: {closed}");
+        assert_eq!(undone.contains(&format!(" in {shell}")), told, "{shell}: {undone}");
+    }
+}
+
+/// What `fdwatch` says of number 7 in the child of `sweep.c`: before the exec and after it.
+fn swept(how: &str) -> Option<(Done, [String; 2])> {
+    let dir = tempfile::tempdir().unwrap();
+    let bin = dir.path().join("sweep");
+    let built = build("sweeps", "sweep.c", "cc", &["-g", "-O1"], &bin)?;
+    let path = |name: &str| text(&dir.path().join(name));
+    let mut c = Command::new(fdwatch());
+    c.args(["run", "--path", &path("e*")]);
+    for _ in 0..2 {
+        c.args(["-ex", "hist 7", "-ex", "fd 7", "-ex", "fd 3", "-ex", "continue"]);
+    }
+    let read = format!(": < {}", path("e2"));
+    std::fs::write(dir.path().join("e2"), "").unwrap();
+    let done = run(c.arg("--").args([&built, how, &path("before"), &path("e1"), "/bin/sh", "-c", &read]));
+    if done.code() == 77 {
+        skip("sweeps", "no close_range");
+        return None;
+    }
+    let story = done.stderr.replace("\n      ", " ");
+    let mut blocks = story.split("\nbreak ").map(|b| b.strip_prefix("break ").unwrap_or(b).to_string());
+    let mut of = |name: &str| blocks.find(|b| b.lines().next().is_some_and(|l| l.ends_with(name))).unwrap_or_default();
+    let both = [of("/e1"), of("/e2")];
+    Some((done, both))
+}
+
+#[test]
+fn a_child_that_closes_all_there_is() {
+    for (how, after, before) in [
+        ("loop", "by a close loop after fork", "by a close loop before exec"),
+        ("range", "by close_range after fork", "by close_range before exec"),
+        ("one", "explicit", "explicit"),
+    ] {
+        let Some((done, [forked, executed])) = swept(how) else { continue };
+        for (block, words) in [(&forked, after), (&executed, before)] {
+            let line = block.lines().find(|l| l.contains(if how == "range" { "close_range(" } else { "close(7)" }));
+            let line = line.unwrap_or_else(|| panic!("{how}: {done:#?}"));
+            assert!(line.ends_with(words), "{how}: {words}: {block}");
+            let cause = block.lines().find(|l| l.starts_with("  cause    "));
+            assert_eq!(cause, Some(format!("  cause    {words}").as_str()), "{how}: {block}");
+        }
+    }
+}
+
+#[test]
+fn exec_and_exit_end_what_nobody_closed() {
+    let Some((done, [_, executed])) = swept("one") else { return };
+    let fd3 = executed.split("(fdwatch) fd 3\n").nth(1).unwrap_or_default();
+    // /dev/null was open as 3 with FD_CLOEXEC; the shell has put its own file there since, or not.
+    assert!(fd3.contains("by exec, as FD_CLOEXEC was set") || fd3.contains("/e2"), "{done:#?}");
+}
+
+#[test]
+fn a_report_says_the_cause_its_proof_and_the_line() {
+    let Some(python) = pythons().into_iter().next() else {
+        return skip("a_report_says_the_cause_its_proof_and_the_line", "no python3");
+    };
+    let path = script("python/symptom_a_bare_call.py");
+    let done = audit(&["--format", "json"], &[python.as_os_str(), path.as_ref()]);
+    let report: serde_json::Value = serde_json::from_str(&done.stderr).expect("a report");
+    let steps = report["findings"][0]["steps"].as_array().expect("steps");
+    let closed = steps.iter().find(|s| s["role"] == "closed").expect("an end");
+    assert_eq!(closed["cause"], "finalizer", "{closed:#}");
+    assert_eq!(closed["why"], "by reference count, no close() call", "{closed:#}");
+    assert!(closed["source"].as_str().is_some_and(|s| s.contains("fileno()")), "{closed:#}");
+    assert!(
+        !closed["proof"].as_array().map_or(&[][..], |p| p).is_empty() || closed["escape"].is_string(),
+        "{closed:#}"
+    );
+    let done = audit(&[], &[python.as_os_str(), path.as_ref()]);
+    let lines: Vec<&str> = done.stderr.lines().collect();
+    let at = lines.iter().position(|l| l.starts_with("  closed ")).expect("an end");
+    assert!(lines[at + 1].starts_with("          run_quietly("), "{}", done.stderr);
+    // The user's line first, also where it failed.
+    let used = lines.iter().find(|l| l.starts_with("  used ")).expect("a use");
+    assert!(used.contains("symptom_a_bare_call.py:16 in run_quietly, in subprocess.py "), "{used}");
+}
