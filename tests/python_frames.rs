@@ -4,10 +4,13 @@
 //! makes here, opens and closes a case; in between every close and every fork is a stop at which the stack is taken.
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod pythons;
+
 use fdwatch::base::{AddressSpace, Pid, ReadMemory, Tid};
 use fdwatch::stack::lang::python::{Escape, NoPython, PyStack, Pythons, SpawnArgument, Task};
 use nix::sys::ptrace;
 use nix::unistd::Pid as NixPid;
+use pythons::{free_threaded, interpreters};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::IoSliceMut;
@@ -97,29 +100,6 @@ fn wait(pid: i32) -> Option<i32> {
     // SAFETY: waitpid writes to the given int only.
     let got = unsafe { libc::waitpid(pid, &mut status, libc::__WALL) };
     (got == pid && libc::WIFSTOPPED(status)).then(|| libc::WSTOPSIG(status))
-}
-
-fn interpreters() -> Vec<(u8, PathBuf)> {
-    let mut dirs = vec![PathBuf::from("/usr/bin"), PathBuf::from("/usr/local/bin")];
-    let pyenv = std::env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv/versions"));
-    if let Some(entries) = pyenv.and_then(|dir| std::fs::read_dir(dir).ok()) {
-        dirs.extend(entries.flatten().map(|e| e.path().join("bin")));
-    }
-    let mut out = Vec::new();
-    for dir in dirs {
-        for minor in 8..=14 {
-            let path = dir.join(format!("python3.{minor}"));
-            // A shim that is a script (pyenv's) is not an interpreter.
-            if std::fs::read(&path).is_ok_and(|b| b.starts_with(b"\x7fELF")) {
-                out.push((minor, path));
-            }
-        }
-    }
-    out.sort();
-    if out.is_empty() {
-        eprintln!("skipped: no Python 3.8 to 3.14 found");
-    }
-    out
 }
 
 /// One stop inside a case.
@@ -519,9 +499,9 @@ fn a_process_without_python_is_absent_and_costs_little() {
     let task = Task { pid, tid: Tid(pid.0), fs_base: None, space: &live };
     let mut pythons = Pythons::new();
     for _ in 0..1000 {
-        // The test's own name must not pass for an interpreter's.
+        // The test's own name must not pass for an interpreter's, nor a file that py-spy has mapped meanwhile.
         let got = pythons.trace(&task);
-        assert!(matches!(got, Err(NoPython::Absent | NoPython::Unreadable)), "{got:?}");
+        assert!(matches!(got, Err(NoPython::Absent | NoPython::Unreadable | NoPython::NotYet)), "{got:?}");
     }
 }
 
@@ -593,6 +573,26 @@ fn each_task_gets_the_stack_of_its_own_thread() {
         let theirs = names(others[others.len() - 2].as_ref().unwrap());
         assert!(theirs.contains("waiter Thread.run"), "{}: {theirs}", python.display());
         assert_eq!(others[others.len() - 1].as_ref(), Ok(&stop.stack), "{}", python.display());
+    }
+}
+
+/// A build without the global lock is named as what it is, and py-spy is not asked for what it does not know either.
+#[test]
+fn a_free_threaded_build_is_named() {
+    for (minor, python) in free_threaded() {
+        let traced = Traced::start(&python, &["-S", "-c", "import os; os.getppid()"]);
+        let live = Live(traced.pid());
+        let mut pythons = Pythons::new();
+        let mut got = None;
+        while let Some(regs) = traced.step() {
+            let pid = Pid(traced.pid());
+            let task = Task { pid, tid: Tid(pid.0), fs_base: Some(regs.fs_base), space: &live };
+            if regs.orig_rax == GETPPID {
+                got = Some(pythons.trace(&task));
+            }
+        }
+        assert_eq!(got, Some(Err(NoPython::FreeThreaded(minor))), "{}", python.display());
+        assert!(pythons.coverage().free_threaded.contains(&minor) && pythons.coverage().by_py_spy == 0);
     }
 }
 

@@ -72,15 +72,25 @@ impl Code {
     fn uncover(&self, view: View<'_>, code: &mut [u8]) -> Option<()> {
         let (field, lines, opcodes) = view.layout.c_monitoring?;
         let data = view.pointer(self.addr.checked_add(field as u64)?)?;
-        let table = |at: usize, width: usize| {
-            let table = view.pointer(data.checked_add(at as u64)?)?;
+        let table = |at: usize, skip: u64, width: usize| {
+            let table = view.pointer(data.checked_add(at as u64)?)?.checked_add(skip)?;
             bytes(view.mem, table, code.len() / 2 * width)
         };
-        let (lines, opcodes) = (table(lines, 2), table(opcodes, 1));
+        let first_byte = |at: usize| {
+            let table = data.checked_add(at as u64).and_then(|a| view.pointer(a));
+            table.and_then(|t| bytes(view.mem, t, 1)).and_then(|b| b.first().copied()).map_or(0, usize::from)
+        };
+        // An entry of a line's begins with the opcode. In 3.14 the table begins with the size of its entries, which
+        // grows with the number of lines (`_PyCoLineInstrumentationData`).
+        let (skip, width) = match view.layout.minor {
+            ..=13 => (0, 2),
+            _ => (1, first_byte(lines)),
+        };
+        let (lines, opcodes) = (table(lines, skip, width), table(opcodes, 0, 1));
         let (line, instruction) = opcode::covers(view.layout.minor)?;
         for (i, unit) in code.chunks_exact_mut(2).enumerate() {
             let op = unit.first_mut()?;
-            if let (true, Some(&original)) = (*op == line, lines.as_ref().and_then(|l| l.get(i * 2))) {
+            if let (true, Some(&original)) = (*op == line, lines.as_ref().and_then(|l| l.get(i * width))) {
                 *op = original;
             }
             if let (true, Some(&original)) = (*op == instruction, opcodes.as_ref().and_then(|o| o.get(i))) {

@@ -1,8 +1,7 @@
 //! Where CPython keeps things: one table of offsets per minor version, as data.
 //!
-//! The numbers for 3.8 to 3.13 are `offsetof` as a compiler printed them from each version's own internal headers
-//! (x86-64, default build); those for 3.14 were worked out from the structs in py-spy's bindings. A minor version keeps
-//! its layout over its patch releases; from 3.13 on the interpreter also publishes part of it
+//! The numbers are `offsetof` as a compiler printed them from each version's own internal headers (x86-64, default
+//! build). A minor version keeps its layout over its patch releases; from 3.13 on the interpreter also publishes part of it
 //! (`_Py_DebugOffsets`, at the start of `_PyRuntime`), and what it publishes wins over the table.
 
 use super::view::{word_in, words};
@@ -75,6 +74,8 @@ pub(super) struct Layout {
     /// Header sizes of an ASCII and of another compact string.
     pub(super) str_ascii: usize,
     pub(super) str_compact: usize,
+    /// From a tuple to its first item.
+    pub(super) tuple_items: usize,
 }
 
 impl Layout {
@@ -123,7 +124,12 @@ impl Layout {
         }
         let raw = words(mem, runtime, 49)?;
         let at = |i: usize| word_in(&raw, i * 8).filter(|&v| v < 1 << 24).map(|v| v as usize);
-        if word_in(&raw, 0)? != u64::from_le_bytes(*b"xdebugpy") || at(2)? != 0 {
+        // Cookie, PY_VERSION_HEX (0x030e0af0 is 3.14.10 final), whether it is a free-threaded build.
+        let version = word_in(&raw, 8)? >> 16;
+        if word_in(&raw, 0)? != u64::from_le_bytes(*b"xdebugpy")
+            || version != 0x300 | u64::from(self.minor)
+            || at(2)? != 0
+        {
             return None;
         }
         // Positions of the sub-structures, in words: 3.14 grew interpreter_state by 3 and interpreter_frame by 2.
@@ -187,6 +193,7 @@ const OLD: Layout = Layout {
     lines: Lines::Lnotab,
     str_ascii: 48,
     str_compact: 72,
+    tuple_items: 24,
 };
 
 const V11: Layout = Layout {
@@ -224,6 +231,7 @@ const V11: Layout = Layout {
     lines: Lines::Locations,
     str_ascii: 48,
     str_compact: 72,
+    tuple_items: 24,
 };
 
 const V12: Layout = Layout {
@@ -270,6 +278,8 @@ const V14: Layout = Layout {
     f_localsplus: 80,
     c_code: 208,
     c_firsttraceable: Some(192),
-    c_monitoring: None,
+    c_monitoring: Some((176, 96, 112)),
+    // A tuple keeps its hash.
+    tuple_items: 32,
     ..V13
 };

@@ -120,6 +120,9 @@ pub enum NoPython {
     /// A version, or a build of one, whose structures are not known.
     #[error("Python 3.{0} is not understood")]
     Unsupported(u8),
+    /// A build without the global lock, whose objects are laid out otherwise (PEP 703).
+    #[error("free-threaded Python 3.{0} is not understood")]
+    FreeThreaded(u8),
     /// The interpreter was found but does not read as one.
     #[error("the interpreter's memory is inconsistent")]
     Unreadable,
@@ -138,6 +141,8 @@ pub struct Coverage {
     pub undecided: u64,
     /// Minor versions of Python 3 that were met and are not understood.
     pub unsupported: BTreeSet<u8>,
+    /// Minor versions of which a free-threaded build was met; none is understood.
+    pub free_threaded: BTreeSet<u8>,
 }
 
 /// A stopped task, and the way to its memory.
@@ -205,8 +210,8 @@ impl Pythons {
         };
         match result {
             Ok(_) => self.coverage.traces += 1,
-            Err(NoPython::Unsupported(_) | NoPython::Unreadable | NoPython::NoThread) => self.coverage.failures += 1,
-            Err(_) => {}
+            Err(NoPython::Absent | NoPython::NotYet | NoPython::BackingOff) => {}
+            Err(_) => self.coverage.failures += 1,
         }
         result
     }
@@ -280,9 +285,11 @@ impl Pythons {
                             n => 1 << (n - 8).min(8),
                         };
                         process.why = Some(why);
-                        if let NoPython::Unsupported(minor) = why {
-                            self.coverage.unsupported.insert(minor);
-                        }
+                        match why {
+                            NoPython::Unsupported(minor) => self.coverage.unsupported.insert(minor),
+                            NoPython::FreeThreaded(minor) => self.coverage.free_threaded.insert(minor),
+                            _ => false,
+                        };
                         return Err(why);
                     }
                 }
@@ -340,6 +347,10 @@ fn interpreter(hint: Option<Runtime>, files: &mut Files, task: &Task<'_>) -> Res
             .map(|l| Interpreter { runtime: found.address, layout: Rc::new(l) })
             .ok_or(NoPython::NotYet);
     };
+    // `_Py_DebugOffsets::free_threaded` follows the version.
+    if published.is_some() && found.address.checked_add(16).and_then(|a| mem.word(a)).is_some_and(|w| w != 0) {
+        return Err(NoPython::FreeThreaded(minor));
+    }
     let layout = Layout::of(minor).and_then(|l| l.published(task.space, found.address));
     let layout = layout.ok_or(NoPython::Unsupported(minor))?;
     Ok(Interpreter { runtime: found.address, layout: Rc::new(layout) })
