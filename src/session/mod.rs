@@ -275,6 +275,12 @@ impl Session {
             say(n, &one, &format!("native stacks are incomplete: {why}"));
         }
         notes.extend(self.recorder.as_ref().and_then(Recorder::failure).map(str::to_string));
+        if python.interpreters_shared {
+            notes.push(
+                "Python up to 3.12 ran several interpreters: frames in one that another thread had made are not seen"
+                    .to_string(),
+            );
+        }
         let versions = python.unsupported.iter().map(|minor| format!("Python 3.{minor}"));
         let without_lock = python.free_threaded.iter().map(|minor| format!("free-threaded Python 3.{minor}"));
         for which in versions.chain(without_lock) {

@@ -47,6 +47,8 @@ pub(super) struct Layout {
     pub(super) ts_thread_id: usize,
     pub(super) ts_native_id: Option<usize>,
     pub(super) ts_root: Root,
+    /// Where 3.10 keeps the pointer to what belongs to the innermost evaluation loop, on the native stack.
+    pub(super) ts_cframe: Option<usize>,
     pub(super) ts_datastack_top: Option<usize>,
     pub(super) f_previous: usize,
     pub(super) f_code: usize,
@@ -101,6 +103,7 @@ impl Layout {
             10 => Layout {
                 minor: 10,
                 ts_root: Root::Direct(24),
+                ts_cframe: Some(48),
                 f_instr: 96,
                 instr: Instr::Lasti(2),
                 f_localsplus: 352,
@@ -168,6 +171,7 @@ const OLD: Layout = Layout {
     ts_thread_id: 176,
     ts_native_id: None,
     ts_root: Root::Direct(24),
+    ts_cframe: None,
     ts_datastack_top: None,
     f_previous: 24,
     f_code: 32,
@@ -205,6 +209,7 @@ const V11: Layout = Layout {
     ts_thread_id: 152,
     ts_native_id: Some(160),
     ts_root: Root::CFrame(56, 8),
+    ts_cframe: None,
     ts_datastack_top: Some(304),
     f_previous: 48,
     f_code: 32,

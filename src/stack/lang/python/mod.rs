@@ -141,6 +141,9 @@ pub struct Coverage {
     pub undecided: u64,
     /// Minor versions of Python 3 that were met and are not understood.
     pub unsupported: BTreeSet<u8>,
+    /// A process of Python 3.12 or earlier had several interpreters. Frames of one that another thread than the running
+    /// one had made are not seen.
+    pub interpreters_shared: bool,
     /// Minor versions of which a free-threaded build was met; none is understood.
     pub free_threaded: BTreeSet<u8>,
 }
@@ -172,8 +175,8 @@ struct Process {
     hint: Option<Runtime>,
     interpreter: Option<Interpreter>,
     codes: Codes,
-    /// The thread state of its first thread.
-    main: Option<u64>,
+    /// Its first thread.
+    main: Option<frame::Main>,
     failures: u32,
     wait: u32,
     why: Option<NoPython>,
@@ -261,7 +264,7 @@ impl Pythons {
         &self.coverage
     }
 
-    /// The frames of a task, and the thread state they were found in.
+    /// The frames of a task, and the thread state in which the innermost were found.
     fn frames(&mut self, task: &Task<'_>, limit: usize) -> Result<(Rc<Layout>, Frames, Vec<u8>), NoPython> {
         let process = self.processes.entry(task.pid).or_default();
         let found = match &process.interpreter {
@@ -296,9 +299,12 @@ impl Pythons {
             }
         };
         let view = View { mem: task.space, layout: &found.layout };
-        let state = frame::thread(view, found.runtime, task, &mut process.main)?;
-        let frames = frame::walk(view, &state, &mut process.codes, limit)?;
-        Ok((found.layout, frames, state))
+        let (states, several) = frame::threads(view, found.runtime, task, &mut process.main)?;
+        // Up to 3.12 run_string() makes whatever thread calls it use the state of the thread that made the interpreter.
+        self.coverage.interpreters_shared |= several && found.layout.minor <= 12;
+        let frames = frame::walk_all(view, &states, &mut process.codes, limit)?;
+        let innermost = states.into_iter().next().ok_or(NoPython::NoThread)?;
+        Ok((found.layout, frames, innermost))
     }
 
     #[cfg(feature = "python")]
@@ -340,8 +346,8 @@ fn interpreter(hint: Option<Runtime>, files: &mut Files, task: &Task<'_>) -> Res
             .filter_map(Layout::of)
             .find(|layout| {
                 let view = View { mem: task.space, layout };
-                frame::thread(view, found.address, task, &mut None)
-                    .and_then(|state| frame::walk(view, &state, &mut Codes::default(), 2))
+                frame::threads(view, found.address, task, &mut None)
+                    .and_then(|(states, _)| frame::walk_all(view, &states, &mut Codes::default(), 2))
                     .is_ok_and(|f| !f.list.is_empty())
             })
             .map(|l| Interpreter { runtime: found.address, layout: Rc::new(l) })
