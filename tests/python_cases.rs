@@ -236,3 +236,74 @@ fn frames_are_what_the_interpreter_says_wherever_code_runs() {
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
+
+/// A few places suffice where only the way to the interpreter is another.
+const FEW: &str = "plain in_thread generators subprocesses";
+
+fn few(how: &str, minor: u8, program: &Path, args: &[&str], dir: &Path) -> String {
+    let (run, truth) = cases(program, args, dir, FEW, false);
+    let found = differences(&run, truth, minor, false);
+    let places = run.seen.len();
+    if found.is_empty() && places >= 6 { String::new() } else { format!("3.{minor} {how}: {places} places\n{found}") }
+}
+
+#[test]
+fn the_interpreter_is_found_in_a_virtual_environment_and_behind_a_shim() {
+    let mut wrong = String::new();
+    for (minor, python) in interpreters() {
+        let dir = folder(&python);
+        let venv = dir.path().join("env");
+        let make = ["-m", "venv", "--without-pip", venv.to_str().unwrap()];
+        if Command::new(&python).args(make).status().is_ok_and(|s| s.success()) {
+            wrong += &few("in a venv", minor, &venv.join("bin/python3"), &[], dir.path());
+        } else {
+            println!("skipped: venv of {}, which has none", python.display());
+        }
+        let shim = dir.path().join("shim");
+        std::fs::write(&shim, format!("#!/usr/bin/env bash\nx=$(true)\nexec {} \"$@\"\n", python.display())).unwrap();
+        std::fs::set_permissions(&shim, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        wrong += &few("behind a shim", minor, &shim, &["-S"], dir.path());
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// The interpreter as a part of another program: in a library, and built in.
+#[test]
+fn the_interpreter_is_found_in_another_program() {
+    let mut wrong = String::new();
+    for (minor, python) in interpreters() {
+        let dir = folder(&python);
+        let prefix = python.parent().unwrap().parent().unwrap();
+        // All that the executable links to is libc: it has the interpreter in it. Under another name it is a program
+        // like any other.
+        let (copy, home) = (dir.path().join("editor"), format!("PYTHONHOME={}", prefix.display()));
+        std::fs::copy(&python, &copy).unwrap();
+        wrong +=
+            &few("under another name", minor, Path::new("/usr/bin/env"), &[&home, copy.to_str().unwrap()], dir.path());
+        let (include, library) = (prefix.join(format!("include/python3.{minor}")), prefix.join("lib"));
+        let shared = library.join(format!("libpython3.{minor}.so"));
+        if !include.join("Python.h").exists() || !shared.exists() {
+            println!("skipped: embedding {}, which has no headers or no library here", python.display());
+            continue;
+        }
+        let (source, host) = (dir.path().join("host.c"), dir.path().join("host"));
+        // A thread of C that nobody told Python of calls it.
+        let text = "#include <Python.h>\n#include <pthread.h>\n#include <stdio.h>\n\
+            static void *work(void *p) { PyGILState_STATE s = PyGILState_Ensure();\n\
+            FILE *f = fopen(p, \"r\"); PyRun_SimpleFile(f, p); fclose(f); PyGILState_Release(s); return 0; }\n\
+            int main(int c, char **v) { Py_Initialize(); pthread_t t; PyThreadState *me = PyEval_SaveThread();\n\
+            pthread_create(&t, 0, work, v[1]); pthread_join(t, 0); PyEval_RestoreThread(me); return Py_FinalizeEx(); }\n";
+        std::fs::write(&source, text).unwrap();
+        let built = Command::new("cc")
+            .arg(&source)
+            .args(["-o", host.to_str().unwrap(), "-lpthread"])
+            .arg(format!("-I{}", include.display()))
+            .arg(format!("-L{}", library.display()))
+            .arg(format!("-Wl,-rpath,{}", library.display()))
+            .arg(format!("-lpython3.{minor}"))
+            .status();
+        assert!(built.is_ok_and(|s| s.success()), "3.{minor}: the embedding program does not build");
+        wrong += &few("in a library", minor, Path::new("/usr/bin/env"), &[&home, host.to_str().unwrap()], dir.path());
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
