@@ -22,6 +22,7 @@ pub mod lang;
 mod maps;
 mod module;
 mod names;
+mod pyparts;
 mod pytypes;
 mod rule;
 mod runtimes;
