@@ -153,8 +153,8 @@ impl Stacks {
             return Arc::clone(known);
         }
         let mut out = Vec::new();
-        for &frame in self.interner.frames(id) {
-            out.extend_from_slice(&self.explainer.frame(frame, &self.modules));
+        for frame in self.interner.frames(id).to_vec() {
+            out.extend_from_slice(&self.explain_frame(frame));
         }
         if self.explained.len() >= MAX_EXPLAINED {
             self.explained.clear();
@@ -166,7 +166,18 @@ impl Stacks {
 
     /// The functions at one frame: those inlined there first, the physical one last; at least one entry. Cached.
     pub fn explain_frame(&mut self, frame: Frame) -> Arc<[Named]> {
-        self.explainer.frame(frame, &self.modules)
+        let named = self.explainer.frame(frame, &self.modules);
+        // A part of Python's evaluation loop that no symbol names gets the name that the compiler gives it.
+        let name = match named.last() {
+            Some(Named { function: None, .. }) => self.causes.code(&frame, &self.modules),
+            _ => None,
+        };
+        let Some(name) = name else { return named };
+        let mut named = named.to_vec();
+        if let Some(last) = named.last_mut() {
+            last.function = Some(format!("{name}.cold"));
+        }
+        named.into()
     }
 
     /// What was seen and what was not, for a report.
