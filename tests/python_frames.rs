@@ -205,6 +205,28 @@ const CASES: &[(&str, &str, &str, usize, Expect)] = &[
     ("many names", "@NAMES@", "names(p)\n", 1, Call),
     ("in a method", "class A:\n  def go(self):\n    return ident(open(p).fileno()) #!\n", "A().go()\n", 1, Call),
     ("in a generator", "def gen():\n  yield ident(open(p).fileno()) #!\n", "list(gen())\n", 1, Call),
+    (
+        "in a coroutine",
+        "async def co():\n  ident(open(p).fileno()) #!\n",
+        "try: co().send(None)\nexcept StopIteration: pass\n",
+        1,
+        Call,
+    ),
+    ("in a comprehension", "", "[ident(open(p).fileno()) for _ in range(3)] #!\n", 3, Call),
+    (
+        "in a handler",
+        "def handle():\n  try: raise KeyError\n  except KeyError:\n    ident(open(p).fileno()) #!\n",
+        "handle()\n",
+        1,
+        Call,
+    ),
+    (
+        "in a generator that is closed",
+        "def closed():\n  try: yield\n  finally:\n    ident(open(p).fileno()) #!\n",
+        "g = closed(); next(g); g.close()\n",
+        1,
+        Call,
+    ),
     ("called from native code", "", "sorted([1], key=lambda x: ident(open(p).fileno())) #!\n", 1, Call),
     (
         "helper that returns the number",
