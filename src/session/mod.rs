@@ -283,8 +283,9 @@ impl Session {
         }
         let versions = python.unsupported.iter().map(|minor| format!("Python 3.{minor}"));
         let without_lock = python.free_threaded.iter().map(|minor| format!("free-threaded Python 3.{minor}"));
+        let lines = if python.by_py_spy == 0 { "no Python lines, " } else { "" };
         for which in versions.chain(without_lock) {
-            notes.push(format!("{which} is not understood: no Python lines, no evidence of escaped numbers"));
+            notes.push(format!("{which} is not understood: {lines}no evidence of escaped numbers"));
         }
         notes
     }

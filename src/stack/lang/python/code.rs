@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// Bytes of code objects kept per process; beyond that the cache starts anew (a program that makes code all the time).
 const KEPT: usize = 8 << 20;
 
+/// Places in one code object where compiled code begins; what a cache entry holds may look like one.
+const EXECUTORS: usize = 256;
+
 /// The names that a code object uses, with the question that is always asked of them answered.
 #[derive(Debug)]
 pub(super) struct Names {
@@ -100,6 +103,22 @@ impl Code {
         Some(())
     }
 
+    /// Puts back the instructions where the optional compiler of 3.14 begins what it has compiled (ENTER_EXECUTOR).
+    ///
+    /// Each is kept in its executor, which the instruction's argument counts (`_PyExecutorArray`, `_PyVMData`).
+    fn uncompile(&self, view: View<'_>, code: &mut [u8]) -> Option<()> {
+        let enter = opcode::enters(view.layout.minor)?;
+        let array = view.pointer(self.addr.checked_add(view.layout.c_executors? as u64)?)?;
+        for unit in code.as_chunks_mut::<2>().0.iter_mut().filter(|[op, _]| *op == enter).take(EXECUTORS) {
+            let slot = array.checked_add(8 + u64::from(unit[1]) * 8);
+            let kept = slot.and_then(|at| view.pointer(at)).and_then(|e| bytes(view.mem, e.checked_add(32)?, 2));
+            if let Some([op, arg]) = kept.as_deref() {
+                *unit = [*op, *arg];
+            }
+        }
+        Some(())
+    }
+
     /// The slot of the variable that LOAD_DEREF and its kin call `i`: up to 3.10 cells and free variables are counted
     /// on their own and lie behind the locals.
     pub(super) fn cell_slot(&self, view: View<'_>, i: u32) -> u32 {
@@ -121,6 +140,7 @@ impl Code {
         let code = if view.layout.modern() {
             let n = usize::try_from(view.mem.word(self.addr.checked_add(16)?)?).ok().filter(|&n| n <= CODE / 2)?;
             let mut code = bytes(view.mem, self.addr.checked_add(view.layout.c_code as u64)?, n * 2)?;
+            self.uncompile(view, &mut code);
             self.uncover(view, &mut code);
             code
         } else {

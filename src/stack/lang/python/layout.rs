@@ -70,6 +70,7 @@ pub(super) struct Layout {
     pub(super) c_qualname: Option<usize>,
     pub(super) c_linetable: usize,
     pub(super) c_firsttraceable: Option<usize>,
+    pub(super) c_executors: Option<usize>,
     /// `_co_monitoring`, and in what it points to `lines` and `per_instruction_opcodes`.
     pub(super) c_monitoring: Option<(usize, usize, usize)>,
     pub(super) lines: Lines,
@@ -193,6 +194,7 @@ const OLD: Layout = Layout {
     c_qualname: None,
     c_linetable: 120,
     c_firsttraceable: None,
+    c_executors: None,
     c_monitoring: None,
     lines: Lines::Lnotab,
     str_ascii: 48,
@@ -232,6 +234,7 @@ const V11: Layout = Layout {
     c_qualname: Some(128),
     c_linetable: 136,
     c_firsttraceable: Some(168),
+    c_executors: None,
     c_monitoring: None,
     lines: Lines::Locations,
     str_ascii: 48,
@@ -283,6 +286,7 @@ const V14: Layout = Layout {
     f_localsplus: 80,
     c_code: 208,
     c_firsttraceable: Some(192),
+    c_executors: Some(152),
     c_monitoring: Some((176, 96, 112)),
     // A tuple keeps its hash.
     tuple_items: 32,

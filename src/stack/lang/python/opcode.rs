@@ -414,6 +414,11 @@ pub(super) fn covers(minor: u8) -> Option<(u8, u8)> {
     }
 }
 
+/// ENTER_EXECUTOR, which lies over an instruction that is kept elsewhere, where it is known where.
+pub(super) fn enters(minor: u8) -> Option<u8> {
+    (minor == 14).then_some(255)
+}
+
 /// Decodes `code` from its start up to and including the instruction that `upto` lies in, or all of it.
 ///
 /// `None` for a version whose opcodes are not known, and where an instruction stands for another that is not visible.
