@@ -88,10 +88,10 @@ fn run(program: &Path, args: &[&str], loops: bool) -> Run {
                 }
             }
         }
-        if SPAWNS.contains(&entry.nr) {
-            if let Ok(stack) = pythons.trace(&at) {
-                spawning.insert(pid, stack);
-            }
+        if SPAWNS.contains(&entry.nr)
+            && let Ok(stack) = pythons.trace(&at)
+        {
+            spawning.insert(pid, stack);
         }
         if entry.nr == EXECVE {
             pythons.forget(Pid(pid));

@@ -12,7 +12,7 @@
 
 use super::cause::{Match, Role, Row};
 use super::elf::{self, Segment};
-use object::ReadCache;
+use object::{Object as _, ReadCache};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -65,11 +65,15 @@ fn targets(addr: u64, bytes: &[u8], calls: bool) -> impl Iterator<Item = u64> {
     })
 }
 
-/// An address in each part that was recognised.
+/// An address in each part that was recognised. With symbols there is nothing to be found out, and they are many.
 pub(super) fn functions(file: &File, segments: &[Segment]) -> Vec<(u64, &'static Row)> {
+    let cache = ReadCache::new(file);
+    if object::File::parse(&cache).is_ok_and(|elf| elf.section_by_name(".symtab").is_some()) {
+        return Vec::new();
+    }
     let code = Code { file, segments: segments.iter().filter(|s| s.executable).collect() };
     let (mut eval, mut finalize, mut parted) = (None, None, false);
-    elf::symbols(&ReadCache::new(file), &mut |s| match s.name {
+    elf::symbols(&cache, &mut |s| match s.name {
         b"_PyEval_EvalFrameDefault" => eval = Some((s.addr, s.size)),
         b"Py_FinalizeEx" => finalize = Some((s.addr, s.size)),
         name => parted |= name.starts_with(b"_PyEval_EvalFrameDefault."),
