@@ -4,10 +4,13 @@
 //! makes here, opens and closes a case; in between every close and every fork is a stop at which the stack is taken.
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod pythons;
+
 use fdwatch::base::{AddressSpace, Pid, ReadMemory, Tid};
 use fdwatch::stack::lang::python::{Escape, NoPython, PyStack, Pythons, SpawnArgument, Task};
 use nix::sys::ptrace;
 use nix::unistd::Pid as NixPid;
+use pythons::{free_threaded, interpreters};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::IoSliceMut;
@@ -43,9 +46,9 @@ struct Traced {
 }
 
 impl Traced {
-    fn start(python: &Path, args: &[&str]) -> Traced {
+    fn start(python: &Path, args: &[&str], env: &[(&str, &str)]) -> Traced {
         let mut command = Command::new(python);
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(args).envs(env.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null());
         // SAFETY: between fork and exec only ptrace(2) is called, which is async-signal-safe and allocates nothing.
         unsafe { command.pre_exec(|| ptrace::traceme().map_err(Into::into)) };
         let child = command.spawn().unwrap();
@@ -99,29 +102,6 @@ fn wait(pid: i32) -> Option<i32> {
     (got == pid && libc::WIFSTOPPED(status)).then(|| libc::WSTOPSIG(status))
 }
 
-fn interpreters() -> Vec<(u8, PathBuf)> {
-    let mut dirs = vec![PathBuf::from("/usr/bin"), PathBuf::from("/usr/local/bin")];
-    let pyenv = std::env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv/versions"));
-    if let Some(entries) = pyenv.and_then(|dir| std::fs::read_dir(dir).ok()) {
-        dirs.extend(entries.flatten().map(|e| e.path().join("bin")));
-    }
-    let mut out = Vec::new();
-    for dir in dirs {
-        for minor in 8..=14 {
-            let path = dir.join(format!("python3.{minor}"));
-            // A shim that is a script (pyenv's) is not an interpreter.
-            if std::fs::read(&path).is_ok_and(|b| b.starts_with(b"\x7fELF")) {
-                out.push((minor, path));
-            }
-        }
-    }
-    out.sort();
-    if out.is_empty() {
-        eprintln!("skipped: no Python 3.8 to 3.14 found");
-    }
-    out
-}
-
 /// One stop inside a case.
 struct Seen {
     call: u64,
@@ -144,9 +124,21 @@ fn run(
     script: &Path,
     out: &Path,
     pythons: &mut Pythons,
+    at_stop: impl FnMut(&Task<'_>, &PyStack),
+) -> Vec<Vec<Seen>> {
+    run_with(&[], python, script, out, pythons, at_stop)
+}
+
+/// The same with variables in the environment.
+fn run_with(
+    env: &[(&str, &str)],
+    python: &Path,
+    script: &Path,
+    out: &Path,
+    pythons: &mut Pythons,
     mut at_stop: impl FnMut(&Task<'_>, &PyStack),
 ) -> Vec<Vec<Seen>> {
-    let traced = Traced::start(python, &["-S", script.to_str().unwrap()]);
+    let traced = Traced::start(python, &["-S", script.to_str().unwrap()], env);
     let pid = traced.pid();
     let live = Live(pid);
     let mut cases: Vec<Vec<Seen>> = Vec::new();
@@ -225,6 +217,28 @@ const CASES: &[(&str, &str, &str, usize, Expect)] = &[
     ("many names", "@NAMES@", "names(p)\n", 1, Call),
     ("in a method", "class A:\n  def go(self):\n    return ident(open(p).fileno()) #!\n", "A().go()\n", 1, Call),
     ("in a generator", "def gen():\n  yield ident(open(p).fileno()) #!\n", "list(gen())\n", 1, Call),
+    (
+        "in a coroutine",
+        "async def co():\n  ident(open(p).fileno()) #!\n",
+        "try: co().send(None)\nexcept StopIteration: pass\n",
+        1,
+        Call,
+    ),
+    ("in a comprehension", "", "[ident(open(p).fileno()) for _ in range(3)] #!\n", 3, Call),
+    (
+        "in a handler",
+        "def handle():\n  try: raise KeyError\n  except KeyError:\n    ident(open(p).fileno()) #!\n",
+        "handle()\n",
+        1,
+        Call,
+    ),
+    (
+        "in a generator that is closed",
+        "def closed():\n  try: yield\n  finally:\n    ident(open(p).fileno()) #!\n",
+        "g = closed(); next(g); g.close()\n",
+        1,
+        Call,
+    ),
     ("called from native code", "", "sorted([1], key=lambda x: ident(open(p).fileno())) #!\n", 1, Call),
     (
         "helper that returns the number",
@@ -369,6 +383,31 @@ fn evidence_of_an_escaped_number_is_found_where_it_is_and_nowhere_else() {
 #[test]
 fn evidence_is_found_under_a_debugger() {
     check_cases(", sys; sys.settrace(lambda *a: None)");
+}
+
+/// The optional compiler of 3.14 puts an instruction of its own where compiled code begins.
+#[test]
+fn evidence_is_found_in_compiled_code() {
+    for (minor, python) in interpreters().into_iter().filter(|(minor, _)| *minor >= 14) {
+        let ask = "import sys; sys.exit(not sys._jit.is_enabled())";
+        if !Command::new(&python).env("PYTHON_JIT", "1").args(["-c", ask]).status().unwrap().success() {
+            println!("skipped: {}, which has no compiler", python.display());
+            continue;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("out");
+        std::fs::write(&out, "").unwrap();
+        let path = dir.path().join("hot.py");
+        let text = "import os\np = @\ndef ident(*a, **k): return a\n\
+            def hot():\n  total = 0\n  for i in range(20000):\n    total += i\n    if i % 5000 == 4999:\n\
+            \x20     os.getppid()\n      ident(open(p).fileno())\n      os.getppid()\nhot()\n";
+        std::fs::write(&path, text.replace('@', &format!("{out:?}"))).unwrap();
+        let mut pythons = Pythons::new();
+        let seen = run_with(&[("PYTHON_JIT", "1")], &python, &path, &out, &mut pythons, |_, _| {});
+        let found = |s: &Vec<Seen>| s.iter().any(|s| matches!(s.escape, Some(Escape::FilenoCall { frame: 0 })));
+        assert!(seen.len() == 4 && seen.iter().all(found), "3.{minor}: {:?}", pythons.coverage());
+        assert_eq!(pythons.coverage().undecided, 0);
+    }
 }
 
 fn check_cases(prelude: &str) {
@@ -519,9 +558,9 @@ fn a_process_without_python_is_absent_and_costs_little() {
     let task = Task { pid, tid: Tid(pid.0), fs_base: None, space: &live };
     let mut pythons = Pythons::new();
     for _ in 0..1000 {
-        // The test's own name must not pass for an interpreter's.
+        // The test's own name must not pass for an interpreter's, nor a file that py-spy has mapped meanwhile.
         let got = pythons.trace(&task);
-        assert!(matches!(got, Err(NoPython::Absent | NoPython::Unreadable)), "{got:?}");
+        assert!(matches!(got, Err(NoPython::Absent | NoPython::Unreadable | NoPython::NotYet)), "{got:?}");
     }
 }
 
@@ -593,6 +632,73 @@ fn each_task_gets_the_stack_of_its_own_thread() {
         let theirs = names(others[others.len() - 2].as_ref().unwrap());
         assert!(theirs.contains("waiter Thread.run"), "{}: {theirs}", python.display());
         assert_eq!(others[others.len() - 1].as_ref(), Ok(&stop.stack), "{}", python.display());
+    }
+}
+
+/// Memory whose reads are counted.
+struct Counted<'a>(&'a dyn AddressSpace, std::cell::Cell<(usize, usize)>);
+
+impl ReadMemory for Counted<'_> {
+    fn read(&self, addr: u64, buf: &mut [u8]) -> usize {
+        let (calls, bytes) = self.1.get();
+        self.1.set((calls + 1, bytes + buf.len()));
+        self.0.read(addr, buf)
+    }
+}
+
+impl AddressSpace for Counted<'_> {
+    fn maps(&self) -> std::io::Result<Vec<u8>> {
+        self.0.maps()
+    }
+    fn open_mapped(&self, a: u64, b: u64, path: &[u8], dev: (u32, u32), inode: u64) -> std::io::Result<File> {
+        self.0.open_mapped(a, b, path, dev, inode)
+    }
+}
+
+/// However deep a recursion is, only so much of it is read: no more at 4,000 frames than at 400.
+#[test]
+fn a_deep_stack_costs_no_more_than_a_bounded_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    std::fs::write(&out, "").unwrap();
+    let path = dir.path().join("deep.py");
+    let text = "import os, sys\nsys.setrecursionlimit(10000)\n\
+        def down(n):\n  if n: return down(n - 1)\n  os.close(os.open(@, 0))\n\
+        down(1)\nfor n in 400, 4000:\n  os.getppid()\n  down(n)\n  os.getppid()\n";
+    std::fs::write(&path, text.replace('@', &format!("{out:?}"))).unwrap();
+    for (minor, python) in interpreters() {
+        let (mut again, mut costs) = (Pythons::new(), Vec::new());
+        run(&python, &path, &out, &mut Pythons::new(), |task, stack| {
+            assert!(stack.truncated && stack.frames.len() == 256, "{}", python.display());
+            again.trace(task).unwrap();
+            let counted = Counted(task.space, Default::default());
+            again.trace(&Task { space: &counted, ..*task }).unwrap();
+            costs.push(counted.1.get());
+        });
+        println!("3.{minor} {}: reads and bytes {costs:?}", python.display());
+        let [(reads, bytes), (more_reads, more_bytes)] = costs[..] else { panic!("two closes") };
+        assert!(more_reads <= reads + 8 && more_bytes <= bytes + (64 << 10), "{}: {costs:?}", python.display());
+        assert!(reads <= 400 && bytes <= 1 << 20, "{}: {costs:?}", python.display());
+    }
+}
+
+/// A build without the global lock is named as what it is, and py-spy is not asked for what it does not know either.
+#[test]
+fn a_free_threaded_build_is_named() {
+    for (minor, python) in free_threaded() {
+        let traced = Traced::start(&python, &["-S", "-c", "import os; os.getppid()"], &[]);
+        let live = Live(traced.pid());
+        let mut pythons = Pythons::new();
+        let mut got = None;
+        while let Some(regs) = traced.step() {
+            let pid = Pid(traced.pid());
+            let task = Task { pid, tid: Tid(pid.0), fs_base: Some(regs.fs_base), space: &live };
+            if regs.orig_rax == GETPPID {
+                got = Some(pythons.trace(&task));
+            }
+        }
+        assert_eq!(got, Some(Err(NoPython::FreeThreaded(minor))), "{}", python.display());
+        assert!(pythons.coverage().free_threaded.contains(&minor) && pythons.coverage().by_py_spy == 0);
     }
 }
 

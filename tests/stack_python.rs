@@ -1,31 +1,13 @@
 //! Why CPython closes: told from the native stack alone, in every interpreter on this machine.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test may fail loudly
 
+mod pythons;
 mod stack_support;
 
 use fdwatch::stack::{Cause, SpaceId, StackEnd, Stacks, Verdict};
+use pythons::interpreters;
 use stack_support::{Tracee, is_close, names};
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-/// The system's interpreter (usually stripped) and the one that `python3` means (often built by hand).
-fn interpreters() -> BTreeSet<PathBuf> {
-    let ask = |name: &str| {
-        let out = Command::new(name).args(["-c", "import sys; print(sys.executable)"]).output().ok()?;
-        let path = PathBuf::from(String::from_utf8(out.stdout).ok()?.trim());
-        std::fs::canonicalize(path).ok()
-    };
-    let found: BTreeSet<_> = ["/usr/bin/python3", "python3"].into_iter().filter_map(ask).collect();
-    // More of them, for a thorough run: paths with a colon between.
-    let more = std::env::var("FDWATCH_PYTHONS").unwrap_or_default();
-    let found: BTreeSet<_> =
-        found.into_iter().chain(more.split(':').filter(|p| !p.is_empty()).map(PathBuf::from)).collect();
-    if found.is_empty() {
-        println!("skipped: no python3");
-    }
-    found
-}
+use std::path::Path;
 
 /// Runs `script` and classifies the first close after its `os.close(-77)`.
 fn verdict(python: &Path, script: &str) -> (Verdict, StackEnd, Vec<String>) {
@@ -44,7 +26,7 @@ fn verdict(python: &Path, script: &str) -> (Verdict, StackEnd, Vec<String>) {
 
 #[track_caller]
 fn check(script: &str, cause: Cause, user_code: bool) {
-    for python in interpreters() {
+    for (_, python) in interpreters() {
         let (v, end, names) = verdict(&python, script);
         let place = format!("{}: {v:?} {names:#?}", python.display());
         assert_eq!((v.cause, v.user_code), (cause, user_code), "{place}");

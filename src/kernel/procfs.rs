@@ -195,7 +195,12 @@ pub fn open_numbers(tid: Tid) -> io::Result<Vec<Fd>> {
 /// What `fd` is and whether execve closes it; `None` when it is not open, or the task is gone.
 pub fn descriptor(tid: Tid, fd: Fd) -> Option<(NewFile, bool)> {
     let path = link(tid, fd)?;
-    let flags = fdinfo(tid, fd, "flags", 8).unwrap_or(0) as u32;
+    let flags = match fdinfo(tid, fd, "flags", 8) {
+        Some(flags) => flags as u32,
+        // It was closed between the two looks.
+        None if link(tid, fd).is_none() => return None,
+        None => 0,
+    };
     let cloexec = flags & libc::O_CLOEXEC as u32 != 0;
     Some((NewFile::from_link(path, flags & !(libc::O_CLOEXEC as u32)), cloexec))
 }

@@ -296,8 +296,17 @@ impl Session {
             say(n, &one, &format!("native stacks are incomplete: {why}"));
         }
         notes.extend(self.recorder.as_ref().and_then(Recorder::failure).map(str::to_string));
-        for minor in &python.unsupported {
-            notes.push(format!("Python 3.{minor} is not understood: no Python lines, no evidence of escaped numbers"));
+        if python.interpreters_shared {
+            notes.push(
+                "Python up to 3.12 ran several interpreters: frames in one that another thread had made are not seen"
+                    .to_string(),
+            );
+        }
+        let versions = python.unsupported.iter().map(|minor| format!("Python 3.{minor}"));
+        let without_lock = python.free_threaded.iter().map(|minor| format!("free-threaded Python 3.{minor}"));
+        let lines = if python.by_py_spy == 0 { "no Python lines, " } else { "" };
+        for which in versions.chain(without_lock) {
+            notes.push(format!("{which} is not understood: {lines}no evidence of escaped numbers"));
         }
         notes
     }

@@ -615,7 +615,9 @@ impl Session {
         self.is_no_maker(tid);
         self.flights.gone(&self.world, tid);
         if !self.flights.is_idle() {
-            let other = self.world.tasks().find(|(_, t)| Some(t.table) == table).map(|(t, _)| t);
+            // One that runs may be in the middle of execve, and what it has open half closed: its next stop is early enough.
+            let mut sharing = self.world.tasks().filter(|(_, t)| Some(t.table) == table).map(|(t, _)| t);
+            let other = sharing.find(|t| self.tracer.is_stopped(*t));
             if let Some(other) = other {
                 self.settle(other, frontend);
             }

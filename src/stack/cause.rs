@@ -246,6 +246,12 @@ impl Causes {
         find(self.ranges_of(frame.module?, modules), frame.lookup()).map(Sign)
     }
 
+    /// The telling function that a frame runs the user's code in, as its rule names it.
+    pub(crate) fn code(&mut self, frame: &Frame, modules: &Modules) -> Option<&'static str> {
+        let row = find(self.ranges_of(frame.module?, modules), frame.lookup())?;
+        (row.role == Role::Code).then_some(row.name)
+    }
+
     fn ranges_of(&mut self, id: ModuleId, modules: &Modules) -> &[Range] {
         if self.names.is_empty() {
             let exact = ROWS.iter().filter(|r| matches!(r.by, Match::Exact));

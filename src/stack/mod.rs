@@ -23,6 +23,7 @@ pub mod lang;
 mod maps;
 mod module;
 mod names;
+mod pyparts;
 mod pytypes;
 mod rule;
 mod runtimes;
@@ -160,7 +161,7 @@ impl Stacks {
         for frame in self.interner.frames(id).to_vec() {
             let skipped = inner.and_then(|inner| self.skipped(inner, frame, out.last()));
             out.extend(skipped);
-            out.extend_from_slice(&self.explainer.frame(frame, &self.modules));
+            out.extend_from_slice(&self.explain_frame(frame));
             if let Some(physical) = out.last_mut() {
                 physical.sign = self.causes.sign(frame, &self.modules);
             }
@@ -192,7 +193,18 @@ impl Stacks {
 
     /// The functions at one frame: those inlined there first, the physical one last; at least one entry. Cached.
     pub fn explain_frame(&mut self, frame: Frame) -> Arc<[Named]> {
-        self.explainer.frame(frame, &self.modules)
+        let named = self.explainer.frame(frame, &self.modules);
+        // A part of Python's evaluation loop that no symbol names gets the name that the compiler gives it.
+        let name = match named.last() {
+            Some(Named { function: None, .. }) => self.causes.code(&frame, &self.modules),
+            _ => None,
+        };
+        let Some(name) = name else { return named };
+        let mut named = named.to_vec();
+        if let Some(last) = named.last_mut() {
+            last.function = Some(format!("{name}.cold"));
+        }
+        named.into()
     }
 
     /// What was seen and what was not, for a report.

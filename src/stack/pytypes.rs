@@ -7,6 +7,7 @@
 
 use super::cause::{Match, Role, Row};
 use super::elf::{Relocations, Segment};
+use super::pyparts;
 use rustc_hash::FxHashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -104,7 +105,7 @@ pub(crate) fn functions(file: &File, segments: &[Segment], relocations: Relocati
             data.segments.push((s.vaddr, bytes, s.executable));
         }
     }
-    let mut out = Vec::new();
+    let mut out = pyparts::functions(file, segments);
     for (&at, &value) in &data.relocated {
         inspect(&data, at, value, &mut out);
     }

@@ -11,6 +11,9 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+#[path = "../pythons/mod.rs"]
+mod interpreters;
+
 /// No test on a process takes this long, on the slowest of machines.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
@@ -252,15 +255,9 @@ pub fn pythons() -> Vec<PathBuf> {
             };
             add(Path::new("python3"));
             add(Path::new("/usr/bin/python3"));
-            let versions = std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".pyenv/versions"));
-            let mut more: Vec<PathBuf> = versions
-                .and_then(|v| std::fs::read_dir(v).ok())
-                .into_iter()
-                .flatten()
-                .filter_map(|e| Some(e.ok()?.path().join("bin/python3")))
-                .collect();
-            more.sort();
-            more.iter().for_each(|p| add(p));
+            for (_, path) in interpreters::interpreters() {
+                add(&path);
+            }
             found
         })
         .clone()

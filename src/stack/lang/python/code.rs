@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// Bytes of code objects kept per process; beyond that the cache starts anew (a program that makes code all the time).
 const KEPT: usize = 8 << 20;
 
+/// Places in one code object where compiled code begins; what a cache entry holds may look like one.
+const EXECUTORS: usize = 256;
+
 /// The names that a code object uses, with the question that is always asked of them answered.
 #[derive(Debug)]
 pub(super) struct Names {
@@ -72,19 +75,45 @@ impl Code {
     fn uncover(&self, view: View<'_>, code: &mut [u8]) -> Option<()> {
         let (field, lines, opcodes) = view.layout.c_monitoring?;
         let data = view.pointer(self.addr.checked_add(field as u64)?)?;
-        let table = |at: usize, width: usize| {
-            let table = view.pointer(data.checked_add(at as u64)?)?;
+        let table = |at: usize, skip: u64, width: usize| {
+            let table = view.pointer(data.checked_add(at as u64)?)?.checked_add(skip)?;
             bytes(view.mem, table, code.len() / 2 * width)
         };
-        let (lines, opcodes) = (table(lines, 2), table(opcodes, 1));
+        let first_byte = |at: usize| {
+            let table = data.checked_add(at as u64).and_then(|a| view.pointer(a));
+            table.and_then(|t| bytes(view.mem, t, 1)).and_then(|b| b.first().copied()).map_or(0, usize::from)
+        };
+        // An entry of a line's begins with the opcode. In 3.14 the table begins with the size of its entries, which
+        // grows with the number of lines (`_PyCoLineInstrumentationData`).
+        let (skip, width) = match view.layout.minor {
+            ..=13 => (0, 2),
+            _ => (1, first_byte(lines)),
+        };
+        let (lines, opcodes) = (table(lines, skip, width), table(opcodes, 0, 1));
         let (line, instruction) = opcode::covers(view.layout.minor)?;
         for (i, unit) in code.chunks_exact_mut(2).enumerate() {
             let op = unit.first_mut()?;
-            if let (true, Some(&original)) = (*op == line, lines.as_ref().and_then(|l| l.get(i * 2))) {
+            if let (true, Some(&original)) = (*op == line, lines.as_ref().and_then(|l| l.get(i * width))) {
                 *op = original;
             }
             if let (true, Some(&original)) = (*op == instruction, opcodes.as_ref().and_then(|o| o.get(i))) {
                 *op = original;
+            }
+        }
+        Some(())
+    }
+
+    /// Puts back the instructions where the optional compiler of 3.14 begins what it has compiled (ENTER_EXECUTOR).
+    ///
+    /// Each is kept in its executor, which the instruction's argument counts (`_PyExecutorArray`, `_PyVMData`).
+    fn uncompile(&self, view: View<'_>, code: &mut [u8]) -> Option<()> {
+        let enter = opcode::enters(view.layout.minor)?;
+        let array = view.pointer(self.addr.checked_add(view.layout.c_executors? as u64)?)?;
+        for unit in code.as_chunks_mut::<2>().0.iter_mut().filter(|[op, _]| *op == enter).take(EXECUTORS) {
+            let slot = array.checked_add(8 + u64::from(unit[1]) * 8);
+            let kept = slot.and_then(|at| view.pointer(at)).and_then(|e| bytes(view.mem, e.checked_add(32)?, 2));
+            if let Some([op, arg]) = kept.as_deref() {
+                *unit = [*op, *arg];
             }
         }
         Some(())
@@ -111,6 +140,7 @@ impl Code {
         let code = if view.layout.modern() {
             let n = usize::try_from(view.mem.word(self.addr.checked_add(16)?)?).ok().filter(|&n| n <= CODE / 2)?;
             let mut code = bytes(view.mem, self.addr.checked_add(view.layout.c_code as u64)?, n * 2)?;
+            self.uncompile(view, &mut code);
             self.uncover(view, &mut code);
             code
         } else {

@@ -8,7 +8,9 @@ use std::rc::Rc;
 
 /// The most frames that are shown of a stack.
 pub(super) const FRAMES: usize = 256;
-const INTERPRETERS: usize = 64;
+const INTERPRETERS: usize = 256;
+/// Frames that one call of the evaluation loop may run before its own is looked for no further.
+const SHIM_WITHIN: usize = 4096;
 const THREADS: usize = 4096;
 /// Reaches beyond every field of a thread state that is used.
 const THREAD_STATE: usize = 320;
@@ -68,7 +70,15 @@ impl Frames {
     }
 }
 
-/// The thread state of a task, read.
+/// The first thread of a process that has one interpreter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Main {
+    state: u64,
+    interpreter: u64,
+}
+
+/// The thread states of a task, read; the one that runs now comes first. There are several where one interpreter runs
+/// code in another (sub-interpreters): each has a state of its own for the thread.
 ///
 /// `thread_id` is `pthread_self()`, which on x86-64 is the thread pointer, `fs_base`: it holds in every version and pid
 /// namespace, in a forked child and in a vforked one. The kernel's number (3.11 and later) is the second choice, for
@@ -76,25 +86,35 @@ impl Frames {
 /// process with one thread state has nothing to choose.
 ///
 /// `main` remembers the thread state of the process's first thread, which lives as long as the interpreter; others come
-/// and go, and a freed one may still look right, so for them the list is walked each time.
-pub(super) fn thread(
+/// and go, and a freed one may still look right, so for them the list is walked each time. An interpreter that is made
+/// becomes the head of their list, so that one word tells whether there is still one only. The second value says that
+/// there are several.
+pub(super) fn threads(
     view: View<'_>,
     runtime: u64,
     task: &Task<'_>,
-    main: &mut Option<u64>,
-) -> Result<Vec<u8>, NoPython> {
+    main: &mut Option<Main>,
+) -> Result<(Vec<Vec<u8>>, bool), NoPython> {
     let l = view.layout;
-    let leader = task.tid.0 == task.pid.0 && task.fs_base.is_some();
-    let known = main.filter(|_| leader).and_then(|m| bytes(view.mem, m, THREAD_STATE));
-    if let Some(raw) = known.filter(|raw| word_in(raw, l.ts_thread_id) == task.fs_base && has_frame(l, raw)) {
-        return Ok(raw);
-    }
     let at = |base: u64, off: usize| base.checked_add(off as u64).ok_or(NoPython::Unreadable);
-    let mut interp = view.mem.word(at(runtime, l.runtime_head)?).ok_or(NoPython::Unreadable)?;
-    if interp == 0 {
+    let head = at(runtime, l.runtime_head)?;
+    let leader = task.tid.0 == task.pid.0 && task.fs_base.is_some();
+    if let (Some(known), true) = (*main, leader) {
+        let mut raw = vec![0; THREAD_STATE * 2];
+        let got = view.mem.gather(&[known.state, head], THREAD_STATE, &mut raw);
+        let alone = got == 2 && word_in(&raw, THREAD_STATE) == Some(known.interpreter);
+        raw.truncate(THREAD_STATE);
+        if alone && word_in(&raw, l.ts_thread_id) == task.fs_base && has_frame(l, &raw) {
+            return Ok((vec![raw], false));
+        }
+    }
+    let first = view.mem.word(head).ok_or(NoPython::Unreadable)?;
+    if first == 0 {
         return Err(NoPython::NotYet);
     }
-    let (mut seen, mut last) = (0usize, None);
+    let several = view.mem.word(at(first, l.interp_next)?).ok_or(NoPython::Unreadable)? != 0;
+    let (mut interp, mut seen, mut last) = (first, 0usize, None);
+    let mut found: Vec<(u64, Vec<u8>)> = Vec::new();
     for _ in 0..INTERPRETERS {
         if interp == 0 {
             break;
@@ -109,22 +129,58 @@ pub(super) fn thread(
                 _ => native == u64::try_from(task.tid.0).ok(),
             };
             seen += 1;
-            if mine && leader {
-                *main = Some(state);
-            }
-            state = word_in(&raw, l.ts_next).unwrap_or(0);
+            let next = word_in(&raw, l.ts_next).unwrap_or(0);
             if mine && has_frame(l, &raw) {
-                return Ok(raw);
+                if !several {
+                    if leader {
+                        *main = Some(Main { state, interpreter: first });
+                    }
+                    return Ok((vec![raw], false));
+                }
+                found.extend(depth(view, &raw).map(|depth| (depth, raw)));
+            } else {
+                last = Some(raw);
             }
-            last = Some(raw);
+            state = next;
         }
         interp = view.mem.word(at(interp, l.interp_next)?).ok_or(NoPython::Unreadable)?;
+    }
+    if !found.is_empty() {
+        found.sort_by_key(|&(depth, _)| depth);
+        return Ok((found.into_iter().map(|(_, raw)| raw).collect(), true));
     }
     match (seen, last) {
         (0, _) => Err(NoPython::NotYet),
         // Without registers and without the kernel's numbers; with registers a stranger must not pass for the task.
-        (1, Some(raw)) if task.fs_base.is_none() => Ok(raw),
+        (1, Some(raw)) if task.fs_base.is_none() => Ok((vec![raw], several)),
         _ => Err(NoPython::NoThread),
+    }
+}
+
+/// What orders a thread's states, the innermost first: the address of something on the native stack that belongs to the
+/// innermost call of the evaluation loop. `None` for a state that runs nothing.
+///
+/// 3.8 and 3.9 keep nothing there; a newer interpreter, which comes first in the list, is taken for the inner one.
+fn depth(view: View<'_>, state: &[u8]) -> Option<u64> {
+    let l = view.layout;
+    match l.ts_root {
+        Root::CFrame(off, inner) => {
+            let cframe = word_in(state, off)?;
+            view.pointer(cframe.checked_add(inner as u64)?)?;
+            Some(cframe)
+        }
+        Root::Direct(_) if !l.modern() => Some(l.ts_cframe.and_then(|o| word_in(state, o)).unwrap_or(0)),
+        Root::Direct(off) => {
+            let mut addr = word_in(state, off)?;
+            for _ in 0..SHIM_WITHIN {
+                let head = bytes(view.mem, addr, l.frame_head())?;
+                if shim(l, &head) {
+                    break;
+                }
+                addr = word_in(&head, l.f_previous).filter(|&p| p != 0)?;
+            }
+            Some(addr)
+        }
     }
 }
 
@@ -133,6 +189,29 @@ fn has_frame(l: &Layout, raw: &[u8]) -> bool {
         Root::Direct(o) | Root::CFrame(o, _) => o,
     };
     word_in(raw, off).is_some_and(|p| p != 0)
+}
+
+/// The frames of a task's thread states, innermost first.
+pub(super) fn walk_all(
+    view: View<'_>,
+    states: &[Vec<u8>],
+    codes: &mut Codes,
+    limit: usize,
+) -> Result<Frames, NoPython> {
+    let mut all = Frames { list: Vec::new(), truncated: false };
+    for state in states {
+        if all.truncated {
+            break;
+        }
+        if all.list.len() >= limit {
+            all.truncated = true;
+            break;
+        }
+        let more = walk(view, state, codes, limit - all.list.len())?;
+        all.list.extend(more.list);
+        all.truncated = more.truncated;
+    }
+    Ok(all)
 }
 
 /// The frames of a thread state, innermost first.

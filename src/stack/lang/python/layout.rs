@@ -1,8 +1,7 @@
 //! Where CPython keeps things: one table of offsets per minor version, as data.
 //!
-//! The numbers for 3.8 to 3.13 are `offsetof` as a compiler printed them from each version's own internal headers
-//! (x86-64, default build); those for 3.14 were worked out from the structs in py-spy's bindings. A minor version keeps
-//! its layout over its patch releases; from 3.13 on the interpreter also publishes part of it
+//! The numbers are `offsetof` as a compiler printed them from each version's own internal headers (x86-64, default
+//! build). A minor version keeps its layout over its patch releases; from 3.13 on the interpreter also publishes part of it
 //! (`_Py_DebugOffsets`, at the start of `_PyRuntime`), and what it publishes wins over the table.
 
 use super::view::{word_in, words};
@@ -48,6 +47,8 @@ pub(super) struct Layout {
     pub(super) ts_thread_id: usize,
     pub(super) ts_native_id: Option<usize>,
     pub(super) ts_root: Root,
+    /// Where 3.10 keeps the pointer to what belongs to the innermost evaluation loop, on the native stack.
+    pub(super) ts_cframe: Option<usize>,
     pub(super) ts_datastack_top: Option<usize>,
     pub(super) f_previous: usize,
     pub(super) f_code: usize,
@@ -69,12 +70,15 @@ pub(super) struct Layout {
     pub(super) c_qualname: Option<usize>,
     pub(super) c_linetable: usize,
     pub(super) c_firsttraceable: Option<usize>,
+    pub(super) c_executors: Option<usize>,
     /// `_co_monitoring`, and in what it points to `lines` and `per_instruction_opcodes`.
     pub(super) c_monitoring: Option<(usize, usize, usize)>,
     pub(super) lines: Lines,
     /// Header sizes of an ASCII and of another compact string.
     pub(super) str_ascii: usize,
     pub(super) str_compact: usize,
+    /// From a tuple to its first item.
+    pub(super) tuple_items: usize,
 }
 
 impl Layout {
@@ -100,6 +104,7 @@ impl Layout {
             10 => Layout {
                 minor: 10,
                 ts_root: Root::Direct(24),
+                ts_cframe: Some(48),
                 f_instr: 96,
                 instr: Instr::Lasti(2),
                 f_localsplus: 352,
@@ -123,7 +128,12 @@ impl Layout {
         }
         let raw = words(mem, runtime, 49)?;
         let at = |i: usize| word_in(&raw, i * 8).filter(|&v| v < 1 << 24).map(|v| v as usize);
-        if word_in(&raw, 0)? != u64::from_le_bytes(*b"xdebugpy") || at(2)? != 0 {
+        // Cookie, PY_VERSION_HEX (0x030e0af0 is 3.14.10 final), whether it is a free-threaded build.
+        let version = word_in(&raw, 8)? >> 16;
+        if word_in(&raw, 0)? != u64::from_le_bytes(*b"xdebugpy")
+            || version != 0x300 | u64::from(self.minor)
+            || at(2)? != 0
+        {
             return None;
         }
         // Positions of the sub-structures, in words: 3.14 grew interpreter_state by 3 and interpreter_frame by 2.
@@ -162,6 +172,7 @@ const OLD: Layout = Layout {
     ts_thread_id: 176,
     ts_native_id: None,
     ts_root: Root::Direct(24),
+    ts_cframe: None,
     ts_datastack_top: None,
     f_previous: 24,
     f_code: 32,
@@ -183,10 +194,12 @@ const OLD: Layout = Layout {
     c_qualname: None,
     c_linetable: 120,
     c_firsttraceable: None,
+    c_executors: None,
     c_monitoring: None,
     lines: Lines::Lnotab,
     str_ascii: 48,
     str_compact: 72,
+    tuple_items: 24,
 };
 
 const V11: Layout = Layout {
@@ -198,6 +211,7 @@ const V11: Layout = Layout {
     ts_thread_id: 152,
     ts_native_id: Some(160),
     ts_root: Root::CFrame(56, 8),
+    ts_cframe: None,
     ts_datastack_top: Some(304),
     f_previous: 48,
     f_code: 32,
@@ -220,10 +234,12 @@ const V11: Layout = Layout {
     c_qualname: Some(128),
     c_linetable: 136,
     c_firsttraceable: Some(168),
+    c_executors: None,
     c_monitoring: None,
     lines: Lines::Locations,
     str_ascii: 48,
     str_compact: 72,
+    tuple_items: 24,
 };
 
 const V12: Layout = Layout {
@@ -270,6 +286,9 @@ const V14: Layout = Layout {
     f_localsplus: 80,
     c_code: 208,
     c_firsttraceable: Some(192),
-    c_monitoring: None,
+    c_executors: Some(152),
+    c_monitoring: Some((176, 96, 112)),
+    // A tuple keeps its hash.
+    tuple_items: 32,
     ..V13
 };

@@ -29,15 +29,17 @@ pub struct Runtime {
 /// From the dynamic symbols (a stripped interpreter still exports it to its extension modules), else the full ones,
 /// else the section that 3.13 and later keep it in.
 pub fn runtime_symbol(elf: &[u8]) -> Option<u64> {
-    module(elf).map(|m| m.runtime)
+    module(elf, true).map(|m| m.runtime)
 }
 
-fn module<'a, R: ReadRef<'a>>(data: R) -> Option<Module> {
+/// `thorough`: the full symbols are worth a search, which takes long in a large program.
+fn module<'a, R: ReadRef<'a>>(data: R, thorough: bool) -> Option<Module> {
     let elf = ElfFile64::<LittleEndian, R>::parse(data).ok()?;
     let [runtime, version] = exported(&elf, [b"_PyRuntime", b"Py_Version"]).unwrap_or_default();
-    let runtime = runtime
-        .or_else(|| elf.symbols().find(|s| s.name_bytes() == Ok(b"_PyRuntime")).map(|s| s.address()))
-        .or_else(|| elf.section_by_name(".PyRuntime").map(|s| s.address()))?;
+    let runtime = runtime.or_else(|| elf.section_by_name(".PyRuntime").map(|s| s.address())).or_else(|| {
+        let named = |s: &object::read::elf::ElfSymbol64<'a, '_, LittleEndian, R>| s.name_bytes() == Ok(b"_PyRuntime");
+        thorough.then(|| elf.symbols().find(named)).flatten().map(|s| s.address())
+    })?;
     let endian = elf.endian();
     let headers = elf.elf_header().program_headers(endian, data).ok()?;
     let loads: Vec<_> = headers
@@ -125,6 +127,9 @@ fn candidate(path: &[u8]) -> bool {
     [&b"python"[..], b"libpython", b"pypy"].iter().any(|p| name.starts_with(p))
 }
 
+/// Files of one process that are looked at.
+const FILES: usize = 512;
+
 type Key = ((u32, u32), u64);
 
 /// Interpreters' files, parsed once for all processes.
@@ -148,18 +153,25 @@ impl Files {
         let maps = space.maps().map_err(|_| Missing::Absent)?;
         let mut missing = Missing::Absent;
         // libpython first: an executable that links to it exports nothing (and comes earlier in the maps).
+        // Last all else that has code: a program may have the interpreter built in, under any name, and exports it to
+        // its extension modules then.
         let mut found: Vec<Mapping<'_>> = Vec::new();
+        let mut others: Vec<Mapping<'_>> = Vec::new();
         for m in maps.split(|&b| b == b'\n').filter(|l| l.contains(&b'/')).filter_map(mapping) {
-            if candidate(m.path) && !found.iter().any(|f| (f.dev, f.inode) == (m.dev, m.inode)) {
-                found.push(m);
+            let list = if candidate(m.path) { &mut found } else { &mut others };
+            if m.inode != 0 && list.len() < FILES && !list.iter().any(|f| (f.dev, f.inode) == (m.dev, m.inode)) {
+                list.push(m);
             }
         }
         found.sort_by_key(|m| !m.path.rsplit(|&b| b == b'/').next().unwrap_or_default().starts_with(b"libpython"));
-        for m in &found {
-            missing = Missing::Hidden;
+        let named = found.len();
+        for (i, m) in found.iter().chain(&others).enumerate() {
+            if i < named {
+                missing = Missing::Hidden;
+            }
             let parsed = self.0.entry((m.dev, m.inode)).or_insert_with(|| {
                 let file: File = space.open_mapped(m.start, m.end, m.path, m.dev, m.inode).ok()?;
-                module(&ReadCache::new(file))
+                module(&ReadCache::new(file), i < named)
             });
             let Some(module) = parsed else { continue };
             // The address of a segment in the file belongs to its first mapping, rounded down to the page.

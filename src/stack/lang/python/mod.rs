@@ -120,6 +120,9 @@ pub enum NoPython {
     /// A version, or a build of one, whose structures are not known.
     #[error("Python 3.{0} is not understood")]
     Unsupported(u8),
+    /// A build without the global lock, whose objects are laid out otherwise (PEP 703).
+    #[error("free-threaded Python 3.{0} is not understood")]
+    FreeThreaded(u8),
     /// The interpreter was found but does not read as one.
     #[error("the interpreter's memory is inconsistent")]
     Unreadable,
@@ -138,6 +141,11 @@ pub struct Coverage {
     pub undecided: u64,
     /// Minor versions of Python 3 that were met and are not understood.
     pub unsupported: BTreeSet<u8>,
+    /// A process of Python 3.12 or earlier had several interpreters. Frames of one that another thread than the running
+    /// one had made are not seen.
+    pub interpreters_shared: bool,
+    /// Minor versions of which a free-threaded build was met; none is understood.
+    pub free_threaded: BTreeSet<u8>,
 }
 
 /// A stopped task, and the way to its memory.
@@ -167,8 +175,8 @@ struct Process {
     hint: Option<Runtime>,
     interpreter: Option<Interpreter>,
     codes: Codes,
-    /// The thread state of its first thread.
-    main: Option<u64>,
+    /// Its first thread.
+    main: Option<frame::Main>,
     failures: u32,
     wait: u32,
     why: Option<NoPython>,
@@ -205,8 +213,8 @@ impl Pythons {
         };
         match result {
             Ok(_) => self.coverage.traces += 1,
-            Err(NoPython::Unsupported(_) | NoPython::Unreadable | NoPython::NoThread) => self.coverage.failures += 1,
-            Err(_) => {}
+            Err(NoPython::Absent | NoPython::NotYet | NoPython::BackingOff) => {}
+            Err(_) => self.coverage.failures += 1,
         }
         result
     }
@@ -256,7 +264,7 @@ impl Pythons {
         &self.coverage
     }
 
-    /// The frames of a task, and the thread state they were found in.
+    /// The frames of a task, and the thread state in which the innermost were found.
     fn frames(&mut self, task: &Task<'_>, limit: usize) -> Result<(Rc<Layout>, Frames, Vec<u8>), NoPython> {
         let process = self.processes.entry(task.pid).or_default();
         let found = match &process.interpreter {
@@ -280,18 +288,23 @@ impl Pythons {
                             n => 1 << (n - 8).min(8),
                         };
                         process.why = Some(why);
-                        if let NoPython::Unsupported(minor) = why {
-                            self.coverage.unsupported.insert(minor);
-                        }
+                        match why {
+                            NoPython::Unsupported(minor) => self.coverage.unsupported.insert(minor),
+                            NoPython::FreeThreaded(minor) => self.coverage.free_threaded.insert(minor),
+                            _ => false,
+                        };
                         return Err(why);
                     }
                 }
             }
         };
         let view = View { mem: task.space, layout: &found.layout };
-        let state = frame::thread(view, found.runtime, task, &mut process.main)?;
-        let frames = frame::walk(view, &state, &mut process.codes, limit)?;
-        Ok((found.layout, frames, state))
+        let (states, several) = frame::threads(view, found.runtime, task, &mut process.main)?;
+        // Up to 3.12 run_string() makes whatever thread calls it use the state of the thread that made the interpreter.
+        self.coverage.interpreters_shared |= several && found.layout.minor <= 12;
+        let frames = frame::walk_all(view, &states, &mut process.codes, limit)?;
+        let innermost = states.into_iter().next().ok_or(NoPython::NoThread)?;
+        Ok((found.layout, frames, innermost))
     }
 
     #[cfg(feature = "python")]
@@ -333,13 +346,17 @@ fn interpreter(hint: Option<Runtime>, files: &mut Files, task: &Task<'_>) -> Res
             .filter_map(Layout::of)
             .find(|layout| {
                 let view = View { mem: task.space, layout };
-                frame::thread(view, found.address, task, &mut None)
-                    .and_then(|state| frame::walk(view, &state, &mut Codes::default(), 2))
+                frame::threads(view, found.address, task, &mut None)
+                    .and_then(|(states, _)| frame::walk_all(view, &states, &mut Codes::default(), 2))
                     .is_ok_and(|f| !f.list.is_empty())
             })
             .map(|l| Interpreter { runtime: found.address, layout: Rc::new(l) })
             .ok_or(NoPython::NotYet);
     };
+    // `_Py_DebugOffsets::free_threaded` follows the version.
+    if published.is_some() && found.address.checked_add(16).and_then(|a| mem.word(a)).is_some_and(|w| w != 0) {
+        return Err(NoPython::FreeThreaded(minor));
+    }
     let layout = Layout::of(minor).and_then(|l| l.published(task.space, found.address));
     let layout = layout.ok_or(NoPython::Unsupported(minor))?;
     Ok(Interpreter { runtime: found.address, layout: Rc::new(layout) })

@@ -182,6 +182,32 @@ const NAMED_13: &[(u8, Kind)] = &[
     (36, K::Return),
 ];
 
+const NAMED_14: &[(u8, Kind)] = &[
+    (80, K::LoadAttr),
+    (84, K::LoadFast),
+    (86, K::LoadFast), // LOAD_FAST_BORROW
+    (88, K::LoadFast), // LOAD_FAST_CHECK
+    (89, K::LoadLoad),
+    (87, K::LoadLoad), // LOAD_FAST_BORROW_LOAD_FAST_BORROW
+    (93, K::LoadName),
+    (92, K::LoadGlobal),
+    (83, K::LoadDeref),
+    (52, K::Call),
+    (112, K::StoreFast),
+    (113, K::StoreLoad),
+    (114, K::StoreStore),
+    (116, K::StoreName),
+    (115, K::StoreGlobal),
+    (111, K::StoreDeref),
+    (110, K::StoreAttr),
+    (63, K::DeleteFast),
+    (65, K::DeleteName),
+    (64, K::DeleteGlobal),
+    (62, K::DeleteDeref),
+    (61, K::DeleteAttr),
+    (35, K::Return),
+];
+
 type Specialised = &'static [(u8, &'static [u8])];
 
 const SPECIAL_11: Specialised = &[
@@ -255,6 +281,37 @@ const SPECIAL_13: Specialised = &[
     (99, &[253]),
 ];
 
+const SPECIAL_14: Specialised = &[
+    (128, &[196]),
+    (82, &[191, 190]),
+    (39, &[203, 204, 205, 206, 207, 208]),
+    (44, &[134, 130, 142, 133, 129, 141, 131, 137, 138, 140, 139, 135, 136, 132, 3]),
+    (38, &[201, 202]),
+    (106, &[197]),
+    (119, &[211, 210, 209]),
+    (110, &[198, 199, 200]),
+    (92, &[193, 192]),
+    (96, &[194, 195]),
+    (80, &[180, 184, 189, 188, 177, 178, 187, 179, 183, 182, 181, 186, 185]),
+    (56, &[166, 167, 168]),
+    (57, &[170, 169]),
+    (75, &[176, 175]),
+    (70, &[172, 174, 173, 171]),
+    (52, &[144, 161, 165, 163, 164, 146, 149, 147, 148, 154, 150, 155, 159, 157, 158, 156, 143, 162, 145, 160]),
+    (55, &[151, 153, 152]),
+    // INSTRUMENTED_ forms (coverage, debuggers).
+    (70, &[237]),
+    (103, &[241]),
+    (100, &[242]),
+    (101, &[243]),
+    (102, &[244]),
+    (35, &[246]),
+    (96, &[249]),
+    (52, &[250]),
+    (55, &[251]),
+    (75, &[253]),
+];
+
 const CACHES_11: &[(u8, u8)] =
     &[(25, 4), (60, 1), (92, 1), (95, 4), (106, 4), (107, 2), (116, 5), (122, 1), (160, 10), (166, 1), (171, 4)];
 const CACHES_12: &[(u8, u8)] = &[
@@ -293,6 +350,28 @@ const CACHES_13: &[(u8, u8)] = &[
     (99, 1),
 ];
 
+const CACHES_14: &[(u8, u8)] = &[
+    (92, 4),
+    (44, 5),
+    (119, 1),
+    (56, 1),
+    (57, 1),
+    (70, 1),
+    (96, 1),
+    (80, 9),
+    (110, 4),
+    (52, 3),
+    (55, 3),
+    (38, 1),
+    (106, 1),
+    (75, 1),
+    (39, 3),
+    (103, 1),
+    (100, 1),
+    (101, 1),
+    (102, 1),
+];
+
 fn set(
     extended_arg: u8,
     named: &'static [(u8, Kind)],
@@ -320,17 +399,24 @@ fn set(
 
 static OLD: LazyLock<Set> = LazyLock::new(|| set(144, NAMED_OLD, &[], &[], (0, 0), &[]));
 static V11: LazyLock<Set> = LazyLock::new(|| set(144, NAMED_11, SPECIAL_11, CACHES_11, (0, 1), &[]));
-// INSTRUMENTED_INSTRUCTION, INSTRUMENTED_LINE; and in 3.13 ENTER_EXECUTOR (the optional compiler).
+// INSTRUMENTED_INSTRUCTION, INSTRUMENTED_LINE; and from 3.13 on ENTER_EXECUTOR (the optional compiler).
 static V12: LazyLock<Set> = LazyLock::new(|| set(144, NAMED_12, SPECIAL_12, CACHES_12, (1, 1), &[253, 254]));
 static V13: LazyLock<Set> = LazyLock::new(|| set(71, NAMED_13, SPECIAL_13, CACHES_13, (1, 1), &[70, 247, 254]));
+static V14: LazyLock<Set> = LazyLock::new(|| set(69, NAMED_14, SPECIAL_14, CACHES_14, (1, 1), &[255, 238, 254]));
 
 /// INSTRUMENTED_LINE and INSTRUMENTED_INSTRUCTION, which lie over an opcode that is kept elsewhere.
 pub(super) fn covers(minor: u8) -> Option<(u8, u8)> {
     match minor {
         12 => Some((254, 253)),
         13 => Some((254, 247)),
+        14 => Some((254, 238)),
         _ => None,
     }
+}
+
+/// ENTER_EXECUTOR, which lies over an instruction that is kept elsewhere, where it is known where.
+pub(super) fn enters(minor: u8) -> Option<u8> {
+    (minor == 14).then_some(255)
 }
 
 /// Decodes `code` from its start up to and including the instruction that `upto` lies in, or all of it.
@@ -342,6 +428,7 @@ pub(super) fn decode(minor: u8, code: &[u8], upto: Option<usize>) -> Option<Vec<
         11 => &V11,
         12 => &V12,
         13 => &V13,
+        14 => &V14,
         _ => return None,
     };
     let mut out = Vec::new();

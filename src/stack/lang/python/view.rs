@@ -106,7 +106,7 @@ impl View<'_> {
     /// The strings of a tuple; what is not a readable string becomes empty, so that positions stay right.
     pub(super) fn names(&self, tuple: u64) -> Option<Vec<String>> {
         let n = usize::try_from(self.mem.word(tuple.checked_add(16)?)?).ok().filter(|&n| n <= TUPLE)?;
-        let raw = words(self.mem, tuple.checked_add(24)?, n)?;
+        let raw = words(self.mem, tuple.checked_add(self.layout.tuple_items as u64)?, n)?;
         Some((0..n).map(|i| word_in(&raw, i * 8).and_then(|p| self.string(p)).unwrap_or_default()).collect())
     }
 
