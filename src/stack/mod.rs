@@ -15,6 +15,7 @@
 mod cause;
 mod cfi;
 mod debugfile;
+mod dwarf;
 mod elf;
 mod explain;
 mod intern;
@@ -22,6 +23,7 @@ pub mod lang;
 mod maps;
 mod module;
 mod names;
+mod perfmap;
 mod pytypes;
 mod rule;
 mod runtimes;
@@ -32,6 +34,7 @@ mod unwind;
 mod window;
 
 pub use cause::{Cause, Verdict};
+pub use debugfile::Fetch;
 pub use module::Module;
 pub use types::{Frame, FrameKind, ModuleId, NO_FILE, Named, SpaceId, StackCoverage, StackEnd, Why, file_name};
 pub use unwind::MAX_FRAMES;
@@ -163,6 +166,12 @@ impl Stacks {
         out
     }
 
+    /// Asks `fetch` for the debug file with a build id where none is installed. What it gives is looked at, and not
+    /// believed without that build id.
+    pub fn fetch_with(&mut self, fetch: Box<Fetch>) {
+        self.explainer.fetch_with(fetch);
+    }
+
     /// The functions at one frame: those inlined there first, the physical one last; at least one entry. Cached.
     pub fn explain_frame(&mut self, frame: Frame) -> Arc<[Named]> {
         self.explainer.frame(frame, &self.modules)
@@ -174,12 +183,15 @@ impl Stacks {
         let mut without_symbols: Vec<_> =
             self.explainer.without_symbols().filter_map(|id| self.modules.get(id)).map(path).collect();
         without_symbols.sort();
+        let mut cut_short: Vec<_> = self.explainer.spent().filter_map(|id| self.modules.get(id)).map(path).collect();
+        cut_short.sort();
         StackCoverage {
             captures: self.captures,
             stacks: self.interner.len(),
             truncated: self.truncated.iter().map(|(&why, &n)| (why, n)).collect(),
             modules: self.modules.iter().count(),
             without_symbols,
+            cut_short,
             unreadable: self.modules.iter().filter(|m| !m.is_readable()).map(path).collect(),
         }
     }
