@@ -81,6 +81,9 @@ pub struct Common {
     /// `detach`, and can enter seccomp's strict mode
     #[arg(long)]
     pub no_seccomp: bool,
+    /// Get debug files that are not installed from the servers of DEBUGINFOD_URLS, by debuginfod-find
+    #[arg(long)]
+    pub debuginfod: bool,
     /// Hold fdwatch and a task that stops often and alone on one CPU: several times faster, and the task does not see it
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub co_locate: CoLocate,

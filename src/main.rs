@@ -5,7 +5,7 @@ use fdwatch::base::Pid;
 use fdwatch::cli::{self, Breaks, Cli, CoLocate, Color, Command, Common, Output, Verdict};
 use fdwatch::event::ExitStatus;
 use fdwatch::finding::Finding;
-use fdwatch::kernel::{self, Caught, LaunchError, Launched, Requests};
+use fdwatch::kernel::{self, Caught, Debuginfod, LaunchError, Launched, Requests};
 use fdwatch::policy::{Implicit, Policy};
 use fdwatch::prompt::{Prompt, ScriptLine, Terminal, check_script};
 use fdwatch::render::Style;
@@ -114,8 +114,10 @@ fn color(color: Color) -> fdwatch::render::Color {
 fn audit(args: cli::Audit) -> Result<ExitCode> {
     prepare(&args.common.out)?;
     let recording = recording(&args.common)?;
+    let debuginfod = debuginfod(&args.common)?;
     let launched = start(&args.argv, &args.common, false)?;
     let mut session = Session::new(launched, Policy::default(), args.common.no_seccomp);
+    fetch(&mut session, debuginfod);
     record(&mut session, recording, &args.argv);
     let outcome = session.run(&mut Quiet)?;
     write_report(&mut session, &outcome, &args.argv, &args.common)?;
@@ -305,6 +307,7 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
     };
     let policy = policy(&args.fds, &args.paths, args.breaks);
+    let debuginfod = debuginfod(&args.common)?;
     let launched = start(&args.argv, &args.common, terminal.is_some())?;
     let target = fdwatch::base::Pid(launched.tid.0);
     let prompt = Prompt::new(script, terminal.is_some(), style);
@@ -313,6 +316,7 @@ fn run(args: cli::Run) -> Result<ExitCode> {
     }
     let mut frontend = Interactive::new(prompt, terminal, target, style).context("the terminal")?;
     let mut session = Session::new(launched, policy, args.common.no_seccomp);
+    fetch(&mut session, debuginfod);
     record(&mut session, recording, &args.argv);
     let outcome = session.run(&mut frontend);
     if outcome.is_err() {
@@ -340,6 +344,7 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
     };
     prepare(&args.common.out)?;
     let recording = recording(&args.common)?;
+    let debuginfod = debuginfod(&args.common)?;
     let mut attached = kernel::attach(pid, args.children, Requests::new())?;
     if let Some(time) = args.time {
         attached.tracer.limit(time);
@@ -358,6 +363,7 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
         None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
     };
     let mut session = Session::attach(attached, policy(&args.fds, &args.paths, args.breaks));
+    fetch(&mut session, debuginfod);
     record(&mut session, recording, &[]);
     let outcome = match asks {
         true => {
@@ -403,6 +409,20 @@ fn policy(fds: &[i32], paths: &[glob::Pattern], breaks: Breaks) -> Policy {
 
 fn shown(argv: &[std::ffi::OsString]) -> String {
     argv.first().map(|a| fdwatch::base::text::escape(a.as_encoded_bytes())).unwrap_or_default()
+}
+
+/// Who asks for debug files, if that is wanted.
+fn debuginfod(common: &Common) -> Result<Option<Debuginfod>> {
+    if !common.debuginfod {
+        return Ok(None);
+    }
+    Debuginfod::new().map(Some).context("--debuginfod: DEBUGINFOD_URLS does not name a server to ask")
+}
+
+fn fetch(session: &mut Session, debuginfod: Option<Debuginfod>) {
+    if let Some(mut debuginfod) = debuginfod {
+        session.fetch_debug_files(Box::new(move |id| debuginfod.find(id)));
+    }
 }
 
 fn start(argv: &[std::ffi::OsString], common: &Common, own_group: bool) -> Result<Launched> {

@@ -89,6 +89,30 @@ pub trait AddressSpace: ReadMemory {
         dev: (u32, u32),
         inode: u64,
     ) -> std::io::Result<std::fs::File>;
+
+    /// The root directory of the process; `None` where its paths mean the same files as this process's own, or it cannot
+    /// be opened.
+    fn root(&self) -> Option<Root> {
+        None
+    }
+
+    /// The number that the process has for itself, in the innermost pid namespace (pid_namespaces(7)); `None` when it is
+    /// gone or not a process.
+    fn inner_pid(&self) -> Option<i32> {
+        None
+    }
+}
+
+/// The root directory of a process in another mount namespace, or below another root (mount_namespaces(7), chroot(2)).
+#[derive(Debug)]
+pub struct Root {
+    /// The directory.
+    pub dir: std::fs::File,
+    /// Its path from the root of the mount namespace: `/` but after chroot(2). The kernel's paths of mapped files begin
+    /// with it.
+    pub path: Vec<u8>,
+    /// The mount namespace's number, as `/proc/PID/ns/mnt` shows it.
+    pub namespace: u64,
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A process as the decoder and the unwinder see it.
 
 use super::{procfs, sys};
-use crate::base::{AddressSpace, Fd, Pid, ReadMemory, Tid};
+use crate::base::{AddressSpace, Fd, Pid, ReadMemory, Root, Tid};
 use crate::syscall::ReadTask;
 use std::fs::File;
 use std::io;
@@ -80,6 +80,14 @@ impl AddressSpace for Memory {
             return Ok(f);
         }
         Err(io::Error::new(io::ErrorKind::NotFound, "the mapped file was replaced"))
+    }
+
+    fn root(&self) -> Option<Root> {
+        procfs::foreign_root(self.0)
+    }
+
+    fn inner_pid(&self) -> Option<i32> {
+        procfs::inner_pid(self.0)
     }
 }
 

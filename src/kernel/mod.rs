@@ -4,6 +4,7 @@
 //! events that the kernel does not promise are settled here: a task is always announced before its first stop.
 
 mod attach;
+mod debuginfod;
 mod error;
 #[cfg(test)]
 pub(crate) mod fault;
@@ -21,6 +22,7 @@ mod sys;
 mod tracer;
 
 pub use attach::{AttachError, Attached, attach};
+pub use debuginfod::Debuginfod;
 pub use error::Error;
 pub use filter::Filter;
 pub use launch::{Command, LaunchError, Launched, die_by, find};

@@ -2,14 +2,14 @@
 
 use super::known::Known;
 use super::sys;
-use crate::base::{Fd, Pid, Tid};
+use crate::base::{Fd, Pid, Root, Tid};
 use crate::event::{NewFile, Present, Program};
 use nix::sched::CpuSet;
 use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Opens a file to read it, without becoming a terminal's controller or blocking on a FIFO.
@@ -44,6 +44,25 @@ pub(super) fn under_root(tid: Tid, path: &[u8]) -> PathBuf {
     let mut full = format!("/proc/{tid}/root/").into_bytes();
     full.extend_from_slice(path.strip_prefix(b"/").unwrap_or(path));
     PathBuf::from(std::ffi::OsString::from_vec(full))
+}
+
+/// The root directory of a task, where it is not this process's own (proc_pid_root(5), mount_namespaces(7)).
+pub(super) fn foreign_root(tid: Tid) -> Option<Root> {
+    let namespace = |who: &str| fs::metadata(format!("/proc/{who}/ns/mnt")).ok().map(|m| m.ino());
+    let path = format!("/proc/{tid}/root");
+    let theirs = namespace(&tid.to_string())?;
+    let (root, own) = (fs::metadata(&path).ok()?, fs::metadata("/").ok()?);
+    if namespace("self") == Some(theirs) && (root.dev(), root.ino()) == (own.dev(), own.ino()) {
+        return None;
+    }
+    let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+    let dir = fs::OpenOptions::new().read(true).custom_flags(flags).open(&path).ok()?;
+    Some(Root { dir, path: read_link(path).ok()?, namespace: theirs })
+}
+
+/// The number of a task's process in its own, innermost pid namespace (proc_pid_status(5), NStgid).
+pub(super) fn inner_pid(tid: Tid) -> Option<i32> {
+    status_field(tid, "NStgid")?.split_whitespace().last()?.parse().ok()
 }
 
 /// What `/proc/TID/fd/FD` links to.

@@ -167,6 +167,11 @@ impl Session {
         }
     }
 
+    /// Asks `fetch` for the debug file with a build id, where none is installed.
+    pub fn fetch_debug_files(&mut self, fetch: Box<crate::stack::Fetch>) {
+        self.sites.fetch_with(fetch);
+    }
+
     /// Records what happens from now on; to be called before [`Session::run`].
     pub fn record(&mut self, to: Recording, command: Vec<Vec<u8>>) {
         self.recorder = Some(Recorder::new(to, command, self.mode(), self.limits.no_new_privs, self.main));
@@ -291,7 +296,13 @@ impl Session {
             "close ran in Python code whose bytecode is not understood",
             "closes ran in Python code whose bytecode is not understood",
         );
-        for (why, n) in self.sites.coverage().truncated {
+        let stacks = self.sites.coverage();
+        say(
+            stacks.cut_short.len() as u64,
+            "file's debug information is damaged: its functions and lines may be missing",
+            "files' debug information is damaged: their functions and lines may be missing",
+        );
+        for (why, n) in stacks.truncated {
             let one = format!("native stack is incomplete: {why}");
             say(n, &one, &format!("native stacks are incomplete: {why}"));
         }

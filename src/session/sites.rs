@@ -190,6 +190,10 @@ impl Sites {
         self.stacks.explain(id).iter().map(native_frame).collect()
     }
 
+    pub(super) fn fetch_with(&mut self, fetch: Box<stack::Fetch>) {
+        self.stacks.fetch_with(fetch);
+    }
+
     /// The frames of a native stack with their names.
     pub(super) fn named(&mut self, id: StackId) -> Arc<[Named]> {
         self.stacks.explain(id)

@@ -616,8 +616,10 @@ impl Session {
         self.flights.gone(&self.world, tid);
         if !self.flights.is_idle() {
             // One that runs may be in the middle of execve, and what it has open half closed: its next stop is early enough.
-            let mut sharing = self.world.tasks().filter(|(_, t)| Some(t.table) == table).map(|(t, _)| t);
-            let other = sharing.find(|t| self.tracer.is_stopped(*t));
+            let other = {
+                let mut sharing = self.world.tasks().filter(|(_, t)| Some(t.table) == table).map(|(t, _)| t);
+                sharing.find(|t| self.tracer.is_stopped(*t))
+            };
             if let Some(other) = other {
                 self.settle(other, frontend);
             }

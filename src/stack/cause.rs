@@ -285,7 +285,7 @@ fn scan(module: &Module, names: &FxHashMap<&'static [u8], &'static Row>) -> Box<
         elf::symbols(&ReadCache::new(&file), &mut each);
         // Without local symbols the file is stripped; its debug file may have them.
         if stripped.get()
-            && let Some((debug, _)) = module.build_id().and_then(debugfile::by_build_id)
+            && let Some((debug, _)) = module.build_id().and_then(|id| debugfile::by_build_id(id, module.place()))
         {
             elf::symbols(&ReadCache::new(&debug), &mut each);
         }

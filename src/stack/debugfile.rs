@@ -2,12 +2,15 @@
 
 use super::elf::{self, Section};
 use super::module::Module;
-use object::{Object, ObjectSection, ReadCache};
+use crate::base::Root;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use object::{Object, ReadCache};
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Where distributions install separate debug files.
 const ROOT: &str = "/usr/lib/debug";
@@ -19,9 +22,51 @@ const MAX_FRAME_SECTION: u64 = 64 << 20;
 const MAX_XZ: u64 = 32 << 20;
 const MAX_MINIDEBUG: u64 = 256 << 20;
 
+/// Where the paths of a process begin. One of another mount namespace, or with a root directory of its own, means other
+/// files by the same paths.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Place {
+    /// At this process's own root.
+    #[default]
+    Here,
+    /// At another.
+    Below(Arc<Root>),
+    /// At one that is not kept: there nothing is found.
+    Nowhere,
+}
+
+impl Place {
+    /// Opens a regular file and nothing else. Links, absolute ones too, stay below the root (openat2(2),
+    /// RESOLVE_IN_ROOT).
+    pub(crate) fn open(&self, path: &Path) -> Option<File> {
+        let root = match self {
+            Place::Here => return open(path),
+            Place::Below(root) => root,
+            Place::Nowhere => return None,
+        };
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        regular(File::from(openat2(&root.dir, path, how).ok()?))
+    }
+
+    /// A path that the kernel gave for a mapped file, as the process itself would write it.
+    pub(crate) fn inside<'p>(&self, path: &'p [u8]) -> &'p [u8] {
+        let Place::Below(root) = self else { return path };
+        path.strip_prefix(&*root.path).filter(|rest| rest.first() == Some(&b'/')).unwrap_or(path)
+    }
+
+    /// `path` without links; only where it is this process's own.
+    fn real(&self, path: &Path) -> Option<PathBuf> {
+        matches!(self, Place::Here).then(|| std::fs::canonicalize(path).ok()).flatten()
+    }
+}
+
+/// Asks a server, or a cache, for the debug file with a build id.
+pub type Fetch = dyn FnMut(&[u8]) -> Option<PathBuf>;
+
 /// `.debug_frame` of the module's file or of its debug file.
 pub(crate) fn debug_frame(module: &Module) -> Option<Section> {
-    let file = module.file()?;
+    let file = module.file().filter(|_| !module.is_perf_map())?;
     elf::section(&file, ".debug_frame", MAX_FRAME_SECTION).or_else(|| {
         let (debug, _) = separate(module)?;
         elf::section(&debug, ".debug_frame", MAX_FRAME_SECTION)
@@ -33,16 +78,35 @@ pub(crate) fn debug_frame(module: &Module) -> Option<Section> {
 ///
 /// One found by name must have the module's build id, or, where one of them has none, the checksum of the link.
 pub(crate) fn separate(module: &Module) -> Option<(File, PathBuf)> {
-    let by_id = module.build_id().and_then(by_build_id);
-    by_id.or_else(|| by_link(module))
+    separate_with(module, &|_| true, None)
 }
 
-/// A debug file by build id.
-pub(crate) fn by_build_id(id: &[u8]) -> Option<(File, PathBuf)> {
+/// As [`separate`], the first for which `good` holds, and what `fetch` finds where there is none.
+pub(crate) fn separate_with(
+    module: &Module,
+    good: &dyn Fn(&File) -> bool,
+    fetch: Option<&mut Fetch>,
+) -> Option<(File, PathBuf)> {
+    let good = |found: &(File, PathBuf)| good(&found.0);
+    let id = module.build_id();
+    let by_id = id.and_then(|id| by_build_id(id, module.place())).filter(&good);
+    by_id.or_else(|| by_link(module).filter(&good)).or_else(|| fetched(id?, fetch?).filter(&good))
+}
+
+/// A debug file by build id: in the process's own place, else in ours, because an id cannot mean another file.
+pub(crate) fn by_build_id(id: &[u8], place: &Place) -> Option<(File, PathBuf)> {
     let (first, rest) = id.split_first()?;
     (!rest.is_empty() && id.len() <= 64).then_some(())?;
     let rest: String = rest.iter().map(|b| format!("{b:02x}")).collect();
     let path = PathBuf::from(format!("{ROOT}/.build-id/{first:02x}/{rest}.debug"));
+    let has_id = |file: &File| build_id(file).as_deref() == Some(id);
+    let file = place.open(&path).filter(has_id).or_else(|| open(&path).filter(has_id))?;
+    Some((file, path))
+}
+
+/// What `fetch` says, if it has the build id.
+fn fetched(id: &[u8], fetch: &mut Fetch) -> Option<(File, PathBuf)> {
+    let path = fetch(id)?;
     let file = open(&path)?;
     (build_id(&file)? == id).then_some((file, path))
 }
@@ -54,11 +118,14 @@ fn by_link(module: &Module) -> Option<(File, PathBuf)> {
     let (name, crc) = object.gnu_debuglink().ok()??;
     // The link is a file name; one that is a path could name anything.
     (!name.is_empty() && !name.contains(&b'/') && name != b".." && name != b".").then_some(())?;
-    let name = std::ffi::OsStr::from_bytes(name);
-    let dir = Path::new(std::ffi::OsStr::from_bytes(module.path())).parent()?;
-    let under = Path::new(ROOT).join(dir.strip_prefix("/").ok()?);
-    for path in [dir.join(name), dir.join(".debug").join(name), under.join(name)] {
-        let Some(file) = open(&path) else { continue };
+    let name = OsStr::from_bytes(name);
+    let dir = Path::new(OsStr::from_bytes(module.path())).parent()?;
+    let inner = dir.strip_prefix("/").ok()?;
+    let under = Path::new(ROOT).join(inner);
+    // Where /lib is a link to /usr/lib, packages may still count from /lib.
+    let merged = inner.strip_prefix("usr").map(|dir| Path::new(ROOT).join(dir)).unwrap_or_else(|_| under.clone());
+    for path in [dir.join(name), dir.join(".debug").join(name), under.join(name), merged.join(name)] {
+        let Some(file) = module.place().open(&path) else { continue };
         let same = match (module.build_id(), build_id(&file)) {
             (Some(own), Some(id)) => own == id,
             _ => checksum(&file) == Some(crc),
@@ -71,15 +138,20 @@ fn by_link(module: &Module) -> Option<(File, PathBuf)> {
 }
 
 /// The supplementary file that `dwz` moved common parts into (`.gnu_debugaltlink`), for a debug file at `path`.
-pub(crate) fn supplement(file: &File, path: &Path) -> Option<PathBuf> {
+///
+/// Its name counts from where the debug file really lies, because `.build-id` may hold links. A name is only a hint:
+/// the file must have the build id of the link.
+pub(crate) fn supplement(file: &File, path: &Path, place: &Place, fetch: Option<&mut Fetch>) -> Option<File> {
     let cache = ReadCache::new(file);
     let object = object::File::parse(&cache).ok()?;
     let (name, id) = object.gnu_debugaltlink().ok()??;
-    let beside = path.parent()?.join(std::ffi::OsStr::from_bytes(name));
-    match open(&beside) {
-        Some(file) if build_id(&file).as_deref() == Some(id) => Some(beside),
-        _ => by_build_id(id).map(|(_, path)| path),
-    }
+    let name = Path::new(OsStr::from_bytes(name));
+    let dwz = name.file_name().map(|name| Path::new(ROOT).join(".dwz").join(name));
+    let beside = |path: &Path| path.parent().map(|dir| dir.join(name));
+    let paths = [beside(path), place.real(path).as_deref().and_then(beside), dwz];
+    let mut files = paths.iter().flatten().filter_map(|path| place.open(path));
+    let named = files.find(|file| build_id(file).as_deref() == Some(id));
+    named.or_else(|| by_build_id(id, place).map(|(file, _)| file)).or_else(|| Some(fetched(id, fetch?)?.0))
 }
 
 /// The small symbol table that Fedora packs into `.gnu_debugdata`: an ELF file, compressed with xz.
@@ -130,8 +202,12 @@ fn unpacked_size(xz: &[u8]) -> Option<u64> {
 }
 
 /// Opens a regular file and nothing else: a FIFO of that name must not block us.
-pub(crate) fn open(path: &Path) -> Option<File> {
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path).ok()?;
+fn open(path: &Path) -> Option<File> {
+    let flags = libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY;
+    regular(File::options().read(true).custom_flags(flags).open(path).ok()?)
+}
+
+fn regular(file: File) -> Option<File> {
     file.metadata().ok()?.is_file().then_some(file)
 }
 
@@ -141,38 +217,24 @@ fn build_id(file: &File) -> Option<Vec<u8>> {
     object.build_id().ok()?.map(<[u8]>::to_vec)
 }
 
-/// Whether the file holds DWARF, and not more than the symbolizer may unpack.
+/// Whether the file holds DWARF.
 pub(crate) fn has_dwarf(file: &File) -> bool {
-    /// Sections of one file, unpacked, in bytes: those that are mapped, and those that take memory of our own.
-    const MAX_PLAIN: u64 = 4 << 30;
-    const MAX_PACKED: u64 = 512 << 20;
     let cache = ReadCache::new(file);
     let Ok(object) = object::File::parse(&cache) else { return false };
-    let (mut found, mut plain, mut packed) = (false, 0u64, 0u64);
-    for section in object.sections() {
-        let name = section.name_bytes().unwrap_or_default();
-        if !name.starts_with(b".debug_") && !name.starts_with(b".zdebug_") {
-            continue;
-        }
-        found |= name.ends_with(b"debug_info") || name.ends_with(b"debug_line");
-        if let Ok(range) = section.compressed_file_range() {
-            let sum = if range.format == object::CompressionFormat::None { &mut plain } else { &mut packed };
-            *sum = sum.saturating_add(range.uncompressed_size);
-        }
-    }
-    found && plain <= MAX_PLAIN && packed <= MAX_PACKED
+    [".debug_info", ".debug_line"].iter().any(|name| object.section_by_name(name).is_some())
 }
 
 /// The checksum of `.gnu_debuglink`: CRC-32 as in ISO 3309, over the whole file.
 fn checksum(file: &File) -> Option<u32> {
-    let mut left = file.metadata().ok().map(|m| m.len()).filter(|&n| n <= MAX_CHECKED)?;
-    let mut reader = file;
+    let size = file.metadata().ok().map(|m| m.len()).filter(|&n| n <= MAX_CHECKED)?;
+    let mut at = 0;
     let mut crc = u32::MAX;
     let mut buf = vec![0; 64 << 10];
-    while left > 0 {
-        let n = reader.read(&mut buf).ok().filter(|&n| n > 0)?;
+    while at < size {
+        // By position: whoever looked at the file before has left its own anywhere.
+        let n = file.read_at(&mut buf, at).ok().filter(|&n| n > 0)?;
         crc = crc32(crc, buf.get(..n)?);
-        left = left.saturating_sub(n as u64);
+        at += n as u64;
     }
     Some(!crc)
 }
@@ -223,8 +285,8 @@ mod tests {
 
     #[test]
     fn a_build_id_that_is_no_path_finds_nothing() {
-        assert!(by_build_id(&[]).is_none());
-        assert!(by_build_id(&[1]).is_none());
-        assert!(by_build_id(&[0xee; 200]).is_none());
+        assert!(by_build_id(&[], &Place::default()).is_none());
+        assert!(by_build_id(&[1], &Place::default()).is_none());
+        assert!(by_build_id(&[0xee; 200], &Place::default()).is_none());
     }
 }

@@ -1,48 +1,59 @@
 //! From frames to functions, files and lines: slow, only when somebody looks, and once.
 
-use super::debugfile;
+use super::debugfile::{self, Fetch};
+use super::dwarf::Dwarf;
 use super::elf;
 use super::module::{Module, Modules};
 use super::names::readable;
+use super::perfmap::PerfMap;
 use super::symtab::SymbolTable;
 use super::types::{Frame, ModuleId, NO_FILE, Named};
-use addr2line::Loader;
 use object::ReadCache;
 use rustc_hash::FxHashMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Modules whose debug information is kept open; the longest unused is dropped.
 const MAX_LOADERS: usize = 8;
 /// Explained addresses kept; all are forgotten when there are more.
 const MAX_EXPLAINED: usize = 1 << 16;
-/// Larger files in a place where they may change under us are not copied, and give no lines.
-const MAX_COPY: u64 = 1 << 30;
-/// Inlined calls at one address.
-const MAX_INLINED: usize = 64;
 
 /// The symbolizer's memory.
 #[derive(Default)]
 pub(crate) struct Explainer {
     tables: FxHashMap<ModuleId, Arc<SymbolTable>>,
     /// In order of use, the last used at the end. `None`: there is no DWARF.
-    loaders: VecDeque<(ModuleId, Option<Loader>)>,
+    loaders: VecDeque<(ModuleId, Option<Dwarf>)>,
     known: FxHashMap<Frame, Arc<[Named]>>,
+    perf_maps: FxHashMap<ModuleId, PerfMap>,
+    /// Modules whose debug information was not read to its end.
+    spent: BTreeSet<ModuleId>,
+    fetch: Option<Box<Fetch>>,
 }
 
 impl Explainer {
+    /// Asks `fetch` for debug files that are not installed.
+    pub(crate) fn fetch_with(&mut self, fetch: Box<Fetch>) {
+        self.fetch = Some(fetch);
+    }
+
+    /// Modules whose debug information was not read to its end, because it is damaged or makes too much work.
+    pub(crate) fn spent(&self) -> impl Iterator<Item = ModuleId> {
+        self.spent.iter().copied()
+    }
+
     /// The functions at one frame: inlined ones first, innermost first, the physical one last. Never empty.
     pub(crate) fn frame(&mut self, frame: Frame, modules: &Modules) -> Arc<[Named]> {
         if let Some(known) = self.known.get(&frame) {
             return Arc::clone(known);
         }
         let named: Arc<[Named]> = match frame.module.and_then(|id| Some((id, modules.get(id)?))) {
+            // Not remembered: other code may lie there when it is asked for again.
+            Some((id, module)) if module.is_perf_map() => return self.made(frame, id, module),
             Some((id, module)) => self.look_up(frame, id, module).into(),
             None => Arc::new([unnamed(NO_FILE.to_owned(), frame.offset)]),
         };
@@ -58,29 +69,52 @@ impl Explainer {
         self.tables.iter().filter(|(_, t)| t.is_empty()).map(|(&id, _)| id)
     }
 
+    /// A frame of code that was made at run time.
+    fn made(&mut self, frame: Frame, id: ModuleId, module: &Module) -> Arc<[Named]> {
+        let map = self.perf_maps.entry(id).or_default();
+        if let Some(file) = module.file() {
+            map.update(&file);
+        }
+        Arc::new([Named { function: map.find(frame.lookup()), ..unnamed(module.name(), frame.offset) }])
+    }
+
     fn look_up(&mut self, frame: Frame, id: ModuleId, module: &Module) -> Vec<Named> {
         let base = unnamed(module.name(), frame.offset);
-        let mut out = match self.loader(id, module) {
-            Some(loader) => lines(loader, frame.lookup(), &base),
-            None => Vec::new(),
-        };
+        let mut out: Vec<Named> = Vec::new();
+        if let Some(dwarf) = self.dwarf(id, module) {
+            let lines = dwarf.lines(frame.lookup()).into_iter();
+            out.extend(lines.map(|l| Named { function: l.function, file: l.file, line: l.line, ..base.clone() }));
+            if dwarf.is_spent() {
+                self.spent.insert(id);
+            }
+        }
+        // All but the physical call are inlined into the next.
+        let inlined = out.len().saturating_sub(1);
+        out.iter_mut().take(inlined).for_each(|n| n.inlined = true);
         if out.is_empty() {
             out.push(base);
         }
         if let Some(physical) = out.last_mut()
             && physical.function.is_none()
         {
-            let table = self.tables.entry(id).or_insert_with(|| Arc::new(symbols(module)));
+            let fetch = self.fetch.as_deref_mut();
+            let table = self.tables.entry(id).or_insert_with(|| Arc::new(symbols(module, fetch)));
             physical.function = table.find(frame.lookup()).map(readable);
         }
         out
     }
 
-    fn loader(&mut self, id: ModuleId, module: &Module) -> Option<&Loader> {
+    fn dwarf(&mut self, id: ModuleId, module: &Module) -> Option<&Dwarf> {
         let at = self.loaders.iter().position(|(other, _)| *other == id);
         let entry = match at.and_then(|at| self.loaders.remove(at)) {
             Some(entry) => entry,
-            None => (id, open(module)),
+            None => {
+                let opened = open(module, self.fetch.as_deref_mut());
+                if opened.as_ref().is_some_and(Option::is_none) {
+                    self.spent.insert(id);
+                }
+                (id, opened.flatten())
+            }
         };
         // What has no DWARF costs nothing to remember.
         let full = self.loaders.iter().filter(|(_, l)| l.is_some()).count() >= MAX_LOADERS;
@@ -96,78 +130,26 @@ fn unnamed(module: String, offset: u64) -> Named {
     Named { module, offset, function: None, file: None, line: None, inlined: false, jumped: false, sign: None }
 }
 
-/// What DWARF says about `addr`; empty when it says nothing.
-fn lines(loader: &Loader, addr: u64, base: &Named) -> Vec<Named> {
-    let found = catch_unwind(AssertUnwindSafe(|| {
-        let mut out = Vec::new();
-        let mut frames = loader.find_frames(addr).ok()?;
-        while let Ok(Some(frame)) = frames.next() {
-            let mut named = base.clone();
-            named.inlined = true;
-            named.function = frame.function.as_ref().and_then(|f| Some(readable(f.raw_name().ok()?.as_bytes())));
-            if let Some(at) = frame.location {
-                named.file = at.file.map(str::to_owned);
-                named.line = at.line.filter(|&n| n > 0);
-            }
-            out.push(named);
-            if out.len() >= MAX_INLINED {
-                break;
-            }
-        }
-        Some(out)
-    }));
-    let mut out = found.ok().flatten().unwrap_or_default();
-    if let Some(physical) = out.last_mut() {
-        physical.inlined = false;
-    }
-    out
-}
-
-/// Opens the debug information of a module, in its own file or a separate one.
-fn open(module: &Module) -> Option<Loader> {
+/// Opens the debug information of a module, in its own file or a separate one. `Some(None)`: there is some, and it cannot
+/// be read.
+fn open(module: &Module, mut fetch: Option<&mut Fetch>) -> Option<Option<Dwarf>> {
     let own = module.file()?;
     let own_path = PathBuf::from(OsStr::from_bytes(module.path()));
     let (file, path) = if debugfile::has_dwarf(&own) {
-        (own, own_path)
+        (own, own_path.clone())
     } else {
-        debugfile::separate(module).filter(|(file, _)| debugfile::has_dwarf(file))?
+        debugfile::separate_with(module, &debugfile::has_dwarf, fetch.as_deref_mut())?
     };
-    let supplement = debugfile::supplement(&file, &path);
-    let file = steady(file, &path)?;
-    // By descriptor, because the path may name another file by now. The loader keeps a mapping, not the descriptor.
-    let by_fd = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let loaded = catch_unwind(|| Loader::new_with_sup(&by_fd, supplement.as_ref()).map_err(|e| e.to_string()));
-    match loaded {
-        Ok(Ok(loader)) => Some(loader),
-        Ok(Err(e)) => {
-            tracing::debug!(path = %path.display(), "no debug information: {e}");
-            None
-        }
-        Err(_) => None,
+    let supplement = debugfile::supplement(&file, &path, module.place(), fetch);
+    let dwarf = Dwarf::open(&file, &path, &own_path, supplement.as_ref(), module.place());
+    if dwarf.is_none() {
+        tracing::debug!(path = %path.display(), "the debug information cannot be read");
     }
-}
-
-/// A file that nobody can shorten while it is mapped: reading past its new end would kill us with SIGBUS, and with us
-/// the program that we trace.
-///
-/// Package managers replace files and never rewrite them, so what they own is used as it is; anything else (the user's
-/// build, which may run again while the prompt is open) is copied to a file without a name.
-fn steady(file: File, path: &Path) -> Option<File> {
-    const OWNED: [&str; 6] = ["/usr/", "/lib/", "/lib64/", "/bin/", "/nix/store/", "/gnu/store/"];
-    let path = path.as_os_str().as_encoded_bytes();
-    let local = path.starts_with(b"/usr/local/");
-    if !local && OWNED.iter().any(|dir| path.starts_with(dir.as_bytes())) {
-        return Some(file);
-    }
-    (file.metadata().ok()?.len() <= MAX_COPY).then_some(())?;
-    let mut copy = tempfile::tempfile().ok()?;
-    let mut from = debugfile::open(Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd())))?;
-    std::io::copy(&mut from, &mut copy).ok()?;
-    Some(copy)
+    Some(dwarf)
 }
 
 /// All symbols of a module: its own tables, those of its debug file, those packed into it.
-fn symbols(module: &Module) -> SymbolTable {
+fn symbols(module: &Module, fetch: Option<&mut Fetch>) -> SymbolTable {
     let mut table = SymbolTable::default();
     if let Some(bytes) = module.memory() {
         elf::symbols(bytes, &mut |s| table.add(s));
@@ -175,9 +157,12 @@ fn symbols(module: &Module) -> SymbolTable {
         let full = has_symtab(&file);
         elf::symbols(&ReadCache::new(&file), &mut |s| table.add(s));
         if !full {
-            if let Some((debug, _)) = debugfile::separate(module) {
+            // What is packed into the file is at hand: a server is asked only where that is missing.
+            let packed = debugfile::minidebug(&file);
+            let fetch = fetch.filter(|_| packed.is_none());
+            if let Some((debug, _)) = debugfile::separate_with(module, &has_symtab, fetch) {
                 elf::symbols(&ReadCache::new(&debug), &mut |s| table.add(s));
-            } else if let Some(bytes) = debugfile::minidebug(&file) {
+            } else if let Some(bytes) = packed {
                 elf::symbols(&*bytes, &mut |s| table.add(s));
             }
         }

@@ -15,6 +15,7 @@
 mod cause;
 mod cfi;
 mod debugfile;
+mod dwarf;
 mod elf;
 mod explain;
 mod intern;
@@ -23,6 +24,7 @@ pub mod lang;
 mod maps;
 mod module;
 mod names;
+mod perfmap;
 mod pyparts;
 mod pytypes;
 mod rule;
@@ -35,6 +37,7 @@ mod window;
 
 pub use cause::{Cause, Sign, Verdict};
 pub(crate) use cause::{REACH, Role, Row, decide, row_named};
+pub use debugfile::Fetch;
 pub use module::Module;
 pub(crate) use runtimes::{python_role, runtime_of};
 pub use types::{Frame, FrameKind, ModuleId, NO_FILE, Named, SpaceId, StackCoverage, StackEnd, Why, file_name};
@@ -191,6 +194,12 @@ impl Stacks {
         Some(Named { jumped: true, inlined: false, sign, ..physical.clone() })
     }
 
+    /// Asks `fetch` for the debug file with a build id where none is installed. What it gives is looked at, and not
+    /// believed without that build id.
+    pub fn fetch_with(&mut self, fetch: Box<Fetch>) {
+        self.explainer.fetch_with(fetch);
+    }
+
     /// The functions at one frame: those inlined there first, the physical one last; at least one entry. Cached.
     pub fn explain_frame(&mut self, frame: Frame) -> Arc<[Named]> {
         let named = self.explainer.frame(frame, &self.modules);
@@ -213,12 +222,15 @@ impl Stacks {
         let mut without_symbols: Vec<_> =
             self.explainer.without_symbols().filter_map(|id| self.modules.get(id)).map(path).collect();
         without_symbols.sort();
+        let mut cut_short: Vec<_> = self.explainer.spent().filter_map(|id| self.modules.get(id)).map(path).collect();
+        cut_short.sort();
         StackCoverage {
             captures: self.captures,
             stacks: self.interner.len(),
             truncated: self.truncated.iter().map(|(&why, &n)| (why, n)).collect(),
             modules: self.modules.iter().count(),
             without_symbols,
+            cut_short,
             unreadable: self.modules.iter().filter(|m| !m.is_readable()).map(path).collect(),
         }
     }

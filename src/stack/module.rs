@@ -1,20 +1,24 @@
 //! The files that code lies in, each parsed once for all processes.
 
 use super::cfi::Cfi;
+use super::debugfile::Place;
 use super::elf::Image;
 use super::maps::Mapping;
 use super::types::{ModuleId, file_name};
-use crate::base::AddressSpace;
+use crate::base::{AddressSpace, Root};
 use rustc_hash::{FxHashMap, FxHasher};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::hash::{Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 /// Files kept open for later symbolizing, so that a deleted program can still be explained. The oldest is closed first;
 /// it is then opened again by path, if that is still the same file.
 const MAX_OPEN: usize = 64;
+/// Mount namespaces and roots kept open; in any more only our own debug files are looked for.
+const MAX_ROOTS: usize = 64;
 /// The vDSO is two to four pages.
 const MAX_VDSO: u64 = 64 << 10;
 
@@ -41,7 +45,12 @@ enum Key {
     Vdso(u64),
     /// A file that could not be opened.
     Closed((u32, u32), u64, Vec<u8>),
+    /// A perf map, by device, inode and process.
+    PerfMap(u64, u64, i32),
 }
+
+/// The "path" of code that a process made at run time and wrote a perf map for.
+const JIT: &[u8] = b"[jit]";
 
 /// A file that frames lie in, or the vDSO.
 #[derive(Debug)]
@@ -55,11 +64,13 @@ pub struct Module {
     /// The vDSO's bytes; no file holds them.
     memory: Option<Box<[u8]>>,
     readable: bool,
+    place: Place,
 }
 
 impl Module {
     /// The path as in the maps of the process that showed the file first: absolute in that process's root, with
-    /// ` (deleted)` behind it when the file had no name any more; `[vdso]` for the vDSO. Not necessarily UTF-8.
+    /// ` (deleted)` behind it when the file had no name any more; `[vdso]` for the vDSO, `[jit]` for code made at run
+    /// time that has a perf map. Not necessarily UTF-8.
     pub fn path(&self) -> &[u8] {
         &self.path
     }
@@ -79,6 +90,11 @@ impl Module {
         file_name(&self.path)
     }
 
+    /// Whether the file is a perf map, which names code and holds none.
+    pub(crate) fn is_perf_map(&self) -> bool {
+        matches!(self.key, Key::PerfMap(..))
+    }
+
     pub(crate) fn cfi(&self) -> &Cfi {
         &self.cfi
     }
@@ -94,6 +110,11 @@ impl Module {
         self.image.entry != 0 && addr.checked_sub(self.image.entry).is_some_and(|into| into < START)
     }
 
+    /// Where the paths of the process begin that showed the file first.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
     pub(crate) fn memory(&self) -> Option<&[u8]> {
         self.memory.as_deref()
     }
@@ -104,7 +125,7 @@ impl Module {
             return file.try_clone().ok();
         }
         let Key::File(key) = &self.key else { return None };
-        let file = File::open(std::ffi::OsStr::from_bytes(&self.path)).ok()?;
+        let file = self.place.open(std::ffi::OsStr::from_bytes(&self.path).as_ref())?;
         (FileKey::of(&file).ok()? == *key).then_some(file)
     }
 }
@@ -115,6 +136,7 @@ pub(crate) struct Modules {
     list: Vec<Module>,
     by_key: FxHashMap<Key, ModuleId>,
     open: VecDeque<ModuleId>,
+    roots: Vec<Arc<Root>>,
 }
 
 impl Modules {
@@ -135,21 +157,21 @@ impl Modules {
             bytes.truncate(got);
             let mut hasher = FxHasher::default();
             bytes.hash(&mut hasher);
-            let id = self.find_or_add(Key::Vdso(hasher.finish()), map, |m| {
+            let id = self.find_or_add(Key::Vdso(hasher.finish()), &map.path, mem, |m| {
                 m.take_image(Image::of_bytes(&bytes));
                 m.memory = Some(bytes.into());
             })?;
             return Some((id, self.bias(id, map)));
         }
         if !map.has_file() {
-            return None;
+            return Some((self.perf_map(mem)?, 0));
         }
         let opened = mem
             .open_mapped(map.start, map.end, &map.path, map.dev, map.inode)
             .and_then(|file| Ok((FileKey::of(&file)?, file)));
         let id = match opened {
             Ok((key, file)) => {
-                let id = self.find_or_add(Key::File(key), map, |m| {
+                let id = self.find_or_add(Key::File(key), &map.path, mem, |m| {
                     m.take_image(Image::of_file(&file));
                     m.file = m.readable.then_some(file);
                 })?;
@@ -158,7 +180,7 @@ impl Modules {
             }
             Err(e) => {
                 tracing::debug!(path = %String::from_utf8_lossy(&map.path), "cannot open a mapped file: {e}");
-                self.find_or_add(Key::Closed(map.dev, map.inode, map.path.clone()), map, |_| ())?
+                self.find_or_add(Key::Closed(map.dev, map.inode, map.path.clone()), &map.path, mem, |_| ())?
             }
         };
         Some((id, self.bias(id, map)))
@@ -170,13 +192,49 @@ impl Modules {
         image.and_then(|i| i.bias(map.start, map.offset)).unwrap_or(map.offset.wrapping_sub(map.start))
     }
 
-    fn find_or_add(&mut self, key: Key, map: &Mapping, fill: impl FnOnce(&mut Module)) -> Option<ModuleId> {
+    /// Code without a file, of a process that writes down what it makes (perf-PID.map, see [`super::perfmap`]).
+    fn perf_map(&mut self, mem: &dyn AddressSpace) -> Option<ModuleId> {
+        let pid = mem.inner_pid()?;
+        let file = self.place(mem).open(&super::perfmap::path(pid))?;
+        let m = file.metadata().ok()?;
+        let id = self.find_or_add(Key::PerfMap(m.dev(), m.ino(), pid), JIT, mem, |m| {
+            m.readable = true;
+            m.file = Some(file);
+        })?;
+        self.limit_open(id);
+        Some(id)
+    }
+
+    /// Where the paths of a process begin.
+    fn place(&mut self, mem: &dyn AddressSpace) -> Place {
+        let Some(root) = mem.root() else { return Place::default() };
+        let key = |r: &Root| r.dir.metadata().ok().map(|m| (r.namespace, m.dev(), m.ino()));
+        let known = self.roots.iter().find(|other| key(other) == key(&root)).map(Arc::clone);
+        if let Some(root) = known {
+            return Place::Below(root);
+        }
+        if self.roots.len() >= MAX_ROOTS {
+            return Place::Nowhere;
+        }
+        let root = Arc::new(root);
+        self.roots.push(Arc::clone(&root));
+        Place::Below(root)
+    }
+
+    fn find_or_add(
+        &mut self,
+        key: Key,
+        path: &[u8],
+        mem: &dyn AddressSpace,
+        fill: impl FnOnce(&mut Module),
+    ) -> Option<ModuleId> {
         if let Some(&id) = self.by_key.get(&key) {
             return Some(id);
         }
+        let place = self.place(mem);
         let id = ModuleId(u32::try_from(self.list.len()).ok()?);
         let mut module = Module {
-            path: map.path.clone(),
+            path: place.inside(path).to_vec(),
             build_id: None,
             key: key.clone(),
             image: Image::default(),
@@ -184,6 +242,7 @@ impl Modules {
             file: None,
             memory: None,
             readable: false,
+            place,
         };
         fill(&mut module);
         self.list.push(module);

@@ -4,15 +4,14 @@ use super::elf::RawSymbol;
 
 /// More symbols than this are not kept (24 bytes each, and their names).
 const MAX_SYMBOLS: usize = 4 << 20;
-/// A symbol without a size (assembly) is believed this far, in bytes, unless the next symbol begins earlier.
-const MAX_UNSIZED: u64 = 4096;
 /// How many symbols that begin before an address are looked at: those that nest or share a start.
 const MAX_BACK: usize = 64;
 
 #[derive(Clone, Copy)]
 struct Symbol {
     addr: u64,
-    /// One past the last byte; for one without a size, `addr` until the table is finished.
+    /// One past the last byte. A symbol without a size (a label in assembly) names its first byte alone: what follows
+    /// may be a function that the table does not tell of.
     end: u64,
     name: u32,
     len: u16,
@@ -38,24 +37,13 @@ impl SymbolTable {
             return;
         }
         self.names.extend_from_slice(raw.name);
-        let end = raw.addr.saturating_add(raw.size);
+        let end = raw.addr.saturating_add(raw.size.max(1));
         self.symbols.push(Symbol { addr: raw.addr, end, name, len, rank: rank(&raw) });
     }
 
     /// Sorts; to be called once, after the last `add`.
     pub(crate) fn finish(&mut self) {
         self.symbols.sort_by_key(|s| (s.addr, s.rank));
-        let mut next = u64::MAX;
-        let mut this = u64::MAX;
-        for s in self.symbols.iter_mut().rev() {
-            if s.addr != this {
-                next = this;
-                this = s.addr;
-            }
-            if s.end == s.addr {
-                s.end = s.addr.saturating_add(MAX_UNSIZED).min(next);
-            }
-        }
         self.symbols.shrink_to_fit();
         self.names.shrink_to_fit();
     }
@@ -106,13 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn a_symbol_without_size_reaches_to_the_next_and_not_far() {
-        let t = table(&[(100, 0, "_start"), (150, 10, "g"), (1000, 0, "last")]);
-        assert_eq!(find(&t, 149), Some("_start"));
-        assert_eq!(find(&t, 159), Some("g"));
+    fn a_symbol_without_size_names_nothing_behind_it() {
+        let t = table(&[(100, 0, "label"), (150, 10, "g"), (155, 0, "in_g")]);
+        assert_eq!(find(&t, 100), Some("label"));
+        assert_eq!(find(&t, 101), None);
+        assert_eq!(find(&t, 156), Some("g"));
         assert_eq!(find(&t, 160), None);
-        assert_eq!(find(&t, 1000 + MAX_UNSIZED - 1), Some("last"));
-        assert_eq!(find(&t, 1000 + MAX_UNSIZED), None);
     }
 
     #[test]

@@ -110,7 +110,8 @@ pub fn file_name(path: &[u8]) -> String {
 /// One function of a symbolized stack; a [`Frame`] gives several where calls were inlined.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Named {
-    /// The last component of the module's path, e.g. `libc.so.6`; [`NO_FILE`] for memory without a file.
+    /// The last component of the module's path, e.g. `libc.so.6`; [`NO_FILE`] for memory without a file, `[jit]` for
+    /// such memory that a perf map tells of.
     pub module: String,
     /// As [`Frame::offset`]: unadjusted.
     pub offset: u64,
@@ -163,6 +164,9 @@ pub struct StackCoverage {
     pub modules: usize,
     /// Paths of modules that were asked for names and have no symbols at all.
     pub without_symbols: Vec<Vec<u8>>,
+    /// Paths of modules whose debug information is damaged, or makes more work than a file of its size should: it was not
+    /// read to its end.
+    pub cut_short: Vec<Vec<u8>>,
     /// Paths of modules whose file could not be opened or is not a readable ELF file.
     pub unreadable: Vec<Vec<u8>>,
 }
