@@ -1,6 +1,8 @@
 //! A tracer of its own for the tests of the stack layer: small, and independent of fdwatch's.
 #![allow(dead_code, unreachable_pub)] // each test binary uses a part
 
+pub mod gdb;
+
 use fdwatch::base::{AddressSpace, ReadMemory, Regs, StackId};
 use fdwatch::stack::Stacks;
 use nix::sys::ptrace::{self, Options};
