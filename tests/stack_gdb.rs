@@ -1,11 +1,13 @@
 //! Stacks of real programs, compared with gdb's of the same process at the same stop.
+//!
+//! gdb stops the program and says what it sees; fdwatch's unwinder then looks at the same process through `/proc`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test may fail loudly
 
 mod stack_support;
 
 use fdwatch::stack::{StackEnd, Stacks};
-use stack_support::compile;
 use stack_support::gdb::{Gdb, Stop, there};
+use stack_support::{build, compile};
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -30,10 +32,6 @@ fn agree_at(label: &str, mut gdb: Gdb) -> Vec<Stop> {
     }
     assert!(wrong.is_empty(), "{label}:\n{wrong}");
     stops
-}
-
-fn names(stop: &Stop) -> Vec<&str> {
-    stop.ours.iter().filter_map(|s| s.name.as_deref()).collect()
 }
 
 /// Builds of `odd.c`: with and without frame pointers, every place for unwinding tables, every kind of executable.
@@ -81,5 +79,68 @@ fn every_instruction_of_a_call() {
             let stops = agree_at(&label, Gdb::step(&program, &["steps"], "stepped"));
             assert!(stops.len() > 30, "{label}: {}", stops.len());
         }
+    }
+}
+
+/// As [`agree`], and each stack must end where the program or the thread began.
+#[track_caller]
+fn agree_wholly<S: AsRef<OsStr>>(label: &str, program: &Path, args: &[S], fd: i32, stops: usize) {
+    let seen = agree(label, program, args, fd);
+    assert_eq!(seen.len(), stops, "{label}: stops");
+    for stop in seen {
+        assert_eq!(stop.end, StackEnd::Complete, "{label}: {}", stop.table());
+    }
+}
+
+#[test]
+fn cpp_and_rust_programs() {
+    if !there("cpp_and_rust_programs") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (label, flags) in
+        [("O0", ["-O0", "-g"]), ("O2", ["-O2", "-g"]), ("stripped", ["-O2", "-s"]), ("i386", ["-m32", "-O2"])]
+    {
+        if let Some(program) = build("c++", "templates.cpp", label, &flags, dir.path()) {
+            agree_wholly(label, &program, &[""; 0], CLOSED, 2);
+        }
+    }
+    for (label, flags) in [("debug", &["-g"][..]), ("release", &["-O"]), ("stripped", &["-O", "-Cstrip=symbols"])] {
+        let flags = [&["--edition=2024"], flags].concat();
+        if let Some(program) = build("rustc", "generic.rs", label, &flags, dir.path()) {
+            agree_wholly(label, &program, &[""; 0], CLOSED, 4);
+        }
+    }
+}
+
+#[test]
+fn go_programs() {
+    if !there("go_programs") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (label, flags) in [("plain", &[][..]), ("pie", &["-buildmode=pie"]), ("noinline", &["-gcflags=-N -l"])] {
+        if let Some(program) = build("go build", "calls.go", label, flags, dir.path()) {
+            agree_wholly(label, &program, &[""; 0], CLOSED, 5);
+        }
+    }
+}
+
+#[test]
+fn libraries_that_take_each_others_place() {
+    if !there("libraries_that_take_each_others_place") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let Some(program) = compile("loader", "O1", &["-O1"], dir.path()) else { return };
+    let mut libraries = Vec::new();
+    for (name, room, pad) in [("one", "64", "-DNO"), ("two", "1064", "-DPAD"), ("three", "264", "-DNO")] {
+        let flags = [&format!("-DNAME={name}"), &format!("-DROOM={room}"), pad, "-O2", "-shared", "-fPIC"];
+        let flags = [&flags[..], &["-fno-optimize-sibling-calls"]].concat();
+        let Some(library) = compile("plugin", name, &flags, dir.path()) else { return };
+        libraries.push(library);
+    }
+    for stop in agree("loader", &program, &libraries, CLOSED) {
+        assert_eq!(stop.end, StackEnd::Complete, "{}", stop.table());
     }
 }

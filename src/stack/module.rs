@@ -94,6 +94,10 @@ impl Module {
         self.image.entry != 0 && addr.checked_sub(self.image.entry).is_some_and(|into| into < START)
     }
 
+    pub(crate) fn is_loader(&self) -> bool {
+        self.image.is_loader
+    }
+
     pub(crate) fn memory(&self) -> Option<&[u8]> {
         self.memory.as_deref()
     }

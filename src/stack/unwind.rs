@@ -1,6 +1,6 @@
 //! From registers and a stack to frames.
 
-use super::module::Modules;
+use super::module::{Module, Modules};
 use super::rule::{Full, Machine, Memory, Plain, Registers, Rule};
 use super::space::{Place, Space};
 use super::types::{Frame, FrameKind, ModuleId, StackEnd, Why};
@@ -95,6 +95,10 @@ impl Unwinder {
             let mut signal = false;
             let cfa = match step {
                 Step::Rule(Rule::Outermost) => return (StackEnd::Complete, pc),
+                Step::Rule(Rule::Entry) => match direct_call(pc, sp, exact, m, &mut regs, &mut memory) {
+                    Some(sp) => Ok(sp),
+                    None => return (StackEnd::Complete, pc),
+                },
                 Step::Rule(Rule::Missing(why)) => return truncated(why),
                 Step::Rule(Rule::Plain(plain)) => plain.step(m, &mut regs, &mut memory),
                 Step::Rule(Rule::Full(i)) => match self.full.get(i as usize) {
@@ -109,7 +113,10 @@ impl Unwinder {
                         signal = true;
                         Ok(sp)
                     }
-                    None => frame_pointer(m, sp, &mut regs, &mut memory, space),
+                    None => match direct_call(pc, sp, exact, m, &mut regs, &mut memory) {
+                        Some(sp) => Ok(sp),
+                        None => frame_pointer(m, sp, &mut regs, &mut memory, space),
+                    },
                 },
             };
             let cfa = match cfa {
@@ -140,6 +147,14 @@ impl Unwinder {
         }
     }
 
+    /// Whether the loader is what was stopped, and whether the stack leads anywhere else.
+    pub(crate) fn in_loader(&self, modules: &Modules) -> (bool, bool) {
+        let loader = |frame: &Frame| frame.module.and_then(|id| modules.get(id)).is_some_and(Module::is_loader);
+        let mut frames = self.frames.iter();
+        let innermost = frames.next().is_some_and(loader);
+        (innermost, !innermost || !frames.all(loader))
+    }
+
     #[inline]
     fn rule(&mut self, id: ModuleId, addr: u64, m: &Machine, modules: &Modules) -> Rule {
         if let Some(&rule) = self.rules.get(&(id, addr)) {
@@ -153,14 +168,33 @@ impl Unwinder {
         let Some(module) = modules.get(id) else { return Rule::Missing(Why::NoUnwindInfo) };
         let mut debug_frame = || super::debugfile::debug_frame(module);
         let mut rule = module.cfi().rule(addr, m, &mut self.ctx, &mut self.full, &mut debug_frame);
-        // Nobody calls the entry point: where it has no unwind information to say so (glibc's loader), it is the
-        // outermost frame all the same.
+        // Where the entry point has no unwind information to say so (glibc's loader), it is the outermost frame all the
+        // same.
         if matches!(rule, Rule::Missing(Why::NoUnwindInfo)) && module.is_entry(addr) {
-            rule = Rule::Outermost;
+            rule = Rule::Entry;
         }
         self.rules.insert((id, addr), rule);
         rule
     }
+}
+
+/// One frame by the word at the stack pointer, if that is the return address of a direct call of the code at `pc`.
+///
+/// Only for code that was stopped there itself (`exact`): functions without unwind information and frame that the others
+/// cannot do without (`__x86.get_pc_thunk.*` of i386, system calls in Go). Their frame pointer is their caller's, which
+/// would leave out one frame.
+#[cold]
+fn direct_call(pc: u64, sp: u64, exact: bool, m: &Machine, regs: &mut Registers, mem: &mut Memory<'_>) -> Option<u64> {
+    /// Such functions are short, in bytes.
+    const SHORT: u64 = 256;
+    exact.then_some(())?;
+    let ra = mem.load(m, sp)?;
+    let mut code = [0; 5];
+    (mem.mem.read(ra.wrapping_sub(5), &mut code) == code.len()).then_some(())?;
+    let [0xe8, distance @ ..] = code else { return None };
+    let target = m.wrapped(ra.wrapping_add_signed(i32::from_le_bytes(distance).into()));
+    (pc.checked_sub(target)? < SHORT).then_some(())?;
+    Plain::no_frame(m).step(m, regs, mem).ok()
 }
 
 /// One frame by way of the frame pointer, if what it leads to looks like a frame.

@@ -124,7 +124,8 @@ impl Gdb {
         let mut ours = Vec::new();
         let mut inlined = Vec::new();
         for frame in stacks.frames(id).to_vec() {
-            let path = frame.module.and_then(|m| stacks.module(m)).map(|m| String::from_utf8_lossy(m.path()).into_owned());
+            let path =
+                frame.module.and_then(|m| stacks.module(m)).map(|m| String::from_utf8_lossy(m.path()).into_owned());
             let mut names: Vec<_> = stacks.explain_frame(frame).iter().map(|n| n.function.clone()).collect();
             let name = names.pop().flatten();
             ours.push(Seen { place: (path.unwrap_or_default(), frame.offset), name });
@@ -185,7 +186,9 @@ fn place(maps: &str, pid: Pid, pc: u64) -> Option<(String, u64)> {
         if path == "[vdso]" {
             return Some((path, pc - start));
         }
-        let Ok(file) = File::open(format!("/proc/{pid}/map_files/{start:x}-{end:x}")) else { return Some((String::new(), pc)) };
+        let Ok(file) = File::open(format!("/proc/{pid}/map_files/{start:x}-{end:x}")) else {
+            return Some((String::new(), pc));
+        };
         let cache = object::ReadCache::new(file);
         let elf = object::File::parse(&cache).expect("code is in ELF files");
         let at = pc - start + offset;
