@@ -5,7 +5,7 @@
 
 mod stack_support;
 
-use fdwatch::stack::{StackEnd, Stacks};
+use fdwatch::stack::{StackEnd, Stacks, Why};
 use stack_support::gdb::{Gdb, Stop, there};
 use stack_support::{build, compile};
 use std::ffi::OsStr;
@@ -140,7 +140,66 @@ fn libraries_that_take_each_others_place() {
         let Some(library) = compile("plugin", name, &flags, dir.path()) else { return };
         libraries.push(library);
     }
-    for stop in agree("loader", &program, &libraries, CLOSED) {
+    // The closes of the loader, which fdwatch sees, too, say that something was loaded.
+    let stops = agree_at("loader", Gdb::any(&program, &libraries));
+    let below =
+        |function: &str| stops.iter().filter(|s| s.ours.iter().any(|f| f.name.as_deref() == Some(function))).count();
+    assert_eq!([below("step_of_one"), below("step_of_two"), below("step_of_three")], [1, 1, 1]);
+    for stop in stops {
         assert_eq!(stop.end, StackEnd::Complete, "{}", stop.table());
+    }
+}
+
+#[test]
+fn code_made_at_run_time() {
+    if !there("code_made_at_run_time") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let Some(program) = compile("jit", "O2", &["-O2", "-fno-optimize-sibling-calls"], dir.path()) else { return };
+    let mut stacks = Stacks::new();
+    let mut stop = |how| Gdb::start(&program, &[how], CLOSED).next(&mut stacks).unwrap();
+    // gdb gives up here, where fdwatch goes on by the frame pointer; what gdb has must be the beginning.
+    let framed = stop("framed");
+    assert_eq!(framed.agreed(), framed.gdb.len(), "{}", framed.table());
+    let names: Vec<_> = framed.ours.iter().filter_map(|f| f.name.as_deref()).collect();
+    assert_eq!(names[1..5], ["target_close", "outer_step", "by_code", "main"], "{}", framed.table());
+    assert_eq!(framed.end, StackEnd::Complete, "{}", framed.table());
+    // Without a frame pointer nobody can know: the stack ends in the code made at run time, and says so.
+    let bare = stop("bare");
+    assert_eq!(bare.agreed(), bare.ours.len(), "{}", bare.table());
+    assert_eq!(bare.end, StackEnd::Truncated(Why::NoUnwindInfo), "{}", bare.table());
+    assert_eq!(stacks.coverage().truncated, [(Why::NoUnwindInfo, 1)]);
+}
+
+/// Interpreters, with their symbols and stripped: each closes 9, which it has from us.
+#[test]
+fn interpreters() {
+    if !there("interpreters") {
+        return;
+    }
+    let mut pythons = vec![Path::new("/usr/bin/python3").to_path_buf()];
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    for version in ["3.11", "3.12", "3.13"] {
+        let found = std::fs::read_dir(Path::new(&home).join(".pyenv/versions")).into_iter().flatten().flatten();
+        let named = |e: &std::fs::DirEntry| e.file_name().to_string_lossy().starts_with(version);
+        pythons.extend(found.filter(named).map(|e| e.path().join("bin/python3")));
+    }
+    let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/targets/stack");
+    let script = targets.join("finalizer.py").display().to_string();
+    for python in pythons.iter().filter(|p| p.exists()) {
+        let label = python.display().to_string();
+        agree_wholly(&label, &python.canonicalize().unwrap(), &["-S", "-E", &script], 9, 1);
+    }
+    let script = targets.join("callback.js").display().to_string();
+    if let Ok(node) = Path::new("/usr/bin/node").canonicalize() {
+        // gdb knows no way out of V8's code; frame pointers do. What gdb has must be the beginning.
+        let stop = Gdb::start(&node, &[script], 9).next(&mut Stacks::new()).unwrap();
+        assert_eq!(stop.agreed(), stop.gdb.len(), "{}", stop.table());
+        assert_eq!(stop.end, StackEnd::Complete, "{}", stop.table());
+        let names: Vec<_> = stop.ours.iter().filter_map(|f| f.name.as_deref()).collect();
+        let passed =
+            ["Builtins_ArrayForEach", "Builtins_JSEntry", "_start"].map(|n| names.iter().position(|m| *m == n));
+        assert!(passed.is_sorted() && passed[0].is_some(), "{}", stop.table());
     }
 }

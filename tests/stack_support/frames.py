@@ -9,7 +9,7 @@ import sys
 
 import gdb
 
-fd = int(os.environ.get("FDWATCH_FD", "-1"))
+fd = os.environ.get("FDWATCH_FD")
 for setting in [
     "pagination off",
     "confirm off",
@@ -76,10 +76,11 @@ def look():
 
 
 def closes():
-    """Stops at the entry of each close of the number."""
+    """Stops at the entry of each close of the number, or of any."""
     gdb.execute("catch syscall close", to_string=True)
     wide = gdb.newest_frame().architecture().name() != "i386"
-    gdb.execute("condition $bpnum %s == %d" % ("$edi" if wide else "$ebx", fd), to_string=True)
+    if fd != "any":
+        gdb.execute("condition $bpnum %s == %s" % ("$edi" if wide else "$ebx", fd), to_string=True)
     while True:
         gdb.execute("continue", to_string=True)
         if not gdb.selected_inferior().pid or not look():

@@ -79,6 +79,11 @@ impl Gdb {
         Self::with(program, args, "FDWATCH_FD", &fd.to_string())
     }
 
+    /// The same, to stop it at every `close`.
+    pub fn any<S: AsRef<OsStr>>(program: &Path, args: &[S]) -> Gdb {
+        Self::with(program, args, "FDWATCH_FD", "any")
+    }
+
     /// The same, to stop it at the instructions of `function` and of all that it calls.
     pub fn step<S: AsRef<OsStr>>(program: &Path, args: &[S], function: &str) -> Gdb {
         Self::with(program, args, "FDWATCH_STEP", function)
