@@ -70,6 +70,8 @@ def tell(line):
 
 
 def look():
+    if "FDWATCH_CORE" in os.environ:
+        gdb.execute("generate-core-file " + os.environ["FDWATCH_CORE"], to_string=True)
     frames, why = stack()
     pid, tid, _ = gdb.selected_thread().ptid
     return tell({"pid": pid, "tid": tid or pid, "frames": frames, "why": why, "regs": registers()})
