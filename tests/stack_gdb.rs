@@ -67,6 +67,27 @@ fn c_programs_of_every_build() {
 }
 
 #[test]
+fn programs_with_another_c_library() {
+    if !there("programs_with_another_c_library") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // musl, as distributions build it, has neither unwind information nor frame pointers: the registers hold what looks like
+    // a frame further out. Nothing may be left out, and the stack must say that it is incomplete.
+    for (label, flags) in [("musl", ["-O2", "-g"]), ("musl-static", ["-O2", "-static"])] {
+        let flags = [&flags[..], &["-fno-optimize-sibling-calls"]].concat();
+        let Some(program) = build("musl-gcc", "odd.c", label, &flags, dir.path()) else { continue };
+        let (mut gdb, mut stacks, mut stops) = (Gdb::start(&program, &["all"], CLOSED), Stacks::new(), 0);
+        while let Some(stop) = gdb.next(&mut stacks) {
+            assert_eq!(stop.agreed(), stop.ours.len(), "{label}: {}", stop.table());
+            assert!(matches!(stop.end, StackEnd::Truncated(_)), "{label}: {}", stop.table());
+            stops += 1;
+        }
+        assert!(stops > 0, "{label}");
+    }
+}
+
+#[test]
 fn every_instruction_of_a_call() {
     if !there("every_instruction_of_a_call") {
         return;

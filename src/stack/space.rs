@@ -64,6 +64,12 @@ impl Space {
         self.position(pc).is_some()
     }
 
+    /// Whether the code at two addresses lies in two files; not so if either has none.
+    pub(crate) fn in_two_files(&self, a: u64, b: u64) -> bool {
+        let of = |pc| self.position(pc).and_then(|i| self.view.mappings.get(i)).filter(|m| m.has_file());
+        of(a).zip(of(b)).is_some_and(|(a, b)| (a.dev, a.inode) != (b.dev, b.inode))
+    }
+
     fn position(&self, pc: u64) -> Option<usize> {
         let after = self.view.ranges.partition_point(|r| r.start <= pc);
         let i = after.checked_sub(1)?;
