@@ -4,7 +4,7 @@
 mod stack_support;
 
 use fdwatch::stack::{Cause, SpaceId, StackEnd, Stacks};
-use stack_support::{Tracee, compile, is_close, names};
+use stack_support::{Tracee, build, compile, is_close, names};
 use std::path::Path;
 
 const CLOSED: i32 = -77;
@@ -178,4 +178,71 @@ fn equal_stacks_of_two_processes_are_one() {
         .collect();
     assert_eq!(ids[0], ids[1]);
     assert_eq!(stacks.coverage().stacks, 1);
+}
+
+/// All stacks of a program's `close(-77)`: where the frames are, and whether each is whole.
+fn all_stacks(program: &Path) -> Vec<(Vec<u64>, StackEnd)> {
+    let (mut tracee, mut stacks, mut out) = (Tracee::start(program, &[]), Stacks::new(), Vec::new());
+    while let Some(entry) = tracee.run_to(|e| is_close(e, CLOSED)) {
+        let id = stacks.capture(SpaceId(0), &entry.regs, &tracee.space());
+        out.push((stacks.frames(id).iter().map(|f| f.offset).collect(), stacks.end(id)));
+    }
+    out
+}
+
+#[test]
+fn go_without_its_tables_has_the_same_stacks() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut seen = Vec::new();
+    for (label, flags) in [("whole", "-ldflags="), ("stripped", "-ldflags=-s -w")] {
+        let Some(program) = build("go build", "calls.go", label, &[flags], dir.path()) else { return };
+        seen.push(all_stacks(&program));
+    }
+    assert_eq!(seen[0].len(), 5);
+    // The code is the same, at the same addresses.
+    assert_eq!(seen[0], seen[1]);
+}
+
+#[test]
+fn a_library_that_is_gone_still_has_its_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(program) = compile("loader", "O1", &["-O1"], dir.path()) else { return };
+    let flags = ["-DNAME=gone", "-DROOM=64", "-O2", "-shared", "-fPIC", "-fno-optimize-sibling-calls"];
+    let Some(library) = compile("plugin", "gone", &flags, dir.path()) else { return };
+    let mut tracee = Tracee::start(&program, &[library.to_str().unwrap()]);
+    let mut stacks = Stacks::new();
+    let entry = tracee.run_to(|e| is_close(e, CLOSED)).unwrap();
+    let id = stacks.capture(SpaceId(0), &entry.regs, &tracee.space());
+    // munmap: dlclose has done its work.
+    tracee.run_to(|e| e.nr == 11).unwrap();
+    assert!(tracee.run_to(|e| e.nr == 231).is_some(), "exit_group");
+    std::fs::remove_file(&library).unwrap();
+    drop(tracee);
+    assert_eq!(stacks.end(id), StackEnd::Complete);
+    assert_calls(&names(&mut stacks, id), &["target_close", "step_of_gone", "run", "main", "_start"]);
+}
+
+#[test]
+fn libraries_that_take_each_others_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(program) = compile("loader", "O1", &["-O1"], dir.path()) else { return };
+    let mut libraries = Vec::new();
+    for (name, room, pad) in [("one", "64", "-DNO"), ("two", "1064", "-DPAD"), ("three", "264", "-DNO")] {
+        let (name_is, room) = (format!("-DNAME={name}"), format!("-DROOM={room}"));
+        let flags = [&name_is, &room, pad, "-O2", "-shared", "-fPIC", "-fno-optimize-sibling-calls"];
+        let Some(library) = compile("plugin", name, &flags, dir.path()) else { return };
+        libraries.push(library.to_str().unwrap().to_string());
+    }
+    let arguments: Vec<&str> = libraries.iter().map(String::as_str).collect();
+    let (mut tracee, mut stacks, mut steps) = (Tracee::start(&program, &arguments), Stacks::new(), Vec::new());
+    // As fdwatch does it: a stack at every close.
+    while let Some(entry) = tracee.run_to(|e| e.nr == 3) {
+        let id = stacks.capture(SpaceId(0), &entry.regs, &tracee.space());
+        if is_close(&entry, CLOSED) {
+            let names = names(&mut stacks, id);
+            assert_calls(&names, &["target_close", "run", "main", "_start"]);
+            steps.push(names.into_iter().find(|n| n.starts_with("step_of_")).unwrap_or_default());
+        }
+    }
+    assert_eq!(steps, ["step_of_one", "step_of_two", "step_of_three"]);
 }

@@ -56,6 +56,9 @@ pub(crate) struct Image {
     pub(crate) got: u64,
     /// Where the kernel or the loader enters it; 0 for none.
     pub(crate) entry: u64,
+    /// Whether it is what loads programs: it has an entry point and no fixed address, and names no loader (PT_INTERP).
+    /// A static PIE looks the same.
+    pub(crate) is_loader: bool,
 }
 
 impl Image {
@@ -92,6 +95,7 @@ fn image_of<'d, E: FileHeader<Endian = LittleEndian>, R: ReadRef<'d>>(data: R, w
     let le = LittleEndian;
     let header = E::parse(data)?;
     let mut out = Image { word, entry: header.e_entry(le).into(), ..Image::default() };
+    out.is_loader = header.e_type(le) == elf::ET_DYN && out.entry != 0;
     let mut hdr_at = None;
     for p in header.program_headers(le, data)? {
         match p.p_type(le) {
@@ -101,6 +105,7 @@ fn image_of<'d, E: FileHeader<Endian = LittleEndian>, R: ReadRef<'d>>(data: R, w
                 size: p.p_filesz(le).into(),
                 executable: p.p_flags(le).0 & elf::PF_X.0 != 0,
             }),
+            elf::PT_INTERP => out.is_loader = false,
             elf::PT_GNU_EH_FRAME => hdr_at = Some((p.p_offset(le).into(), p.p_vaddr(le).into(), p.p_filesz(le).into())),
             elf::PT_NOTE if out.build_id.is_none() && p.p_filesz(le).into() <= MAX_NOTES => {
                 let mut notes = p.notes(le, data).ok().flatten();

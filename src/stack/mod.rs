@@ -95,7 +95,11 @@ impl Stacks {
         self.captures += 1;
         let view = self.spaces.entry(space).or_default();
         let has_maps = view.ensure(mem);
-        let (mut end, pc) = self.unwinder.walk(regs, view, &mut self.modules, mem);
+        let (mut end, mut pc) = self.unwinder.walk(regs, view, &mut self.modules, mem);
+        let (loader, others) = self.unwinder.in_loader(&self.modules);
+        if view.refresh(loader, others, mem) {
+            (end, pc) = self.unwinder.walk(regs, view, &mut self.modules, mem);
+        }
         if let StackEnd::Truncated(why) = end {
             if why != Why::TooDeep && has_maps && view.retry(pc, mem) {
                 (end, _) = self.unwinder.walk(regs, view, &mut self.modules, mem);

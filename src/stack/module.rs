@@ -115,6 +115,10 @@ impl Module {
         &self.place
     }
 
+    pub(crate) fn is_loader(&self) -> bool {
+        self.image.is_loader
+    }
+
     pub(crate) fn memory(&self) -> Option<&[u8]> {
         self.memory.as_deref()
     }

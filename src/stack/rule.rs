@@ -32,6 +32,11 @@ impl Machine {
         if regs.is_32bit() { &I386 } else { &X86_64 }
     }
 
+    /// A sum of addresses as the processor makes it.
+    pub(crate) fn wrapped(&self, addr: u64) -> u64 {
+        addr & self.mask()
+    }
+
     fn mask(&self) -> u64 {
         if self.word == 4 { u64::from(u32::MAX) } else { u64::MAX }
     }
@@ -85,6 +90,8 @@ pub(crate) enum Rule {
     Missing(Why),
     /// The frame has no caller.
     Outermost,
+    /// No unwind information, but where the file is entered: nobody calls that.
+    Entry,
     /// What nearly all code needs.
     Plain(Plain),
     /// Anything else; the number is the caller's index of a [`Full`].
@@ -118,6 +125,13 @@ impl Plain {
             }
         }
         Self { base: m.fp, load: false, offset: 2 * word, saved }
+    }
+
+    /// Code that has put nothing onto the stack.
+    pub(crate) fn no_frame(m: &Machine) -> Self {
+        let word = m.word as i32;
+        // The first slot is the return address.
+        Self { base: m.sp, load: false, offset: word, saved: [-word, KEPT, KEPT, KEPT, KEPT, KEPT, KEPT] }
     }
 }
 

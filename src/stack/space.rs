@@ -35,6 +35,8 @@ struct View {
 pub(crate) struct Space {
     view: Arc<View>,
     read: bool,
+    /// The loader was at work since the maps were read last.
+    stale: bool,
     /// Failures by page of the program counter, and when to try the maps again for it.
     failures: FxHashMap<u64, u32>,
     /// Re-reads in a row that showed nothing new, and captures since the last.
@@ -60,6 +62,12 @@ impl Space {
     /// Whether `pc` lies in executable memory, as far as is known.
     pub(crate) fn is_code(&self, pc: u64) -> bool {
         self.position(pc).is_some()
+    }
+
+    /// Whether the code at two addresses lies in two files; not so if either has none.
+    pub(crate) fn in_two_files(&self, a: u64, b: u64) -> bool {
+        let of = |pc| self.position(pc).and_then(|i| self.view.mappings.get(i)).filter(|m| m.has_file());
+        of(a).zip(of(b)).is_some_and(|(a, b)| (a.dev, a.inode) != (b.dev, b.inode))
     }
 
     fn position(&self, pc: u64) -> Option<usize> {
@@ -117,6 +125,27 @@ impl Space {
             return false;
         }
         self.reload(mem)
+    }
+
+    /// Reads the maps again if the loader may have changed them since; whether it did. `loader` and `others` say whether
+    /// the loader is at work now, and whether there is anything else on the stack.
+    ///
+    /// A library that takes the place of one that was unloaded shows in no failure: the stack would be followed by the
+    /// other's unwind information, and named by its symbols. But loading one takes an `open` and a `close` by the loader
+    /// itself, and at both a stack is captured.
+    pub(crate) fn refresh(&mut self, loader: bool, others: bool, mem: &dyn AddressSpace) -> bool {
+        let due = self.stale && others;
+        self.stale = loader || (self.stale && !due);
+        if !due {
+            return false;
+        }
+        // Such a reading is not in vain when it shows nothing new.
+        let (idle, since) = (self.idle, self.since);
+        let news = self.reload(mem);
+        if !news {
+            (self.idle, self.since) = (idle, since);
+        }
+        news
     }
 
     fn reload(&mut self, mem: &dyn AddressSpace) -> bool {

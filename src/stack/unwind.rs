@@ -1,11 +1,11 @@
 //! From registers and a stack to frames.
 
-use super::module::Modules;
+use super::module::{Module, Modules};
 use super::rule::{Full, Machine, Memory, Plain, Registers, Rule};
 use super::space::{Place, Space};
 use super::types::{Frame, FrameKind, ModuleId, StackEnd, Why};
 use super::window::Window;
-use crate::base::{AddressSpace, Regs};
+use crate::base::{AddressSpace, ReadMemory, Regs};
 use gimli::UnwindContext;
 use rustc_hash::FxHashMap;
 
@@ -95,6 +95,10 @@ impl Unwinder {
             let mut signal = false;
             let cfa = match step {
                 Step::Rule(Rule::Outermost) => return (StackEnd::Complete, pc),
+                Step::Rule(Rule::Entry) => match direct_call(pc, sp, exact, m, &mut regs, &mut memory) {
+                    Some(sp) => Ok(sp),
+                    None => return (StackEnd::Complete, pc),
+                },
                 Step::Rule(Rule::Missing(why)) => return truncated(why),
                 Step::Rule(Rule::Plain(plain)) => plain.step(m, &mut regs, &mut memory),
                 Step::Rule(Rule::Full(i)) => match self.full.get(i as usize) {
@@ -109,7 +113,11 @@ impl Unwinder {
                         signal = true;
                         Ok(sp)
                     }
-                    None => frame_pointer(m, sp, &mut regs, &mut memory, space),
+                    None => match direct_call(pc, sp, exact, m, &mut regs, &mut memory) {
+                        Some(sp) => Ok(sp),
+                        None if goroutine_ends(pc, m, &regs, memory.mem) => return (StackEnd::Complete, pc),
+                        None => frame_pointer(m, pc, sp, &mut regs, &mut memory, &mut Code { space, modules, mem }),
+                    },
                 },
             };
             let cfa = match cfa {
@@ -140,6 +148,14 @@ impl Unwinder {
         }
     }
 
+    /// Whether the loader is what was stopped, and whether the stack leads anywhere else.
+    pub(crate) fn in_loader(&self, modules: &Modules) -> (bool, bool) {
+        let loader = |frame: &Frame| frame.module.and_then(|id| modules.get(id)).is_some_and(Module::is_loader);
+        let mut frames = self.frames.iter();
+        let innermost = frames.next().is_some_and(loader);
+        (innermost, !innermost || !frames.all(loader))
+    }
+
     #[inline]
     fn rule(&mut self, id: ModuleId, addr: u64, m: &Machine, modules: &Modules) -> Rule {
         if let Some(&rule) = self.rules.get(&(id, addr)) {
@@ -153,18 +169,51 @@ impl Unwinder {
         let Some(module) = modules.get(id) else { return Rule::Missing(Why::NoUnwindInfo) };
         let mut debug_frame = || super::debugfile::debug_frame(module);
         let mut rule = module.cfi().rule(addr, m, &mut self.ctx, &mut self.full, &mut debug_frame);
-        // Nobody calls the entry point: where it has no unwind information to say so (glibc's loader), it is the
-        // outermost frame all the same.
+        // Where the entry point has no unwind information to say so (glibc's loader), it is the outermost frame all the
+        // same.
         if matches!(rule, Rule::Missing(Why::NoUnwindInfo)) && module.is_entry(addr) {
-            rule = Rule::Outermost;
+            rule = Rule::Entry;
         }
         self.rules.insert((id, addr), rule);
         rule
     }
 }
 
+/// One frame by the word at the stack pointer, if that is the return address of a direct call of the code at `pc`.
+///
+/// Only for code that was stopped there itself (`exact`): functions without unwind information and frame that the others
+/// cannot do without (`__x86.get_pc_thunk.*` of i386, system calls in Go). Their frame pointer is their caller's, which
+/// would leave out one frame.
+#[cold]
+fn direct_call(pc: u64, sp: u64, exact: bool, m: &Machine, regs: &mut Registers, mem: &mut Memory<'_>) -> Option<u64> {
+    /// Such functions are short, in bytes.
+    const SHORT: u64 = 256;
+    exact.then_some(())?;
+    let ra = mem.load(m, sp)?;
+    let mut code = [0; 5];
+    (mem.mem.read(ra.wrapping_sub(5), &mut code) == code.len()).then_some(())?;
+    let [0xe8, distance @ ..] = code else { return None };
+    let target = m.wrapped(ra.wrapping_add_signed(i32::from_le_bytes(distance).into()));
+    (pc.checked_sub(target)? < SHORT).then_some(())?;
+    Plain::no_frame(m).step(m, regs, mem).ok()
+}
+
+/// What is known about code, and the process to learn more from.
+struct Code<'a> {
+    space: &'a mut Space,
+    modules: &'a mut Modules,
+    mem: &'a dyn AddressSpace,
+}
+
 /// One frame by way of the frame pointer, if what it leads to looks like a frame.
-fn frame_pointer(m: &Machine, sp: u64, regs: &mut Registers, mem: &mut Memory<'_>, space: &Space) -> Result<u64, Why> {
+fn frame_pointer(
+    m: &Machine,
+    pc: u64,
+    sp: u64,
+    regs: &mut Registers,
+    mem: &mut Memory<'_>,
+    code: &mut Code<'_>,
+) -> Result<u64, Why> {
     let fp = regs.get(m.fp).ok_or(Why::NoUnwindInfo)?;
     let near = fp >= sp && fp - sp < MAX_FRAME && fp % m.word == 0;
     near.then_some(()).ok_or(Why::NoUnwindInfo)?;
@@ -173,7 +222,12 @@ fn frame_pointer(m: &Machine, sp: u64, regs: &mut Registers, mem: &mut Memory<'_
     let ra = next.get(m.ra).unwrap_or(0);
     let outer = next.get(m.fp).unwrap_or(0);
     // The frame pointer of a caller that keeps none may hold anything; then the return address must prove itself.
-    let sane = ra == 0 || (space.is_code(ra - 1) && (outer > fp || after_call(ra, mem)));
+    // A return address of 0 proves nothing: a frame pointer that is none often leads to zeros.
+    let sane = ra > 0
+        && code.space.is_code(ra - 1)
+        && (outer > fp || after_call(ra, mem))
+        && !calls_elsewhere(ra, pc, m, code)
+        || goroutine_ends(ra, m, &next, mem.mem);
     sane.then_some(()).ok_or(Why::NoUnwindInfo)?;
     *regs = next;
     Ok(cfa)
@@ -188,6 +242,50 @@ fn after_call(ra: u64, mem: &Memory<'_>) -> bool {
     }
     let indirect = |pair: &[u8]| matches!(pair, [0xff, modrm] if modrm >> 3 & 7 == 2);
     code.get(2) == Some(&0xe8) || code.windows(2).any(indirect)
+}
+
+/// Whether the instruction before `ra` calls a function of another file than `pc` is in, or one that has unwind
+/// information as `pc` has not; and not by way of the PLT.
+///
+/// Then the frame pointer is that of a frame further out, and would leave out those between: a C library without unwind
+/// information and frame pointers (musl), called by code that has both.
+#[cold]
+fn calls_elsewhere(ra: u64, pc: u64, m: &Machine, code: &mut Code<'_>) -> bool {
+    let Code { space, modules, mem } = code;
+    let mut call = [0; 5];
+    if mem.read(ra.wrapping_sub(5), &mut call) != call.len() {
+        return false;
+    }
+    let [0xe8, distance @ ..] = call else { return false };
+    let target = m.wrapped(ra.wrapping_add_signed(i32::from_le_bytes(distance).into()));
+    let has_information = match space.find(target, &mut 0, modules, *mem) {
+        Some(Place::Module(id, bias)) => {
+            modules.get(id).is_some_and(|module| module.cfi().function(target.wrapping_add(bias)).is_some())
+        }
+        _ => false,
+    };
+    if !has_information && !space.in_two_files(target, pc) {
+        return false;
+    }
+    let mut stub = [0; 16];
+    let read = mem.read(target, &mut stub);
+    let stub = stub.get(..read).unwrap_or_default();
+    // endbr64 or endbr32, then `jmp *` (opcode FF /4) with or without a prefix, or a lazy entry's push.
+    let stub = stub.strip_prefix(&[0xf3, 0x0f, 0x1e]).and_then(|s| s.get(1..)).unwrap_or(stub);
+    let stub = stub.strip_prefix(&[0xf2]).unwrap_or(stub);
+    !matches!(stub, [0xff, modrm, ..] if modrm >> 3 & 7 == 4) && !matches!(stub, [0x68, ..])
+}
+
+/// Whether `pc` is where a goroutine ends, in `runtime.goexit`: a nop, the call of `goexit1`, a nop. Go makes the stack of a
+/// goroutine as if `goexit` had called it from its first instruction (Go, `runtime/proc.go`, `newproc1`), and starts it
+/// without a frame pointer.
+#[cold]
+fn goroutine_ends(pc: u64, m: &Machine, regs: &Registers, mem: &dyn ReadMemory) -> bool {
+    let mut code = [0; 7];
+    m.word == 8
+        && regs.get(m.fp) == Some(0)
+        && mem.read(pc.wrapping_sub(1), &mut code) == code.len()
+        && matches!(code, [0x90, 0xe8, _, _, _, _, 0x90])
 }
 
 /// `mov $15, %rax; syscall`: rt_sigreturn, as C libraries without unwind information for it (musl, Go) write it.

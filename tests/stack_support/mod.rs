@@ -1,6 +1,8 @@
 //! A tracer of its own for the tests of the stack layer: small, and independent of fdwatch's.
 #![allow(dead_code, unreachable_pub)] // each test binary uses a part
 
+pub mod gdb;
+
 use fdwatch::base::{AddressSpace, ReadMemory, Regs, StackId};
 use fdwatch::stack::Stacks;
 use nix::sys::ptrace::{self, Options};
@@ -186,14 +188,29 @@ pub fn is_close(entry: &Entry, fd: i32) -> bool {
 
 /// Compiles `tests/targets/stack/NAME.c`; `None`, with the reason printed, where that cannot be done.
 pub fn compile(name: &str, label: &str, flags: &[&str], dir: &Path) -> Option<PathBuf> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/targets/stack").join(name).with_extension("c");
-    let out = dir.join(format!("{name}-{label}"));
-    match Command::new("cc").args(flags).arg("-pthread").arg("-o").arg(&out).arg(source).output() {
-        Err(e) => println!("skipped: no cc: {e}"),
-        Ok(o) if !o.status.success() => {
-            println!("skipped: cc {flags:?} failed: {}", String::from_utf8_lossy(&o.stderr));
-        }
-        Ok(_) => return Some(out),
-    }
+    build("cc", &format!("{name}.c"), label, &[flags, &["-pthread"]].concat(), dir)
+}
+
+/// Compiles a file of `tests/targets/stack` with a compiler that takes `-o OUT FILE`; `None`, with the reason said, where
+/// that cannot be done.
+pub fn build(compiler: &str, source: &str, label: &str, flags: &[&str], dir: &Path) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/targets/stack").join(source);
+    let out = dir.join(format!("{}-{label}", source.split('.').next().unwrap_or(source)));
+    let mut words = compiler.split(' ');
+    let mut command = Command::new(words.next().expect("a program"));
+    command
+        .args(words)
+        .args(flags)
+        .arg("-o")
+        .arg(&out)
+        .arg(path)
+        .env("GOCACHE", dir.join("go"))
+        .env("GO111MODULE", "off");
+    let why = match command.output() {
+        Ok(done) if done.status.success() => return Some(out),
+        Ok(done) => String::from_utf8_lossy(&done.stderr).into_owned(),
+        Err(e) => e.to_string(),
+    };
+    let _ = writeln!(std::io::stderr(), "skipped: {compiler} {flags:?} {source}: {why}");
     None
 }

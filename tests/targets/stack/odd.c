@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #define NOINLINE __attribute__((noinline))
 #define KEEP __asm__ volatile("" ::: "memory")
@@ -33,8 +34,23 @@ NOINLINE void by_realign(int n) {
 NOINLINE void *thread(void *p) { outer_step(); KEEP; return p; }
 NOINLINE void by_thread(void) { pthread_t t; pthread_create(&t, 0, thread, 0); pthread_join(t, 0); KEEP; }
 NOINLINE void by_stream(void) { FILE *f = fopen("/dev/null", "r"); fclose(f); KEEP; }
+/* To be passed instruction by instruction: through the PLT, and through the vDSO (where a clock would be read again
+   and again, because it ticks at every instruction; in that of i386 time() does so, too, and it has no unwind tables). */
+NOINLINE void stepped(int n) {
+  volatile char buf[48] __attribute__((aligned(32)));
+  buf[0] = n; strtoul("12", 0, n);
+#ifdef __x86_64__
+  buf[1] = time(0);
+#endif
+  KEEP; buf[1] = n;
+}
 int main(int argc, char **argv) {
   const char *how = argc > 1 ? argv[1] : "";
+  if (!strcmp(how, "all")) {
+    outer_step(); by_qsort(); by_signal(0); by_signal(SA_ONSTACK); by_alloca(202); by_realign(202); by_thread();
+    by_fault(); // its second time ends the program
+  }
+  if (!strcmp(how, "steps")) stepped(10);
   if (!strcmp(how, "qsort")) by_qsort();
   if (!strcmp(how, "signal")) by_signal(0);
   if (!strcmp(how, "sigaltstack")) by_signal(SA_ONSTACK);
