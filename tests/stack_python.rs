@@ -26,7 +26,13 @@ fn verdict(python: &Path, script: &str) -> (Verdict, StackEnd, Vec<String>) {
 
 #[track_caller]
 fn check(script: &str, cause: Cause, user_code: bool) {
-    for (_, python) in interpreters() {
+    check_from(0, script, cause, user_code);
+}
+
+/// From this minor version on.
+#[track_caller]
+fn check_from(minor: u32, script: &str, cause: Cause, user_code: bool) {
+    for (_, python) in interpreters().into_iter().filter(|(version, _)| *version >= minor) {
         let (v, end, names) = verdict(&python, script);
         let place = format!("{}: {v:?} {names:#?}", python.display());
         assert_eq!((v.cause, v.user_code), (cause, user_code), "{place}");
@@ -43,7 +49,8 @@ fn the_last_reference_goes_away() {
 fn the_program_asks_for_it() {
     check("f = open('/dev/null')\nmark()\nf.close()\n", Cause::Explicit, false);
     check("f = open('/dev/null')\nmark()\nos.close(f.fileno())\n", Cause::Explicit, false);
-    check("mark()\nwith open('/dev/null'): pass\n", Cause::With, false);
+    // In 3.8 and 3.9 `__exit__` of a file ends with a jump to what it calls, and leaves no frame.
+    check_from(10, "mark()\nwith open('/dev/null'): pass\n", Cause::With, false);
 }
 
 #[test]

@@ -155,6 +155,8 @@ enum Run {
     Stopped,
     /// In a group-stop that it is left in.
     Listening,
+    /// Gone, which has yet to be told.
+    Gone,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -642,10 +644,17 @@ impl Tracer {
         }
     }
 
-    /// Keeps a report for later.
+    /// Keeps a report for later. One that is kept already is outdated: a leader that had stopped is gone, and its number
+    /// reports another thread's exec. The test `a_thread_executes_a_program_while_others_are_in_calls` has such leaders.
     fn take(&mut self, tid: i32, status: RawStatus) {
         if let Some(task) = self.tasks.get_mut(&tid) {
-            task.run = Run::Stopped;
+            task.run = if status.is_end() { Run::Gone } else { Run::Stopped };
+        }
+        if !status.is_end()
+            && let Some(kept) = self.queue.iter_mut().find(|(t, s)| *t == tid && !s.is_end())
+        {
+            kept.1 = status;
+            return;
         }
         self.queue.push_back((tid, status));
     }
@@ -672,7 +681,7 @@ impl Tracer {
 
     /// Whether `tid` is in a stop, its own or ours.
     pub fn is_stopped(&self, tid: Tid) -> bool {
-        self.tasks.get(&tid.0).is_some_and(|t| t.run != Run::Running)
+        self.tasks.get(&tid.0).is_some_and(|t| matches!(t.run, Run::Stopped | Run::Listening))
     }
 
     /// Sends SIGKILL to every task. Their ends are reported as usual.

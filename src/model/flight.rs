@@ -31,6 +31,8 @@ impl Touch {
             | Effect::Close { fd }
             | Effect::Cloexec { fd, .. } => Touch::Numbers(*fd, *fd),
             Effect::Alias { to, .. } => Touch::Numbers(*to, *to),
+            // The kernel refuses it (EINVAL).
+            Effect::CloseRange { first, last, .. } if first > last => return None,
             Effect::CloseRange { first, last, .. } => {
                 let number = |n: u32| Fd(i32::try_from(n).unwrap_or(i32::MAX));
                 Touch::Numbers(number(*first), number(*last))
@@ -94,6 +96,18 @@ impl Doubt {
     }
 }
 
+/// What was asked and could not be decided is asked again when a call that is at it is over, or else after ever more stops:
+/// with a thousand threads there are a thousand numbers in doubt at times.
+#[derive(Debug, Default)]
+struct Patience {
+    stirred: bool,
+    left: u32,
+    next: u32,
+}
+
+/// After so many stops what is in doubt is asked again in any case.
+const PATIENCE: u32 = 1024;
+
 /// The calls in flight in tables that more than one task has, and the numbers in doubt.
 #[derive(Debug, Default)]
 pub struct Flights {
@@ -101,6 +115,8 @@ pub struct Flights {
     /// What was changed while a call was in flight in the same table.
     recent: Vec<Recent>,
     doubts: FxHashMap<TableId, Doubt>,
+    /// How long what cannot be decided yet is let be.
+    patience: FxHashMap<TableId, Patience>,
     /// When tasks that share a table stopped last.
     stops: FxHashMap<Tid, u64>,
     /// Until when a call on a number that was committed at its entry may have been carried out, at the latest.
@@ -159,6 +175,7 @@ impl Flights {
             // A copy is what its source was when it was made.
             if met || crossed || self.is_uncertain_source(world, tid, since, effect) {
                 self.doubts.entry(table).or_default().add(touch);
+                self.patience.entry(table).or_default().stirred = true;
             }
             if !others.is_empty() {
                 self.recent.push(Recent { table, tid, at, touch, fills });
@@ -203,6 +220,14 @@ impl Flights {
     /// The call of a task is over, or never came to be.
     pub fn leave(&mut self, tid: Tid) {
         let Some(flight) = self.calls.remove(&tid) else { return };
+        let meets = |touch: &Touch, doubt: &Doubt| match touch {
+            _ if doubt.all => true,
+            Touch::Numbers(a, b) => doubt.numbers.range(*a..=*b).next().is_some(),
+            Touch::Fill => true,
+        };
+        if self.doubts.get(&flight.table).is_some_and(|d| flight.touches.iter().any(|t| meets(t, d))) {
+            self.patience.entry(flight.table).or_default().stirred = true;
+        }
         let oldest = self.calls.values().filter(|f| f.table == flight.table).map(|f| f.since).min().unwrap_or(u64::MAX);
         self.recent.retain(|r| r.table != flight.table || r.at >= oldest);
     }
@@ -237,6 +262,7 @@ impl Flights {
         {
             let doubt = self.doubts.entry(flight.table).or_default();
             flight.touches.iter().for_each(|t| doubt.add(*t));
+            self.patience.entry(flight.table).or_default().stirred = true;
         }
         self.leave(tid);
     }
@@ -246,6 +272,7 @@ impl Flights {
         self.lost(world, tid);
         self.stops.remove(&tid);
         self.doubts.retain(|table, _| world.table(*table).is_some_and(|t| t.tasks() > 0));
+        self.patience.retain(|table, _| self.doubts.contains_key(table));
         self.over.retain(|table, _| world.table(*table).is_some_and(|t| t.tasks() > 1));
     }
 
@@ -270,9 +297,39 @@ impl Flights {
         doubted || self.is_touched(table, fd, is_open)
     }
 
-    /// Takes what is in doubt of a table, to be asked of the kernel. What cannot be decided yet has to be given back.
+    /// Takes what is in doubt of a table, to be asked of the kernel; `None`, too, if it could not be decided a short while
+    /// ago. What cannot be decided yet has to be given back.
     pub fn take(&mut self, table: TableId) -> Option<Doubt> {
+        if !self.doubts.contains_key(&table) {
+            return None;
+        }
+        let patience = self.patience.entry(table).or_default();
+        if std::mem::take(&mut patience.stirred) {
+            *patience = Patience::default();
+        } else if patience.left > 0 {
+            patience.left -= 1;
+            return None;
+        }
+        patience.next = (2 * patience.next).clamp(1, PATIENCE);
+        patience.left = patience.next;
         self.doubts.remove(&table)
+    }
+
+    /// Takes out of `doubt` the numbers that no call in flight is at: these can be decided.
+    pub fn decidable(&self, world: &World, table: TableId, doubt: &mut Doubt) -> BTreeSet<Fd> {
+        let mut busy: BTreeSet<Fd> = BTreeSet::new();
+        let mut filled = false;
+        for touch in self.calls.values().filter(|f| f.table == table).flat_map(|f| &f.touches) {
+            match touch {
+                Touch::Numbers(a, b) => busy.extend(doubt.numbers.range(*a..=*b)),
+                Touch::Fill => filled = true,
+            }
+        }
+        let open = |fd: &Fd| world.table(table).is_some_and(|t| t.is_open(*fd));
+        let (ready, waiting) =
+            std::mem::take(&mut doubt.numbers).into_iter().partition(|fd| !busy.contains(fd) && (!filled || open(fd)));
+        doubt.numbers = waiting;
+        ready
     }
 
     /// Gives back what is still in doubt.
@@ -513,6 +570,17 @@ mod tests {
         assert!(!w.shares_table(A) && f.has_rivals(&w, A) && f.snapshot(&w, A).all);
         f.take(table(&w));
         assert!(!f.has_rivals(&w, A) && f.snapshot(&w, A).is_empty());
+    }
+
+    #[test]
+    fn a_range_that_ends_before_it_begins_is_none() {
+        let (w, mut f) = (world(), Flights::default());
+        f.enter(&w, A, &[Effect::CloseRange { first: 9, last: 3, mark: false }], false, 1);
+        f.enter(&w, B, &close(7), true, 2);
+        let mut doubt = Doubt { numbers: [Fd(5), Fd(7)].into(), ..Doubt::default() };
+        assert_eq!(f.decidable(&w, table(&w), &mut doubt), [Fd(5)].into());
+        assert_eq!(doubt.numbers, [Fd(7)].into(), "somebody is at it");
+        f.leave(A);
     }
 
     #[test]

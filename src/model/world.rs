@@ -68,6 +68,11 @@ impl FdTable {
         self.tasks
     }
 
+    /// Whether a number is open.
+    pub fn is_open(&self, fd: Fd) -> bool {
+        self.slots.get(&fd).is_some_and(|s| s.now.is_some())
+    }
+
     /// The open descriptors, in ascending order.
     pub fn open(&self) -> impl Iterator<Item = (Fd, LifeId)> + '_ {
         self.slots.iter().filter_map(|(fd, s)| s.now.map(|l| (*fd, l)))

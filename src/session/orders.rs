@@ -113,7 +113,8 @@ impl Frontend for Books {
         });
         let differ: Vec<Fd> = differ.copied().collect();
         // Another thread's exec, or a signal, ends a task that stands still, too, and may give its tid to another.
-        if !differ.is_empty() && procfs::state(tid) == Some('t') && procfs::has_table(tid) {
+        let again = || procfs::open_numbers(tid).is_ok_and(|o| o.into_iter().collect::<BTreeSet<_>>() == open);
+        if !differ.is_empty() && procfs::state(tid) == Some('t') && procfs::has_table(tid) && again() {
             self.differences.push(format!("{tid}: {differ:?} are open in one of model and kernel"));
         }
         self.compared += 1;

@@ -45,7 +45,7 @@ impl Session {
     pub(super) fn settle(&mut self, tid: Tid, frontend: &mut dyn Frontend) {
         if !self.flights.is_idle()
             && let Some(table) = self.world.task(tid).map(|t| t.table)
-            && let Some(doubt) = self.flights.take(table)
+            && let Some(mut doubt) = self.flights.take(table)
         {
             for other in self.flights.unconfirmed(table) {
                 // Asleep in whatever call, it has left the one that was committed at its entry: that empties the number
@@ -55,11 +55,18 @@ impl Session {
                     self.flights.stopped(other, now);
                 }
             }
+            if !doubt.all {
+                // What a call is at cannot be decided yet.
+                let numbers = self.flights.decidable(&self.world, table, &mut doubt);
+                self.flights.put_back(table, doubt);
+                doubt = Doubt { numbers, ..Doubt::default() };
+            }
             let open = match doubt.all {
                 true => procfs::open_numbers(tid).map(BTreeSet::from_iter),
                 false => Ok(doubt.numbers.iter().copied().filter(|fd| procfs::link(tid, *fd).is_some()).collect()),
             };
             match open {
+                Ok(_) if doubt.is_empty() => {}
                 Ok(open) => {
                     let only = (!doubt.all).then_some(&doubt.numbers);
                     let rest = self.compare(tid, &open, only, &doubt, Because::Raced, frontend);

@@ -584,7 +584,7 @@ impl Session {
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
         for gone in threads {
-            match gone == tid || gone == former {
+            match gone == former {
                 true => self.flights.leave(gone),
                 false => self.flights.gone(&self.world, gone),
             }
