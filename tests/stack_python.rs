@@ -31,7 +31,7 @@ fn check(script: &str, cause: Cause, user_code: bool) {
 
 /// From this minor version on.
 #[track_caller]
-fn check_from(minor: u32, script: &str, cause: Cause, user_code: bool) {
+fn check_from(minor: u8, script: &str, cause: Cause, user_code: bool) {
     for (_, python) in interpreters().into_iter().filter(|(version, _)| *version >= minor) {
         let (v, end, names) = verdict(&python, script);
         let place = format!("{}: {v:?} {names:#?}", python.display());
