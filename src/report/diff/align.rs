@@ -354,9 +354,13 @@ fn differences(x: &Entry<'_>, y: &Entry<'_>) -> Vec<Difference> {
     differ(Difference::Process, x.life.process.clone(), y.life.process.clone());
     differ(Difference::Number, x.life.fd.to_string(), y.life.fd.to_string());
     let object = |e: &Entry<'_>| {
-        let flags = e.object.map(|o| o.flags.as_str()).unwrap_or_default();
+        // Of what the program was given, whoever else has it may change these at any time (fcntl(2), F_SETFL).
+        let changes = |f: &&str| ["O_NONBLOCK", "O_APPEND", "O_ASYNC", "O_DIRECT", "O_NOATIME"].contains(f);
+        let flags = e.object.map(|o| o.flags.as_str()).unwrap_or_default().split('|');
+        let flags: Vec<&str> = flags.filter(|f| e.life.origin != "present" || !changes(f)).collect();
+        let flags = flags.join("|");
         let cloexec = if e.life.cloexec { "close-on-exec" } else { "kept over exec" };
-        (e.kind().to_string(), flags.to_string(), cloexec)
+        (e.kind().to_string(), flags, cloexec)
     };
     let (a, b) = (path_of(x.lives, x.life), path_of(y.lives, y.life));
     let created = |e: &Entry<'_>| e.object.is_some_and(|o| o.flags.split('|').any(|f| f == "O_EXCL"));
