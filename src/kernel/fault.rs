@@ -17,9 +17,11 @@ pub(crate) trait Faults {
         0
     }
     /// Whether the first stop of a child is to come before the event that announces it.
-    fn children_first(&mut self) -> bool {
+    fn children_first(&self) -> bool {
         false
     }
+    /// A child's first stop has come before the event that announces it.
+    fn child_came_first(&mut self) {}
     /// A ptrace request on `tid` is about to be made; the answer in place of the kernel's, if there is one.
     fn request(&mut self, tid: i32) -> Option<Errno>;
     /// The memory of `tid` has been read to `got`; how much of it is handed on, changed or not.
@@ -112,6 +114,7 @@ fn ordered(
         && !kept.iter().any(|r| r.0 == child)
         && let Ok(Some(report)) = kernel(child, true)
     {
+        ask((), |f| f.child_came_first());
         return Ok(Some(report));
     }
     if let Some(at) = kept.iter().position(|r| *r == first) {

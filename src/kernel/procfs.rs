@@ -198,6 +198,14 @@ pub(super) fn pid_of_pidfd(tid: Tid, fd: Fd) -> Option<Pid> {
     i32::try_from(pid).ok().filter(|p| *p > 0).map(Pid)
 }
 
+/// The children that a task has made, as far as it has not waited for them (proc_pid_task(5), `children`); none where the
+/// kernel is built without CONFIG_PROC_CHILDREN. Exact only while the task stands still.
+pub(super) fn children(tid: Tid) -> Vec<Tid> {
+    let text = read(format!("/proc/{tid}/task/{tid}/children")).unwrap_or_default();
+    let numbers = text.split(u8::is_ascii_whitespace).filter_map(|w| std::str::from_utf8(w).ok()?.parse().ok());
+    numbers.map(Tid).collect()
+}
+
 /// The numbers that the task has open, in ascending order.
 ///
 /// # Errors

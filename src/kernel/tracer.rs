@@ -198,6 +198,8 @@ pub struct Tracer {
     unanswered: u64,
     /// Processes that may have made a task without our being told.
     reticent: FxHashSet<i32>,
+    /// Children of a thread that was killed, by another thread's exec, before it could announce them.
+    unannounced: FxHashSet<i32>,
     placement: Placement,
     /// ptrace requests are valid only from the thread that seized.
     _bound: std::marker::PhantomData<*const ()>,
@@ -227,6 +229,7 @@ impl Tracer {
             unknown: 0,
             unanswered: 0,
             reticent: FxHashSet::default(),
+            unannounced: FxHashSet::default(),
             placement: Placement::default(),
             _bound: std::marker::PhantomData,
         }
@@ -370,6 +373,7 @@ impl Tracer {
             let stop = status.decode();
             if status.is_end() {
                 self.tasks.remove(&tid);
+                self.unannounced.remove(&tid);
                 self.order.forget(tid);
                 self.placement.on_gone(tid);
                 self.bereaved = true;
@@ -414,10 +418,25 @@ impl Tracer {
                         }
                         self.placement.on_exec(former, tid);
                     }
+                    self.count_children(tid);
                     return Ok(Next::Stopped(stopped, stop));
                 }
                 _ => return Ok(Next::Stopped(stopped, stop)),
             }
+        }
+    }
+
+    /// A process has executed a program, and stands still: a child that it has and that nobody announced was made by a thread
+    /// that is gone, killed at its fork. The test `a_thread_executes_a_program_while_another_forks` has such children.
+    fn count_children(&mut self, tid: i32) {
+        let lives = |child: &Tid| !matches!(procfs::state(*child), None | Some('Z' | 'X'));
+        let children = procfs::children(Tid(tid)).into_iter();
+        let unknown = children.filter(|child| !self.tasks.contains_key(&child.0) && lives(child));
+        let unannounced: Vec<i32> = unknown.map(|child| child.0).collect();
+        if !unannounced.is_empty() {
+            self.unannounced.extend(unannounced);
+            // They may wait already.
+            self.bereaved = true;
         }
     }
 
@@ -471,7 +490,8 @@ impl Tracer {
                 _ => procfs::parent_of(Tid(tid)),
             };
             // Where that cannot be read, waiting may be waiting for ever.
-            if maker.is_none_or(|p| !self.tasks.contains_key(&p.0) || self.reticent.contains(&p.0)) {
+            let alone = maker.is_none_or(|p| !self.tasks.contains_key(&p.0) || self.reticent.contains(&p.0));
+            if alone || self.unannounced.remove(&tid) {
                 self.announce(tid);
                 self.placement.on_adopted(tid);
                 return Ok(Some(Tid(tid)));
@@ -485,7 +505,8 @@ impl Tracer {
         let status = self.order.admit(tid, status)?;
         let task = self.tasks.entry(tid).or_insert(Task::new(Run::Stopped));
         task.run = Run::Stopped;
-        if std::mem::take(&mut task.denied) && !status.is_end() {
+        // A leader that another thread's exec has killed is gone, and its number reports the exec.
+        if std::mem::take(&mut task.denied) && !status.is_end() && status.decode() != Stop::Exec {
             self.unanswered += 1;
         }
         Some(status)
@@ -635,12 +656,23 @@ impl Tracer {
             return kept;
         }
         match sys::wait(tid, false) {
-            Ok(Some((_, newer))) if !kept.is_end() && !newer.is_end() => newer,
+            Ok(Some((_, newer))) if !kept.is_end() && !newer.is_end() => {
+                self.outdated(tid, kept);
+                newer
+            }
             Ok(Some((_, newer))) => {
                 self.queue.push_back((tid, newer));
                 kept
             }
             _ => kept,
+        }
+    }
+
+    /// A report is not looked at any more, because a newer one has taken its place. If it was to announce a child, nobody
+    /// else will.
+    fn outdated(&mut self, tid: i32, status: RawStatus) {
+        if matches!(status.decode(), Stop::Fork(_)) {
+            self.mistrust(tid);
         }
     }
 
@@ -653,7 +685,8 @@ impl Tracer {
         if !status.is_end()
             && let Some(kept) = self.queue.iter_mut().find(|(t, s)| *t == tid && !s.is_end())
         {
-            kept.1 = status;
+            let old = std::mem::replace(&mut kept.1, status);
+            self.outdated(tid, old);
             return;
         }
         self.queue.push_back((tid, status));

@@ -15,7 +15,7 @@ use rustc_hash::FxHashMap;
 use std::collections::BTreeSet;
 
 /// What a call may do to its table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Touch {
     /// It empties, replaces or marks these numbers, both included.
     Numbers(Fd, Fd),
@@ -58,15 +58,18 @@ struct Flight {
     committed: bool,
 }
 
-#[derive(Debug)]
+/// A change that was made while a call was in flight in the same table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Recent {
     table: TableId,
     tid: Tid,
-    at: u64,
     touch: Touch,
     /// It filled a number that was empty.
     fills: bool,
 }
+
+/// How many different ones are remembered; beyond that everything is in doubt.
+const RECENT: usize = 4096;
 
 /// The numbers of a table that the model cannot be sure of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -112,8 +115,8 @@ const PATIENCE: u32 = 1024;
 #[derive(Debug, Default)]
 pub struct Flights {
     calls: FxHashMap<Tid, Flight>,
-    /// What was changed while a call was in flight in the same table.
-    recent: Vec<Recent>,
+    /// What was changed while a call was in flight in the same table, and when last: a call may be in flight for ever.
+    recent: FxHashMap<Recent, u64>,
     doubts: FxHashMap<TableId, Doubt>,
     /// How long what cannot be decided yet is let be.
     patience: FxHashMap<TableId, Patience>,
@@ -134,7 +137,7 @@ impl Flights {
     pub fn enter(&mut self, world: &World, tid: Tid, effects: &[Effect], committed: bool, at: u64) {
         self.calls.remove(&tid);
         let Some(table) = world.task(tid).filter(|_| self.has_rivals(world, tid)).map(|t| t.table) else { return };
-        let mut touches: Vec<Touch> = effects.iter().filter_map(Touch::of).collect();
+        let mut touches: Vec<Touch> = here(effects).filter_map(Touch::of).collect();
         if touches.is_empty() {
             touches.push(Touch::Fill);
         }
@@ -152,7 +155,7 @@ impl Flights {
         let since = self.calls.get(&tid).map_or(at, |f| f.since);
         let others: Vec<Tid> =
             self.calls.iter().filter(|(t, f)| **t != tid && f.table == table).map(|(t, _)| *t).collect();
-        for effect in effects {
+        for effect in here(effects) {
             let Some(touch) = Touch::of(effect) else { continue };
             let fills = matches!(effect, Effect::Open { .. } | Effect::Receive { .. });
             let mut met = false;
@@ -161,8 +164,8 @@ impl Flights {
                 let meets = flight.touches.iter().any(|t| t.meets(touch));
                 // What fills a number finds it empty: the close of it that was told before is over, unless somebody else
                 // has emptied it meanwhile.
-                let emptied = |r: &Recent| {
-                    r.table == table && r.tid != *other && r.at >= flight.since && !r.fills && r.touch.meets(touch)
+                let emptied = |(r, at): (&Recent, &u64)| {
+                    r.table == table && r.tid != *other && *at >= flight.since && !r.fills && r.touch.meets(touch)
                 };
                 if meets && flight.committed && fills && !self.recent.iter().any(emptied) {
                     flight.touches.retain(|t| !t.meets(touch));
@@ -170,15 +173,17 @@ impl Flights {
                     met |= meets;
                 }
             }
-            let crossed =
-                self.recent.iter().any(|r| r.table == table && r.tid != tid && r.at >= since && r.touch.meets(touch));
+            let crossed = self
+                .recent
+                .iter()
+                .any(|(r, at)| r.table == table && r.tid != tid && *at >= since && r.touch.meets(touch));
             // A copy is what its source was when it was made.
             if met || crossed || self.is_uncertain_source(world, tid, since, effect) {
                 self.doubts.entry(table).or_default().add(touch);
                 self.patience.entry(table).or_default().stirred = true;
             }
             if !others.is_empty() {
-                self.recent.push(Recent { table, tid, at, touch, fills });
+                self.remember(Recent { table, tid, touch, fills }, at);
             }
         }
     }
@@ -198,7 +203,10 @@ impl Flights {
                 .calls
                 .iter()
                 .any(|(t, f)| *t != tid && f.table == table && f.touches.iter().any(|t| t.meets(source)))
-            || self.recent.iter().any(|r| r.table == table && r.tid != tid && r.at >= since && r.touch.meets(source))
+            || self
+                .recent
+                .iter()
+                .any(|(r, at)| r.table == table && r.tid != tid && *at >= since && r.touch.meets(source))
     }
 
     /// When the call began that a task is in, if others share its table.
@@ -213,7 +221,9 @@ impl Flights {
         let doubted = self.doubts.get(table).is_some_and(|d| d.all || d.numbers.contains(&fd));
         let in_flight =
             |(t, f): (&Tid, &Flight)| *t != tid && f.table == *table && f.touches.iter().any(|t| t.meets(touch));
-        let met = |r: &Recent| r.table == *table && r.tid != tid && r.at >= *since && !r.fills && r.touch.meets(touch);
+        let met = |(r, at): (&Recent, &u64)| {
+            r.table == *table && r.tid != tid && *at >= *since && !r.fills && r.touch.meets(touch)
+        };
         doubted || self.calls.iter().any(in_flight) || self.recent.iter().any(met)
     }
 
@@ -229,7 +239,25 @@ impl Flights {
             self.patience.entry(flight.table).or_default().stirred = true;
         }
         let oldest = self.calls.values().filter(|f| f.table == flight.table).map(|f| f.since).min().unwrap_or(u64::MAX);
-        self.recent.retain(|r| r.table != flight.table || r.at >= oldest);
+        self.recent.retain(|r, at| r.table != flight.table || *at >= oldest);
+    }
+
+    fn remember(&mut self, change: Recent, at: u64) {
+        self.recent.insert(change, at);
+        if self.recent.len() > RECENT {
+            for table in self.recent.drain().map(|(r, _)| r.table) {
+                self.doubts.entry(table).or_default().all = true;
+                self.patience.entry(table).or_default().stirred = true;
+            }
+        }
+    }
+
+    /// `former` has executed a program, and has the number `tid` from now on.
+    pub fn executed(&mut self, former: Tid, tid: Tid) {
+        self.leave(former);
+        if former != tid {
+            self.stops.remove(&former);
+        }
     }
 
     /// A task goes on from a stop.
@@ -244,12 +272,12 @@ impl Flights {
     pub fn stopped(&mut self, tid: Tid, at: u64) {
         let Some(Flight { table, touches, committed: true, .. }) = self.calls.get(&tid) else { return };
         let table = *table;
-        for touch in touches {
-            self.recent.push(Recent { table, tid, at, touch: *touch, fills: false });
+        for touch in touches.clone() {
+            self.remember(Recent { table, tid, touch, fills: false }, at);
             if let Touch::Numbers(fd, last) = touch
                 && fd == last
             {
-                self.over.entry(table).or_default().insert(*fd, at);
+                self.over.entry(table).or_default().insert(fd, at);
             }
         }
         self.leave(tid);
@@ -341,6 +369,11 @@ impl Flights {
         }
     }
 
+    /// What was given back is to be asked at the next stop already.
+    pub fn ask_again(&mut self, table: TableId) {
+        self.patience.entry(table).or_default().stirred = true;
+    }
+
     /// Whether others have the table of `tid`, too, had it when the call that it is in began, or have left it in doubt when
     /// they went.
     pub fn has_rivals(&self, world: &World, tid: Tid) -> bool {
@@ -368,6 +401,11 @@ impl Flights {
         }
         doubt
     }
+}
+
+/// The effects on the table that the task has now: what follows an unshare is done to the copy.
+fn here(effects: &[Effect]) -> impl Iterator<Item = &Effect> {
+    effects.iter().take_while(|e| **e != Effect::Unshare)
 }
 
 /// The table of a task, if others have it, too.

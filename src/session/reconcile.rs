@@ -50,7 +50,8 @@ impl Session {
             for other in self.flights.unconfirmed(table) {
                 // Asleep in whatever call, it has left the one that was committed at its entry: that empties the number
                 // before anything can make it wait (fs/open.c, close).
-                if other != tid && procfs::is_asleep_in_a_call(other) {
+                // Without our filter another of the target's own may let it wait in the close itself (seccomp_unotify(2)).
+                if other != tid && !self.limits.all_calls && procfs::is_asleep_in_a_call(other) {
                     let now = self.now();
                     self.flights.stopped(other, now);
                 }
@@ -71,11 +72,17 @@ impl Session {
                     let only = (!doubt.all).then_some(&doubt.numbers);
                     let rest = self.compare(tid, &open, only, &doubt, Because::Raced, frontend);
                     tracing::trace!(%tid, %table, ?doubt, left = ?rest, "asked the kernel");
+                    // Nobody could be asked: the next may.
+                    let unasked = rest == doubt;
                     self.flights.put_back(table, rest);
+                    if unasked {
+                        self.flights.ask_again(table);
+                    }
                 }
                 Err(e) => {
                     tracing::trace!(%tid, %table, ?doubt, "the kernel cannot be asked: {e}");
                     self.flights.put_back(table, doubt);
+                    self.flights.ask_again(table);
                 }
             }
         }
@@ -305,7 +312,7 @@ fn in_order(tid: Tid, mut corrections: Vec<Correction>) -> Vec<Correction> {
 
 /// Which of these numbers of `tid`'s table is of the same open file description as `fd`.
 pub(super) fn twin(tid: Tid, fd: Fd, file: &NewFile, others: &[(Fd, NewFile)]) -> Option<(Tid, Fd)> {
-    let mut alike = others.iter().filter(|(_, other)| other.reads_as(file));
+    let mut alike = others.iter().filter(|(_, other)| other.reads_as(file)).take(CANDIDATES);
     alike.find(|(other, _)| procfs::same_file(tid, fd, tid, *other)).map(|(other, _)| (tid, *other))
 }
 

@@ -48,9 +48,7 @@ impl Session {
             Some(Entering::Foreign) => self.tracer.resume(task, Resume::Go),
             None => {
                 // Which side it was is not known: a call of which nothing was seen must not end another.
-                if let Some(state) = self.tasks.get_mut(&task.tid()) {
-                    state.pending = None;
-                }
+                self.forget_call(task.tid());
                 self.tracer.resume(task, Resume::Go)
             }
         }
@@ -84,12 +82,9 @@ impl Session {
             self.limits.x32_calls += 1;
         }
         let tid = task.tid();
-        let state = self.tasks.get_mut(&tid);
-        let followed = state.is_some();
-        if let Some(state) = state {
-            // The exit of the one before may not have been seen.
-            state.pending = None;
-        }
+        let followed = self.tasks.contains_key(&tid);
+        // The exit of the one before may not have been seen.
+        self.forget_call(tid);
         let row = self.table.row(&call).or_else(|| self.delivery(tid, &call));
         let (Some(row), true) = (row, followed) else {
             return self.tracer.resume(task, Resume::Go);
@@ -120,6 +115,14 @@ impl Session {
             self.flights.enter(&self.world, tid, &effects, false, now);
         }
         self.tracer.resume(task, Resume::ToExit)
+    }
+
+    /// The exit of a call that is awaited will not be seen, or not be known for it.
+    fn forget_call(&mut self, tid: Tid) {
+        if self.tasks.get_mut(&tid).is_some_and(|s| s.pending.take().is_some()) {
+            self.flights.lost(&self.world, tid);
+            self.is_no_maker(tid);
+        }
     }
 
     /// Looks at a call before it is made. `Some` if that was all there is to it, `None` if its exit is needed.
@@ -543,10 +546,11 @@ impl Session {
     /// A task of which nothing was seen, with what it has open now.
     fn start(&self, tid: Tid) -> EventKind {
         let pid = procfs::process_of(tid).unwrap_or(Pid(tid.0));
-        let shares = |(other, known): &(Tid, &crate::model::Task)| {
-            *other != tid && known.pid == pid && procfs::same_table(tid, *other)
-        };
-        let table = match self.world.tasks().find(shares) {
+        let shares = |(other, _): &(Tid, &crate::model::Task)| *other != tid && procfs::same_table(tid, *other);
+        // A thread of the same process, most likely, but a process may share its table, too.
+        let of_process = |(_, known): &(Tid, &crate::model::Task)| known.pid == pid;
+        let thread = self.world.tasks().filter(of_process).find(shares);
+        let table = match thread.or_else(|| self.world.tasks().filter(|t| !of_process(t)).find(shares)) {
             Some((other, _)) => Found::SharedWith(other),
             None => Found::Own(procfs::open_descriptors(tid)),
         };
@@ -585,7 +589,7 @@ impl Session {
         self.commit(&event, transitions, frontend);
         for gone in threads {
             match gone == former {
-                true => self.flights.leave(gone),
+                true => self.flights.executed(gone, tid),
                 false => self.flights.gone(&self.world, gone),
             }
         }
