@@ -96,8 +96,8 @@ impl Stacks {
         let view = self.spaces.entry(space).or_default();
         let has_maps = view.ensure(mem);
         let (mut end, mut pc) = self.unwinder.walk(regs, view, &mut self.modules, mem);
-        let (loader, others) = self.unwinder.in_loader(&self.modules);
-        if view.refresh(loader, others, mem) {
+        let loader = self.unwinder.in_loader(&self.modules);
+        if view.refresh(loader, self.unwinder.others(&self.modules), mem) {
             (end, pc) = self.unwinder.walk(regs, view, &mut self.modules, mem);
         }
         if let StackEnd::Truncated(why) = end {

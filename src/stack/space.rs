@@ -4,7 +4,7 @@ use super::maps::{self, Mapping};
 use super::module::Modules;
 use super::types::ModuleId;
 use crate::base::AddressSpace;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::sync::Arc;
 
 /// What is known about the code at an address.
@@ -30,6 +30,18 @@ struct View {
     mappings: Arc<Vec<Mapping>>,
 }
 
+/// What of a program's start was seen.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Start {
+    /// Nothing yet.
+    #[default]
+    Unseen,
+    /// The loader at work alone, and nobody asking it for more since.
+    Seen,
+    /// It began unseen, or something was loaded since.
+    Over,
+}
+
 /// One address space.
 #[derive(Clone, Default)]
 pub(crate) struct Space {
@@ -37,6 +49,10 @@ pub(crate) struct Space {
     read: bool,
     /// The loader was at work since the maps were read last.
     stale: bool,
+    /// How far it is known what was there from the start.
+    start: Start,
+    /// What a program is started with is never unloaded.
+    lasting: FxHashSet<ModuleId>,
     /// Failures by page of the program counter, and when to try the maps again for it.
     failures: FxHashMap<u64, u32>,
     /// Re-reads in a row that showed nothing new, and captures since the last.
@@ -127,14 +143,34 @@ impl Space {
         self.reload(mem)
     }
 
-    /// Reads the maps again if the loader may have changed them since; whether it did. `loader` and `others` say whether
-    /// the loader is at work now, and whether there is anything else on the stack.
+    /// Reads the maps again if the loader may have changed them since; whether it did. `loader` says whether the loader is
+    /// at work now, `others` what else the stack leads through.
     ///
     /// A library that takes the place of one that was unloaded shows in no failure: the stack would be followed by the
     /// other's unwind information, and named by its symbols. But loading one takes an `open` and a `close` by the loader
     /// itself, and at both a stack is captured.
-    pub(crate) fn refresh(&mut self, loader: bool, others: bool, mem: &dyn AddressSpace) -> bool {
-        let due = self.stale && others;
+    ///
+    /// What was there before the program ran stays to its end; only what was loaded later can be unloaded (dlopen(3)).
+    pub(crate) fn refresh(
+        &mut self,
+        loader: bool,
+        others: impl Iterator<Item = ModuleId>,
+        mem: &dyn AddressSpace,
+    ) -> bool {
+        let mut others = others.peekable();
+        let alone = loader && others.peek().is_none();
+        if self.start == Start::Unseen {
+            self.start = if alone { Start::Seen } else { Start::Over };
+        }
+        let mut due = false;
+        match self.start {
+            // Who asks it for more was there before.
+            Start::Seen => self.lasting.extend(others),
+            _ => due = self.stale && others.any(|id| !self.lasting.contains(&id)),
+        }
+        if loader && !alone {
+            self.start = Start::Over;
+        }
         self.stale = loader || (self.stale && !due);
         if !due {
             return false;

@@ -148,12 +148,19 @@ impl Unwinder {
         }
     }
 
-    /// Whether the loader is what was stopped, and whether the stack leads anywhere else.
-    pub(crate) fn in_loader(&self, modules: &Modules) -> (bool, bool) {
-        let loader = |frame: &Frame| frame.module.and_then(|id| modules.get(id)).is_some_and(Module::is_loader);
-        let mut frames = self.frames.iter();
-        let innermost = frames.next().is_some_and(loader);
-        (innermost, !innermost || !frames.all(loader))
+    /// Whether the loader is what was stopped.
+    pub(crate) fn in_loader(&self, modules: &Modules) -> bool {
+        self.frames.first().is_some_and(|frame| is_loader(frame, modules))
+    }
+
+    /// The files that the stack leads through, but for the loader; neighbours are told once.
+    pub(crate) fn others<'a>(&'a self, modules: &'a Modules) -> impl Iterator<Item = ModuleId> + 'a {
+        let mut last = None;
+        self.frames.iter().filter_map(move |frame| {
+            let module = frame.module.filter(|id| last != Some(*id))?;
+            last = Some(module);
+            (!is_loader(frame, modules)).then_some(module)
+        })
     }
 
     #[inline]
@@ -177,6 +184,10 @@ impl Unwinder {
         self.rules.insert((id, addr), rule);
         rule
     }
+}
+
+fn is_loader(frame: &Frame, modules: &Modules) -> bool {
+    frame.module.and_then(|id| modules.get(id)).is_some_and(Module::is_loader)
 }
 
 /// One frame by the word at the stack pointer, if that is the return address of a direct call of the code at `pc`.
