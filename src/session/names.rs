@@ -65,7 +65,9 @@ pub(super) fn python_line(f: &PythonFrame) -> PythonLine {
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    // For every frame of a new stack: formatting each byte took a tenth of fdwatch's time.
+    let digit = |n: u8| char::from_digit(u32::from(n), 16).unwrap_or('?');
+    bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()
 }
 
 /// A native frame as it is shown.
