@@ -347,11 +347,14 @@ pub(crate) fn decide(marks: &[(usize, &'static Row)], end: StackEnd) -> Verdict 
         let outer: Vec<_> = marks.iter().skip(at).take_while(|m| !is_code(m)).copied().collect();
         let with = |role| outer.iter().find(|(_, r)| r.role == role).copied();
         let user_code = first_code < at;
+        // Who ran it may be among the frames that are missing.
+        let cut = matches!(end, StackEnd::Truncated(_)) && at + outer.len() == marks.len();
         let found = match (with(Role::Shutdown), with(Role::Collector), with(Role::Count)) {
             (Some(mark), _, _) => Some((Cause::Shutdown, mark)),
             (None, Some(mark), _) => Some((Cause::Collector, mark)),
             (None, None, Some(mark)) => Some((Cause::Finalizer, mark)),
             // A finalizer that no reference count called: CPython's collector calls them itself.
+            (None, None, None) if cut => outer.first().map(|&mark| (Cause::Unknown, mark)),
             (None, None, None) => outer.first().map(|&mark| (Cause::Collector, mark)),
         };
         if let Some((cause, mark)) = found {
@@ -529,5 +532,10 @@ mod tests {
     fn a_stack_cut_off_proves_nothing() {
         assert_eq!(decide(&[], StackEnd::Truncated(Why::NotMapped)).cause, Cause::Unknown);
         assert_eq!(decide(&[], StackEnd::Complete).cause, Cause::Explicit);
+        // Nor does a finalizer whose caller is not on it.
+        let finalizer = row_named("iobase_finalize").unwrap();
+        let marks = [(0, finalizer)];
+        assert_eq!(decide(&marks, StackEnd::Truncated(Why::NotMapped)).cause, Cause::Unknown);
+        assert_eq!(decide(&marks, StackEnd::Complete).cause, Cause::Collector);
     }
 }

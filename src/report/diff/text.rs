@@ -21,8 +21,18 @@ const PATH: usize = 60;
 
 /// Two reports with their names, compared. Empty if nothing differs; `all` shows all that does.
 pub fn report_diff(a: (&str, &Report), b: (&str, &Report), aligned: &Aligned, all: bool, style: Style) -> String {
+    let mut uncompared = String::new();
+    for (side, report) in [("A", a.1), ("B", b.1)] {
+        let missing = report.coverage.forgotten_lives + report.lives.as_ref().map_or(0, |l| l.unlisted);
+        if missing > 0 {
+            let _ = writeln!(
+                uncompared,
+                "{missing} more lives of {side} were forgotten or not listed: they are not compared"
+            );
+        }
+    }
     if aligned.is_empty() {
-        return String::new();
+        return uncompared;
     }
     let (Some(left), Some(right)) = (&a.1.lives, &b.1.lives) else { return String::new() };
     let mut out = String::new();
@@ -48,12 +58,7 @@ pub fn report_diff(a: (&str, &Report), b: (&str, &Report), aligned: &Aligned, al
         aligned.gone.len(),
         aligned.new.len()
     );
-    for (side, report) in [("A", a.1), ("B", b.1)] {
-        let missing = report.coverage.forgotten_lives + report.lives.as_ref().map_or(0, |l| l.unlisted);
-        if missing > 0 {
-            let _ = writeln!(out, "{missing} more lives of {side} were forgotten or not listed: they are not compared");
-        }
-    }
+    out += &uncompared;
     if let Some((x, y)) = aligned.targets {
         let said = |target, report: &Report| ended(&Report { target, ..head(report) });
         title(&mut out, style, "target");
