@@ -352,4 +352,10 @@ pub enum Effect {
         /// Whether the call was a close.
         close: bool,
     },
+    /// A child that tidies up before it executes a program closes a number that it never opened and that is not open. No
+    /// mistake, and nothing changes; the first few in succession are told, as they show a loop.
+    Vain {
+        /// The number.
+        fd: Fd,
+    },
 }

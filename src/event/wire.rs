@@ -150,6 +150,7 @@ mod tests {
             Effect::CloseRange { first: 3, last: u32::MAX, mark: true },
             Effect::Unshare,
             Effect::Refused { fd: Fd(1), to: None, close: true },
+            Effect::Vain { fd: Fd(1) },
         ];
         let held = vec![(Fd(3), Held::Number("n".into())), (Fd(4), Held::Object("f".into()))];
         let start = |table| Start { pid: Pid(1), parent: Some(Pid(2)), program: program.clone(), table };

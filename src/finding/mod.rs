@@ -16,7 +16,7 @@ pub(crate) mod testing;
 
 pub use culprit::{Blame, blame};
 pub use moved::{Copies, Moved};
-pub use sweep::{Sweep, Sweeps};
+pub use sweep::{NUMBERS as SWEEP, Sweep, Sweeps};
 
 use crate::base::text::escape;
 use crate::base::{Fd, FileId, Pid, Tid};

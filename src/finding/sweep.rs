@@ -8,8 +8,8 @@ use crate::base::{Fd, Pid, StackId, Tid};
 use crate::event::{Effect, EventKind, Site};
 use std::collections::{HashMap, HashSet};
 
-/// So many numbers in direct succession from one place are a loop.
-const NUMBERS: usize = 3;
+/// So many numbers in direct succession from one place are a loop, whether they were open or not.
+pub const NUMBERS: usize = 3;
 /// Places that are remembered; what comes later is told as explicit closes.
 const MAX_PLACES: usize = 1 << 14;
 
@@ -55,7 +55,7 @@ impl Sweeps {
             _ => return,
         };
         let closed = call.effects.iter().find_map(|e| match e {
-            Effect::Close { fd } | Effect::Refused { fd, close: true, .. } => Some(*fd),
+            Effect::Close { fd } | Effect::Refused { fd, close: true, .. } | Effect::Vain { fd } => Some(*fd),
             _ => None,
         });
         let range = call.effects.iter().any(|e| matches!(e, Effect::CloseRange { mark: false, .. }));
@@ -111,7 +111,7 @@ mod tests {
         for &n in numbers {
             let fd = Fd(n);
             let open = s.world.open_life(Tid(200), fd).is_some();
-            let effect = if open { Effect::Close { fd } } else { Effect::Refused { fd, to: None, close: true } };
+            let effect = if open { Effect::Close { fd } } else { Effect::Vain { fd } };
             let info = CallInfo { name: "close", args: [n as u64, 0, 0, 0, 0, 0], ret: Some(0) };
             let site = Site { stack: Some(StackId(7)), ..Site::default() };
             let kind = EventKind::Call(Call { info, effects: vec![effect], site });

@@ -203,7 +203,7 @@ impl World {
                 }
             }
             Effect::Unshare if table.tasks > 1 => out.push(Transition::Unshare),
-            Effect::Unshare | Effect::Refused { .. } => {}
+            Effect::Unshare | Effect::Refused { .. } | Effect::Vain { .. } => {}
         }
     }
 

@@ -84,6 +84,8 @@ struct TaskState {
     space: crate::stack::SpaceId,
     /// The call that it has entered and whose exit is awaited.
     pending: Option<crate::base::RawCall>,
+    /// Closes in vain that were told since a close of something.
+    vain: usize,
 }
 
 /// One target being watched, from its first program to its last task's end.

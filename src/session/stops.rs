@@ -6,7 +6,7 @@ use super::sites::Where;
 use super::{Session, TaskState};
 use crate::base::{Arch, Fd, LifeId, Pid, RawCall, ReadMemory, Regs, Tid};
 use crate::event::{Call, CallInfo, Correction, Effect, Event, EventKind, ExitStatus, Fork, Found, Site, Start};
-use crate::finding::object;
+use crate::finding::{SWEEP, object};
 use crate::kernel::{Entering, Error, Resume, Stop, Stopped, procfs};
 use crate::model::Transition;
 use crate::policy::{Break, Why};
@@ -153,7 +153,13 @@ impl Session {
                 _ => !self.world.ever_lived(tid, fd),
             };
             // Unless another task may be given that number before this call comes to it.
-            return Ok((dull && !self.world.shares_table(tid)).then_some(go));
+            if !dull || self.world.shares_table(tid) {
+                return Ok(None);
+            }
+            if ends.is_some() && self.world.window(tid).is_some() {
+                self.tell_vain(task, CallInfo { name: row.name, args: raw.args, ret: None }, fd, frontend)?;
+            }
+            return Ok(Some(go));
         }
         let info = CallInfo { name: row.name, args: raw.args, ret: None };
         let mut call = Call { info, effects, site: Site::default() };
@@ -220,6 +226,9 @@ impl Session {
         if let EventKind::Call(call) = &event.kind {
             self.flights.enter(&self.world, tid, &call.effects, true, event.at);
         }
+        if let Some(state) = self.tasks.get_mut(&tid) {
+            state.vain = 0;
+        }
         let first = self.commit(&event, transitions, frontend);
         self.settle(tid, frontend);
         if is_last_word(decision) {
@@ -227,6 +236,19 @@ impl Session {
         }
         let also = self.show_findings(first, &event, frontend)?;
         Ok(Some(also.unwrap_or(decision)))
+    }
+
+    /// A child closes what is not open: tells so while it may still be news that it does so in a loop.
+    fn tell_vain(&mut self, task: &Stopped, info: CallInfo, fd: Fd, frontend: &mut dyn Frontend) -> Result<(), Error> {
+        let tid = task.tid();
+        let Some(state) = self.tasks.get_mut(&tid).filter(|s| s.vain < SWEEP) else { return Ok(()) };
+        state.vain += 1;
+        let Some(at) = self.locate(task)? else { return Ok(()) };
+        let site = self.sites.site(&at, None);
+        let call = Call { info, effects: vec![Effect::Vain { fd }], site };
+        let event = Event { at: self.now(), tid, kind: EventKind::Call(call) };
+        self.commit(&event, Vec::new(), frontend);
+        Ok(())
     }
 
     /// Whether a call whose entry is all that is looked at will be carried out: `fd` is open, and not only with O_PATH,
@@ -480,7 +502,7 @@ impl Session {
             Some(at) => self.sites.fork(at.space, parent_pid, child_pid),
             None => self.sites.new_space(),
         };
-        self.tasks.insert(child, TaskState { space, pending: None });
+        self.tasks.insert(child, TaskState { space, pending: None, vain: 0 });
         self.limits.processes += u64::from(!thread);
         let fork = Fork {
             child,
@@ -537,7 +559,7 @@ impl Session {
         let sibling = self.tasks.keys().find(of_process).and_then(|t| self.tasks.get(t)).map(|s| s.space);
         self.limits.processes += u64::from(sibling.is_none());
         let space = sibling.unwrap_or_else(|| self.sites.new_space());
-        self.tasks.insert(tid, TaskState { space, pending: None });
+        self.tasks.insert(tid, TaskState { space, pending: None, vain: 0 });
         let event = Event { at: self.now(), tid, kind };
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
@@ -568,7 +590,7 @@ impl Session {
             }
         }
         let space = self.sites.new_space();
-        self.tasks.insert(tid, TaskState { space, pending: None });
+        self.tasks.insert(tid, TaskState { space, pending: None, vain: 0 });
         let program = procfs::program(tid);
         let kind = match self.world.task(tid).is_some() || self.world.task(former).is_some() {
             true => EventKind::Exec { former, program },
