@@ -153,7 +153,12 @@ impl World {
                     Some(_) => None,
                     None => {
                         let known = from.and_then(|(tid, fd)| self.latest_as(tid, fd, file)).map(|l| l.id);
-                        known.or_else(|| self.closed_by_all(file))
+                        // What came with it at another number, and is not the same, has been found already.
+                        let found = |t: &Transition| match t {
+                            Transition::Receive { from: Some(life), .. } => self.lives.get(life).map(|l| l.file),
+                            _ => None,
+                        };
+                        known.or_else(|| self.closed_by_all(file, out.iter().filter_map(found).collect()))
                     }
                 };
                 let (fd, cloexec, file, twin) = (*fd, *cloexec, file.clone(), twin.map(|t| t.1));

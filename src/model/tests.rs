@@ -375,3 +375,18 @@ fn two_numbers_of_one_call_can_be_one_object_that_nobody_holds() {
     assert_ne!(table[&5], table[&6]);
     assert_eq!(s.world.file(crate::base::FileId(table[&5].0)).unwrap().holders, 2);
 }
+
+/// A pipe can be opened once more through `/proc/self/fd`, and has the same name then.
+#[test]
+fn two_objects_of_one_name_that_come_with_one_call_are_two() {
+    let mut s = Script::new();
+    s.open(MAIN, 5, "pipe:[7]", false);
+    let sent = s.table(MAIN)[&5];
+    s.does(MAIN, Effect::Close { fd: Fd(5) });
+    let receive = |fd| Effect::Receive { fd: Fd(fd), cloexec: false, file: file("pipe:[7]"), from: None };
+    let info = CallInfo { name: "recvmsg", args: [0; 6], ret: Some(1) };
+    s.event(MAIN, EventKind::Call(Call { info, effects: vec![receive(5), receive(6)], site: Site::default() }));
+    let table = s.table(MAIN);
+    assert_eq!(table[&5], sent);
+    assert_ne!(table[&5], table[&6]);
+}

@@ -198,13 +198,14 @@ impl World {
     }
 
     /// A life of the object that `file` is, if nobody who is known has it open any more and its link names it for good:
-    /// who sends a descriptor over a socket usually closes it before it is received.
-    pub(super) fn closed_by_all(&self, file: &NewFile) -> Option<LifeId> {
+    /// who sends a descriptor over a socket usually closes it before it is received. It is none of `others`.
+    pub(super) fn closed_by_all(&self, file: &NewFile, others: Vec<FileId>) -> Option<LifeId> {
         if !file.is_named_for_good() {
             return None;
         }
         // Inode numbers come again in the end: the latest object that had this one is meant.
-        let found = self.files.values().filter(|f| f.holders == 0 && f.file.may_show_as(file)).max_by_key(|f| f.id)?;
+        let is_it = |f: &&OpenFile| f.holders == 0 && f.file.may_show_as(file) && !others.contains(&f.id);
+        let found = self.files.values().filter(is_it).max_by_key(|f| f.id)?;
         let lives = self.lives.values().filter(|l| l.file == found.id);
         lives.max_by_key(|l| (l.end.as_ref().map(|e| e.moment.at), l.id)).map(|l| l.id)
     }
