@@ -159,6 +159,9 @@ impl Flights {
             let Some(touch) = Touch::of(effect) else { continue };
             let fills = matches!(effect, Effect::Open { .. } | Effect::Receive { .. });
             let mut met = false;
+            // Two may be about to empty a number that was filled just now: which one has been there is not known.
+            let at_it = |t: &&Tid| self.calls.get(*t).is_some_and(|f| f.touches.iter().any(|t| t.meets(touch)));
+            let several = others.iter().filter(at_it).count() > 1;
             for other in &others {
                 let Some(flight) = self.calls.get_mut(other) else { continue };
                 let meets = flight.touches.iter().any(|t| t.meets(touch));
@@ -167,7 +170,7 @@ impl Flights {
                 let emptied = |(r, at): (&Recent, &u64)| {
                     r.table == table && r.tid != *other && *at >= flight.since && !r.fills && r.touch.meets(touch)
                 };
-                if meets && flight.committed && fills && !self.recent.iter().any(emptied) {
+                if meets && flight.committed && fills && !several && !self.recent.iter().any(emptied) {
                     flight.touches.retain(|t| !t.meets(touch));
                 } else {
                     met |= meets;
@@ -422,6 +425,7 @@ mod tests {
 
     const A: Tid = Tid(1);
     const B: Tid = Tid(2);
+    const C: Tid = Tid(3);
 
     /// Two threads with one table, in which 5 is open.
     fn world() -> World {
@@ -502,6 +506,28 @@ mod tests {
         f.committed(&w, B, &open(7), 5);
         f.leave(B);
         assert_eq!(doubts(&f, &w), [7], "A's close may still come, and meet what B opened");
+    }
+
+    #[test]
+    fn a_number_that_two_were_about_to_empty_may_be_emptied_once_more() {
+        let (mut w, mut f) = (world(), Flights::default());
+        let fork = Fork {
+            child: C,
+            child_pid: Pid(1),
+            shares_files: true,
+            shares_memory: false,
+            site: Site::default(),
+            held: vec![],
+        };
+        let event = Event { at: 0, tid: A, kind: EventKind::Fork(fork) };
+        let t = w.consequences(&event);
+        w.commit(&event, t);
+        f.enter(&w, A, &close(7), true, 1);
+        f.enter(&w, C, &[Effect::CloseRange { first: 6, last: 8, mark: false }], false, 2);
+        f.enter(&w, B, &[], false, 3);
+        f.committed(&w, B, &open(7), 4);
+        f.leave(B);
+        assert_eq!(doubts(&f, &w), [7], "either has made room for it, and the other is still to come");
     }
 
     #[test]
