@@ -143,6 +143,8 @@ struct Counts {
     pairs: u64,
     tables: u64,
     settled: u64,
+    /// Compared tasks that went in the middle of that.
+    cut: u64,
 }
 
 /// Something that does not agree although one side was not standing still: it is a mismatch if that side turns out to have
@@ -417,15 +419,19 @@ impl Oracle {
         }
     }
 
-    /// Which numbers are one open file description. Gives back one number of each, in the kernel's order.
+    /// Which numbers are one open file description. Gives back one number of each, in the kernel's order; none if the task
+    /// went while it was asked: another thread's exec may have given its number to that thread by now, and an order that
+    /// was read half before that and half after it is none.
     fn identities(&mut self, tid: Tid, certain: Vec<(Fd, LifeId, FileId)>) -> Vec<(Fd, LifeId, FileId)> {
         // Not sort_by, which wants a total order: a task that is killed while it is asked about has none.
         let mut sorted: Vec<(Fd, LifeId, FileId)> = Vec::with_capacity(certain.len());
+        let mut stayed = true;
         for one in certain {
-            let before = |o: &(Fd, LifeId, FileId)| {
-                procfs::compare_files(tid, o.0, tid, one.0).is_some_and(|order| order != Ordering::Greater)
-            };
-            let at = sorted.partition_point(before);
+            let at = sorted.partition_point(|o: &(Fd, LifeId, FileId)| {
+                let order = procfs::compare_files(tid, o.0, tid, one.0);
+                stayed &= order.is_some();
+                order.is_some_and(|order| order != Ordering::Greater)
+            });
             sorted.insert(at, one);
         }
         let mut groups: Vec<(Fd, LifeId, FileId)> = Vec::new();
@@ -455,7 +461,8 @@ impl Oracle {
                 }
             }
         }
-        groups
+        self.counts.cut += u64::from(!stayed);
+        if stayed { groups } else { Vec::new() }
     }
 
     /// Whether two descriptors of one file show one position. Others may move it between two looks.
@@ -615,7 +622,7 @@ fn main() -> anyhow::Result<()> {
     }
     let c = &oracle.counts;
     eprintln!(
-        "{calls} calls, {} processes, {} of {} stops compared: {} descriptors ({} more were being changed), {} identities, {} tables; {} races settled; {} mismatches",
+        "{calls} calls, {} processes, {} of {} stops compared: {} descriptors ({} more were being changed), {} identities, {} tables; {} races settled, {} tasks gone meanwhile; {} mismatches",
         oracle.control.processes(),
         c.compared,
         c.stops,
@@ -624,6 +631,7 @@ fn main() -> anyhow::Result<()> {
         c.pairs,
         c.tables,
         c.settled,
+        c.cut,
         oracle.mismatch_count
     );
     drop(dir);
