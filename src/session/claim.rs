@@ -53,14 +53,21 @@ impl Session {
         by_table.into_values().filter(|tids| !tids.iter().any(|t| procfs::has_table(*t))).flatten().collect()
     }
 
-    /// What `tid` has received, as far as it is an object that nobody is known to have held.
+    /// What `tid` has received, as far as it is an object that nobody is known to have held, or that was found at a number
+    /// which somebody may have been about to replace.
     pub(super) fn await_senders(&mut self, tid: Tid, effects: &[Effect]) {
-        let received = effects.iter().filter_map(|e| match e {
-            Effect::Receive { fd, .. } => self.world.open_life(tid, *fd),
-            _ => None,
-        });
-        let strangers: Vec<LifeId> = received.filter(|l| l.origin == Origin::Received(None)).map(|l| l.id).collect();
+        let (mut strangers, mut suspects) = (Vec::new(), Vec::new());
+        for effect in effects {
+            let Effect::Receive { fd, from, .. } = effect else { continue };
+            let Some(life) = self.world.open_life(tid, *fd) else { continue };
+            if life.origin == Origin::Received(None) {
+                strangers.push(life.id);
+            } else if from.is_some_and(|holder| self.is_touched(holder)) {
+                suspects.push(life.id);
+            }
+        }
         self.await_maker(tid, strangers, false);
+        self.await_maker(tid, suspects, true);
     }
 
     /// The call of a task is told: it filled these numbers, perhaps with an object that was met before.
@@ -109,9 +116,17 @@ impl Session {
             let Some(file) = self.world.life(u.life).and_then(|l| self.world.file(l.file)) else { continue };
             let numbers = candidates(&self.world, &file.file);
             let holders = self.holders_of(u.life);
-            let mut pairs = numbers.iter().flat_map(|fd| holders.iter().map(move |h| (*h, *fd)));
-            let met = pairs.find(|((by, n), fd)| procfs::same_file(*by, *n, tid, *fd));
-            if let Some(((by, n), fd)) = met {
+            let pairs = numbers.iter().flat_map(|fd| holders.iter().map(move |h| (*h, *fd)));
+            let mut met = pairs.filter(|((by, n), fd)| procfs::same_file(*by, *n, tid, *fd)).peekable();
+            if met.peek().is_none() {
+                if !holders.is_empty() {
+                    self.unclaimed.push(u);
+                }
+                continue;
+            }
+            // An object that nobody knew has one more holder; of one that was taken for another only those change that were
+            // made of the replacement.
+            for ((by, n), fd) in met.take(if u.suspect { usize::MAX } else { 1 }).collect::<Vec<_>>() {
                 let correction = match u.suspect {
                     false => Some(Correction::Same { fd: n, with: (tid, fd) }),
                     true => self.corrected((by, n), (tid, fd)),
@@ -119,8 +134,6 @@ impl Session {
                 if let Some(correction) = correction {
                     self.tell(by, EventKind::Reconciled { raced: true, corrections: vec![correction] }, frontend);
                 }
-            } else if !holders.is_empty() {
-                self.unclaimed.push(u);
             }
         }
     }

@@ -38,12 +38,13 @@ impl Session {
         self.limits.rings += effects.iter().filter(is_ring).count() as u64;
     }
 
-    /// Whether one of these descriptors, which came over a socket, is not any more what was read of it: another thread has
-    /// replaced it in the middle of that.
-    pub(super) fn is_torn(&self, tid: Tid, effects: &[Effect]) -> bool {
-        self.world.shares_table(tid)
+    /// Whether another thread may have replaced one of these descriptors in the middle of what was read of it: link and
+    /// flags are two readings, and the target's memory is a third.
+    pub(super) fn may_be_torn(&self, tid: Tid, effects: &[Effect]) -> bool {
+        let Some(table) = self.world.task(tid).map(|t| t.table) else { return false };
+        !self.flights.is_idle()
             && effects.iter().any(|e| match e {
-                Effect::Receive { fd, file, .. } => procfs::link(tid, *fd).is_some_and(|link| link != file.path),
+                Effect::Open { fd, .. } | Effect::Receive { fd, .. } => self.flights.is_touched(table, *fd, true),
                 _ => false,
             })
     }
@@ -54,7 +55,7 @@ impl Session {
         let known = self.world.open_life(source.0, source.1);
         let reads_so = known.and_then(|l| self.world.file(l.file)).is_none_or(|f| f.file.reads_as(file));
         match procfs::compare_files(tid, fd, source.0, source.1) {
-            Some(Ordering::Equal) if known.is_some() && reads_so => Some(source),
+            Some(Ordering::Equal) if known.is_some() && reads_so && !self.is_touched(source) => Some(source),
             // What put it there has yet to be told.
             Some(Ordering::Equal) => self.holder(tid, fd, file),
             // Closed, or on its way to be: then it was the last that is known of the number.

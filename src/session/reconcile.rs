@@ -10,6 +10,7 @@ use crate::base::{Fd, LifeId, TableId, Tid};
 use crate::event::{Correction, Event, EventKind, NewFile, Present};
 use crate::kernel::procfs;
 use crate::model::{Doubt, FdTable};
+use crate::syscall::replaces;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -227,18 +228,25 @@ impl Session {
     /// Who else, of all that are known, holds the open file description behind `fd` of `tid`'s table. A number that is in
     /// doubt may be another's by now, and says less of what it was: it is asked later, and one that a call is at, last.
     pub(super) fn holder(&self, tid: Tid, fd: Fd, file: &NewFile) -> Option<(Tid, Fd)> {
-        let certain = |k, n| !self.flights.is_in_doubt(k, n, true);
-        let touched = |k, n| self.flights.is_touched(k, n, true);
+        let touched = |k, n| self.flights.is_touched(k, n, true) || self.is_being_replaced(k, n);
+        let certain = |k, n| !self.flights.is_in_doubt(k, n, true) && !self.is_being_replaced(k, n);
         let found = self.holder_among(tid, fd, file, certain);
-        if self.flights.is_idle() {
-            return found;
-        }
         let doubtful = || self.holder_among(tid, fd, file, |k, n| !certain(k, n) && !touched(k, n));
         found.or_else(doubtful).or_else(|| self.holder_among(tid, fd, file, touched))
     }
 
-    fn is_touched(&self, (tid, fd): (Tid, Fd)) -> bool {
-        self.world.task(tid).is_some_and(|t| self.flights.is_touched(t.table, fd, true))
+    /// Whether a call that is in the making may have put something else at an open number.
+    pub(super) fn is_touched(&self, (tid, fd): (Tid, Fd)) -> bool {
+        let Some(table) = self.world.task(tid).map(|t| t.table) else { return false };
+        self.flights.is_touched(table, fd, true) || self.is_being_replaced(table, fd)
+    }
+
+    /// The same, of a table that only one task has: its calls are not in flight among others', but they may have been carried
+    /// out and not been told.
+    fn is_being_replaced(&self, table: TableId, fd: Fd) -> bool {
+        let replaces = |call| self.table.row(&call).is_some_and(|row| replaces(row, call, fd));
+        let mut pending = self.tasks.iter().filter_map(|(t, s)| Some((t, s.pending?)));
+        pending.any(|(t, call)| self.world.task(*t).is_some_and(|k| k.table == table) && replaces(call))
     }
 
     fn holder_among(

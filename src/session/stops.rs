@@ -328,10 +328,14 @@ impl Session {
         let made = Made { call: raw, ret: Some(ret), task: &memory };
         let mut effects = (row.decode)(&made);
         for _ in 0..TRIES {
-            if !self.is_torn(tid, &effects) {
+            if !self.may_be_torn(tid, &effects) {
                 break;
             }
-            effects = (row.decode)(&made);
+            let again = (row.decode)(&made);
+            if again == effects {
+                break;
+            }
+            effects = again;
         }
         // What was read of a task that is gone by now may be half of it.
         if self.world.shares_table(tid) && task.registers()?.is_none() {

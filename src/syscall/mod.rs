@@ -208,6 +208,27 @@ impl Made<'_> {
     }
 }
 
+/// A task of which nothing can be read.
+struct Unread;
+
+impl ReadMemory for Unread {
+    fn read(&self, _: u64, _: &mut [u8]) -> usize {
+        0
+    }
+}
+
+impl ReadTask for Unread {
+    fn link(&self, _: Fd) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// Whether a call that is being made may put another object at `fd`, which is open: its arguments alone say so.
+pub fn replaces(row: &Row, call: RawCall, fd: Fd) -> bool {
+    let effects = (row.decode)(&Made { call, ret: None, task: &Unread });
+    effects.iter().any(|e| matches!(e, Effect::Alias { to, .. } if *to == fd))
+}
+
 /// All rows, by family.
 pub static FAMILIES: &[&[Row]] = &[
     open::ROWS,
