@@ -17,8 +17,10 @@ use std::collections::BTreeSet;
 /// What a call may do to its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Touch {
-    /// It empties, replaces or marks these numbers, both included.
+    /// It empties or marks these numbers, both included.
     Numbers(Fd, Fd),
+    /// It puts something else at this number, or fills it.
+    Puts(Fd),
     /// It fills a number that is empty, whichever.
     Fill,
 }
@@ -26,11 +28,8 @@ enum Touch {
 impl Touch {
     fn of(effect: &Effect) -> Option<Touch> {
         Some(match effect {
-            Effect::Open { fd, .. }
-            | Effect::Receive { fd, .. }
-            | Effect::Close { fd }
-            | Effect::Cloexec { fd, .. } => Touch::Numbers(*fd, *fd),
-            Effect::Alias { to, .. } => Touch::Numbers(*to, *to),
+            Effect::Open { fd, .. } | Effect::Receive { fd, .. } | Effect::Alias { to: fd, .. } => Touch::Puts(*fd),
+            Effect::Close { fd } | Effect::Cloexec { fd, .. } => Touch::Numbers(*fd, *fd),
             // The kernel refuses it (EINVAL).
             Effect::CloseRange { first, last, .. } if first > last => return None,
             Effect::CloseRange { first, last, .. } => {
@@ -41,11 +40,17 @@ impl Touch {
         })
     }
 
-    fn meets(self, other: Touch) -> bool {
-        match (self, other) {
-            (Touch::Numbers(a, b), Touch::Numbers(c, d)) => a <= d && c <= b,
-            _ => false,
+    /// The numbers that it names, the first and the last.
+    fn range(self) -> Option<(Fd, Fd)> {
+        match self {
+            Touch::Numbers(first, last) => Some((first, last)),
+            Touch::Puts(fd) => Some((fd, fd)),
+            Touch::Fill => None,
         }
+    }
+
+    fn meets(self, other: Touch) -> bool {
+        self.range().zip(other.range()).is_some_and(|((a, b), (c, d))| a <= d && c <= b)
     }
 }
 
@@ -90,11 +95,11 @@ impl Doubt {
     }
 
     fn add(&mut self, touch: Touch) {
-        match touch {
-            Touch::Numbers(a, b) if a == b => {
+        match touch.range() {
+            Some((a, b)) if a == b => {
                 self.numbers.insert(a);
             }
-            Touch::Numbers(..) | Touch::Fill => self.all = true,
+            _ => self.all = true,
         }
     }
 }
@@ -199,7 +204,7 @@ impl Flights {
             _ => return false,
         };
         let Some(table) = world.task(owner).map(|t| t.table) else { return false };
-        let source = Touch::Numbers(from, from);
+        let source = Touch::Puts(from);
         world.open_life(owner, from).is_none()
             || self.doubts.get(&table).is_some_and(|d| d.all || d.numbers.contains(&from))
             || self
@@ -220,7 +225,7 @@ impl Flights {
     /// Whether somebody else may have emptied `fd` while the task was in the call that it is in.
     pub fn may_have_emptied(&self, tid: Tid, fd: Fd) -> bool {
         let Some(Flight { table, since, .. }) = self.calls.get(&tid) else { return false };
-        let touch = Touch::Numbers(fd, fd);
+        let touch = Touch::Puts(fd);
         let doubted = self.doubts.get(table).is_some_and(|d| d.all || d.numbers.contains(&fd));
         let in_flight =
             |(t, f): (&Tid, &Flight)| *t != tid && f.table == *table && f.touches.iter().any(|t| t.meets(touch));
@@ -233,10 +238,9 @@ impl Flights {
     /// The call of a task is over, or never came to be.
     pub fn leave(&mut self, tid: Tid) {
         let Some(flight) = self.calls.remove(&tid) else { return };
-        let meets = |touch: &Touch, doubt: &Doubt| match touch {
-            _ if doubt.all => true,
-            Touch::Numbers(a, b) => doubt.numbers.range(*a..=*b).next().is_some(),
-            Touch::Fill => true,
+        let meets = |touch: &Touch, doubt: &Doubt| match touch.range() {
+            Some((a, b)) if !doubt.all => doubt.numbers.range(a..=b).next().is_some(),
+            _ => true,
         };
         if self.doubts.get(&flight.table).is_some_and(|d| flight.touches.iter().any(|t| meets(t, d))) {
             self.patience.entry(flight.table).or_default().stirred = true;
@@ -277,7 +281,7 @@ impl Flights {
         let table = *table;
         for touch in touches.clone() {
             self.remember(Recent { table, tid, touch, fills: false }, at);
-            if let Touch::Numbers(fd, last) = touch
+            if let Some((fd, last)) = touch.range()
                 && fd == last
             {
                 self.over.entry(table).or_default().insert(fd, at);
@@ -315,11 +319,20 @@ impl Flights {
     /// Whether a call in flight may be changing `fd` of `table` just now; it may be emptied, replaced, marked, or, being
     /// empty, be filled.
     pub fn is_touched(&self, table: TableId, fd: Fd, is_open: bool) -> bool {
-        let touches = |t: &Touch| match t {
-            Touch::Numbers(a, b) => (*a..=*b).contains(&fd),
-            Touch::Fill => !is_open,
-        };
-        self.calls.values().any(|f| f.table == table && f.touches.iter().any(touches))
+        self.at(table).any(|t| t.range().map_or(!is_open, |(a, b)| (a..=b).contains(&fd)))
+    }
+
+    /// What the calls in flight in a table may do.
+    fn at(&self, table: TableId) -> impl Iterator<Item = Touch> {
+        self.calls.values().filter(move |f| f.table == table).flat_map(|f| f.touches.iter().copied())
+    }
+
+    /// Whether calls in flight may have put something else at `fd` of `table`, which is open: by one call, or by one that
+    /// empties it and another that fills it.
+    pub fn is_being_replaced(&self, table: TableId, fd: Fd) -> bool {
+        let at = Touch::Puts(fd);
+        let emptied = || self.at(table).any(|t| t.meets(at));
+        self.at(table).any(|t| t == at || t == Touch::Fill && emptied())
     }
 
     /// Whether what the model says of `fd` of `table` may be wrong at this moment.
@@ -351,9 +364,9 @@ impl Flights {
         let mut busy: BTreeSet<Fd> = BTreeSet::new();
         let mut filled = false;
         for touch in self.calls.values().filter(|f| f.table == table).flat_map(|f| &f.touches) {
-            match touch {
-                Touch::Numbers(a, b) => busy.extend(doubt.numbers.range(*a..=*b)),
-                Touch::Fill => filled = true,
+            match touch.range() {
+                Some((a, b)) => busy.extend(doubt.numbers.range(a..=b)),
+                None => filled = true,
             }
         }
         let open = |fd: &Fd| world.table(table).is_some_and(|t| t.is_open(*fd));
@@ -569,6 +582,19 @@ mod tests {
         f.committed(&w, B, &open(7), 4);
         f.leave(B);
         assert_eq!(doubts(&f, &w), [7]);
+    }
+
+    #[test]
+    fn only_who_puts_something_there_replaces_an_open_number() {
+        let (w, mut f) = (world(), Flights::default());
+        let id = table(&w);
+        f.enter(&w, A, &close(7), true, 1);
+        assert!(f.is_touched(id, Fd(7), true) && !f.is_being_replaced(id, Fd(7)), "empty, or what it was");
+        f.enter(&w, B, &[], false, 2);
+        assert!(f.is_being_replaced(id, Fd(7)), "B may fill what A has emptied");
+        assert!(!f.is_being_replaced(id, Fd(5)), "nobody empties it");
+        f.enter(&w, B, &dup2(5, 9), false, 3);
+        assert!(f.is_being_replaced(id, Fd(9)) && !f.is_being_replaced(id, Fd(7)));
     }
 
     #[test]

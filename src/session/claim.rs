@@ -62,7 +62,7 @@ impl Session {
             let Some(life) = self.world.open_life(tid, *fd) else { continue };
             if life.origin == Origin::Received(None) {
                 strangers.push(life.id);
-            } else if from.is_some_and(|holder| self.is_touched(holder)) {
+            } else if from.is_some_and(|holder| self.is_replaced(holder)) {
                 suspects.push(life.id);
             }
         }

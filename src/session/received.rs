@@ -55,7 +55,7 @@ impl Session {
         let known = self.world.open_life(source.0, source.1);
         let reads_so = known.and_then(|l| self.world.file(l.file)).is_none_or(|f| f.file.reads_as(file));
         match procfs::compare_files(tid, fd, source.0, source.1) {
-            Some(Ordering::Equal) if known.is_some() && reads_so && !self.is_touched(source) => Some(source),
+            Some(Ordering::Equal) if known.is_some() && reads_so && !self.is_replaced(source) => Some(source),
             // What put it there has yet to be told.
             Some(Ordering::Equal) => self.holder(tid, fd, file),
             // Closed, or on its way to be: then it was the last that is known of the number.

@@ -9,13 +9,23 @@ use super::frontend::Frontend;
 use crate::base::{Fd, LifeId, TableId, Tid};
 use crate::event::{Correction, Event, EventKind, NewFile, Present};
 use crate::kernel::procfs;
-use crate::model::{Doubt, FdTable};
+use crate::model::{Doubt, FdTable, Life};
 use crate::syscall::replaces;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many descriptors that read alike are compared to find one of the same open file description.
 const CANDIDATES: usize = 512;
+
+/// How far what is known of a number can be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Standing {
+    Certain,
+    /// In doubt, but at rest.
+    Doubtful,
+    /// Something else may have been put there.
+    Replaced,
+}
 
 /// Why a table may differ from what is known of it.
 #[derive(Clone, Copy, Debug)]
@@ -126,11 +136,16 @@ impl Session {
         let mut strangers = Vec::new();
         // What a call in flight may have put in place of what is known.
         let mut suspects = Vec::new();
-        // Of those that nobody holds, what is new; others that are found after it may be of the same object.
+        // What the table turns out to have; what is found after it may be of the same object.
         let mut new: Vec<(Fd, NewFile)> = Vec::new();
-        for fd in open.iter().chain(known.keys().filter(|fd| !open.contains(fd))) {
+        // What is in doubt says nothing of others until it was looked at, and is what is known only if that found it so.
+        let mut upheld: BTreeSet<Fd> = BTreeSet::new();
+        let in_doubt = |fd: &Fd| doubt.all || doubt.numbers.contains(fd);
+        let numbers = open.iter().chain(known.keys().filter(|fd| !open.contains(fd)));
+        let (first, rest): (Vec<&Fd>, Vec<&Fd>) = numbers.partition(|fd| known.contains_key(fd));
+        for fd in first.into_iter().chain(rest) {
             let life = known.get(fd).copied();
-            let doubted = doubt.all || doubt.numbers.contains(fd);
+            let doubted = in_doubt(fd);
             if open.contains(fd) && life.is_some() && !doubted {
                 continue;
             }
@@ -143,12 +158,14 @@ impl Session {
                     // The original may have lost it since the copy was made: what it had there last is the same, if it
                     // reads so.
                     let lost = || Some((self.world.lost_by_original(id, *fd, &file, doubt.since?)?, *fd));
-                    let same_as = twin(tid, *fd, &file, &new).or_else(|| self.holder(tid, *fd, &file)).or_else(lost);
+                    let in_question = |n| in_doubt(&n) && !upheld.contains(&n);
+                    let holder = || self.holder_of(tid, *fd, &file, in_question).map(|h| h.0);
+                    let same_as = twin(tid, *fd, &file, &new).or_else(holder).or_else(lost);
                     if same_as.is_none() {
                         strangers.push(*fd);
-                        new.push((*fd, file.clone()));
                     }
-                    suspects.extend(same_as.filter(|h| self.is_touched(*h)).map(|_| *fd));
+                    new.push((*fd, file.clone()));
+                    suspects.extend(same_as.filter(|h| self.is_replaced(*h)).map(|_| *fd));
                     corrections.push(Correction::Appeared(Present { fd: *fd, cloexec, file, same_as }));
                 }
                 (None, Some(_)) => corrections.push(Correction::Vanished { fd: *fd }),
@@ -158,14 +175,18 @@ impl Session {
                         corrections.push(Correction::Appeared(present));
                         continue;
                     }
-                    let holder = self.holder(tid, *fd, &file);
-                    let difference = self.difference(*fd, life, file, cloexec, holder);
-                    suspects.extend(holder.filter(|h| self.is_touched(*h)).map(|_| *fd));
-                    if holder.is_none() {
-                        strangers.push(*fd);
-                        if let Some(Correction::Appeared(present)) = &difference {
-                            new.push((*fd, present.file.clone()));
-                        }
+                    let in_question = |n| in_doubt(&n) && !upheld.contains(&n);
+                    let holder = self.holder_of(tid, *fd, &file, in_question);
+                    let others = || self.has_certain_holder(tid, life, in_question);
+                    let difference = self.difference((*fd, life), file, cloexec, holder, others);
+                    match holder {
+                        Some((_, Standing::Replaced)) => suspects.push(*fd),
+                        Some((_, Standing::Certain)) => {}
+                        Some((_, Standing::Doubtful)) | None => strangers.push(*fd),
+                    }
+                    match &difference {
+                        Some(Correction::Appeared(present)) => new.push((*fd, present.file.clone())),
+                        _ => _ = upheld.insert(*fd),
                     }
                     corrections.extend(difference);
                 }
@@ -202,82 +223,118 @@ impl Session {
         Some((id, self.world.table(id)?))
     }
 
-    /// How an open number differs from what is known of it; `holder` has the same object.
+    /// How an open number differs from what is known of it; `holder` has the same object. `others`: somebody else who can
+    /// be relied on has the object that this number is taken for.
     fn difference(
         &self,
-        fd: Fd,
-        life: LifeId,
+        (fd, life): (Fd, LifeId),
         file: NewFile,
         cloexec: bool,
-        holder: Option<(Tid, Fd)>,
+        holder: Option<((Tid, Fd), Standing)>,
+        others: impl Fn() -> bool,
     ) -> Option<Correction> {
         let life = self.world.life(life)?;
         let known = self.world.file(life.file)?;
-        let same = match holder.and_then(|(t, n)| self.world.open_life(t, n)) {
-            Some(other) => other.file == life.file,
+        let same = match holder {
+            Some(((t, n), Standing::Certain)) => self.world.open_life(t, n).is_some_and(|l| l.file == life.file),
+            // Two that are in doubt uphold each other in what is wrong of both. Whoever is sure would have been found.
+            Some(_) => known.file.may_show_as(&file) && !others(),
             // Nobody else holds it: then its text must do.
             None => known.holders <= 1 && known.file.may_show_as(&file),
         };
+        let same_as = holder.filter(|h| h.1 != Standing::Doubtful).map(|h| h.0);
         match same {
-            false => Some(Correction::Appeared(Present { fd, cloexec, file, same_as: holder })),
+            false => Some(Correction::Appeared(Present { fd, cloexec, file, same_as })),
             true if life.cloexec != cloexec => Some(Correction::Cloexec { fd, on: cloexec }),
             true => None,
         }
     }
 
-    /// Who else, of all that are known, holds the open file description behind `fd` of `tid`'s table. A number that is in
-    /// doubt may be another's by now, and says less of what it was: it is asked later, and one that a call is at, last.
+    /// Whether somebody else has the object of a life, that is open in the table of `tid`, and there is no doubt about that.
+    fn has_certain_holder(&self, tid: Tid, life: LifeId, in_question: impl Fn(Fd) -> bool) -> bool {
+        let Some((own, file, fd)) = self.world.life(life).map(|l| (l.table, l.file, l.fd)) else { return false };
+        let others = self.world.lives().filter(|l| l.file == file && l.end.is_none() && l.id != life);
+        let certain = |l: &&Life| {
+            let standing = self.standing(l.table, l.fd, l.table == own && in_question(l.fd));
+            standing == Standing::Certain && !self.flights.is_touched(l.table, l.fd, true)
+        };
+        // One that is about to go cannot be asked any more.
+        others.filter(certain).any(|l| {
+            let mut tasks = self.world.tasks().filter(|(_, t)| t.table == l.table);
+            tasks.any(|(t, _)| procfs::compare_files(tid, fd, t, l.fd).is_some())
+        })
+    }
+
+    /// Who else, of all that are known, holds the open file description behind `fd` of `tid`'s table.
     pub(super) fn holder(&self, tid: Tid, fd: Fd, file: &NewFile) -> Option<(Tid, Fd)> {
-        let touched = |k, n| self.flights.is_touched(k, n, true) || self.is_being_replaced(k, n);
-        let certain = |k, n| !self.flights.is_in_doubt(k, n, true) && !self.is_being_replaced(k, n);
-        let found = self.holder_among(tid, fd, file, certain);
-        let doubtful = || self.holder_among(tid, fd, file, |k, n| !certain(k, n) && !touched(k, n));
-        found.or_else(doubtful).or_else(|| self.holder_among(tid, fd, file, touched))
+        self.holder_of(tid, fd, file, |_| false).map(|h| h.0)
     }
 
-    /// Whether a call that is in the making may have put something else at an open number.
-    pub(super) fn is_touched(&self, (tid, fd): (Tid, Fd)) -> bool {
-        let Some(table) = self.world.task(tid).map(|t| t.table) else { return false };
-        self.flights.is_touched(table, fd, true) || self.is_being_replaced(table, fd)
-    }
-
-    /// The same, of a table that only one task has: its calls are not in flight among others', but they may have been carried
-    /// out and not been told.
-    fn is_being_replaced(&self, table: TableId, fd: Fd) -> bool {
-        let replaces = |call| self.table.row(&call).is_some_and(|row| replaces(row, call, fd));
-        let mut pending = self.tasks.iter().filter_map(|(t, s)| Some((t, s.pending?)));
-        pending.any(|(t, call)| self.world.task(*t).is_some_and(|k| k.table == table) && replaces(call))
-    }
-
-    fn holder_among(
-        &self,
-        tid: Tid,
-        fd: Fd,
-        file: &NewFile,
-        counts: impl Fn(TableId, Fd) -> bool,
-    ) -> Option<(Tid, Fd)> {
+    /// The same, and how far what is known of that holder can be relied on. A number that is in doubt may be another's by
+    /// now, and says less of what it was: it is asked later, and one that a call is at, last. `open` says which numbers of
+    /// the table itself are in doubt although they were taken out of it to be asked.
+    fn holder_of(&self, tid: Tid, fd: Fd, file: &NewFile, open: impl Fn(Fd) -> bool) -> Option<((Tid, Fd), Standing)> {
         let (own, table) = self.table_of(tid)?;
         let mut tasks: Vec<(Tid, TableId)> = self.world.tasks().map(|(t, k)| (t, k.table)).collect();
         // Its own table first, then the one that it was copied from, then the others, in a fixed order.
         let parent = table.copied_from.map(|c| c.0);
         tasks.sort_unstable_by_key(|(t, k)| (*k != own, Some(*k) != parent, *k, *t != tid, *t));
         let mut left = CANDIDATES;
+        let mut later: Vec<(&[(Tid, TableId)], Fd, Standing)> = Vec::new();
+        let mut asked = |tasks: &[(Tid, TableId)], n| {
+            left = left.checked_sub(1)?;
+            // A first thread that has ended before the others has no table, and its end is told after theirs.
+            let orders = tasks.iter().map(|(t, _)| (*t, procfs::compare_files(tid, fd, *t, n)));
+            let (t, order) = orders.into_iter().find(|(_, order)| order.is_some())?;
+            (order == Some(Ordering::Equal)).then_some((t, n))
+        };
         for tasks in tasks.chunk_by(|a, b| a.1 == b.1) {
             let Some(k) = tasks.first().map(|t| t.1) else { continue };
             for (n, life) in self.world.table(k).into_iter().flat_map(FdTable::open) {
                 let known = self.world.life(life).and_then(|l| self.world.file(l.file));
-                if (k, n) == (own, fd) || !known.is_some_and(|f| f.file.reads_as(file)) || !counts(k, n) {
+                if (k, n) == (own, fd) || !known.is_some_and(|f| f.file.reads_as(file)) {
                     continue;
                 }
-                left = left.checked_sub(1)?;
-                // A first thread that has ended before the others has no table, and its end is told after theirs.
-                let orders = tasks.iter().map(|(t, _)| (*t, procfs::compare_files(tid, fd, *t, n)));
-                if let Some((t, Some(Ordering::Equal))) = orders.into_iter().find(|(_, order)| order.is_some()) {
-                    return Some((t, n));
+                match self.standing(k, n, k == own && open(n)) {
+                    Standing::Certain => {
+                        if let Some(found) = asked(tasks, n) {
+                            return Some((found, Standing::Certain));
+                        }
+                    }
+                    standing if later.len() < CANDIDATES => later.push((tasks, n, standing)),
+                    _ => {}
                 }
             }
         }
-        None
+        later.sort_by_key(|l| l.2);
+        later.into_iter().find_map(|(tasks, n, standing)| Some((asked(tasks, n)?, standing)))
+    }
+
+    fn standing(&self, table: TableId, fd: Fd, in_question: bool) -> Standing {
+        // Who only empties or marks it leaves what is there, as long as something is.
+        if self.is_being_replaced(table, fd) {
+            return Standing::Replaced;
+        }
+        match in_question || self.flights.is_in_doubt(table, fd, true) {
+            true => Standing::Doubtful,
+            false => Standing::Certain,
+        }
+    }
+
+    /// Whether a call that is being made may have put something else at an open number.
+    pub(super) fn is_replaced(&self, (tid, fd): (Tid, Fd)) -> bool {
+        self.world.task(tid).is_some_and(|t| self.is_being_replaced(t.table, fd))
+    }
+
+    fn is_being_replaced(&self, table: TableId, fd: Fd) -> bool {
+        if self.flights.is_being_replaced(table, fd) {
+            return true;
+        }
+        // The calls in a table that only one task has are not in flight among others', but they may have been carried out and
+        // not been told.
+        let replaces = |call| self.table.row(&call).is_some_and(|row| replaces(row, call, fd));
+        let mut pending = self.tasks.iter().filter_map(|(t, s)| Some((t, s.pending?)));
+        pending.any(|(t, call)| self.world.task(*t).is_some_and(|k| k.table == table) && replaces(call))
     }
 
     /// A process was made that has a copy of `parent`'s table: what the copy holds, the parent holds, too.
