@@ -280,7 +280,7 @@ impl Session {
         let parent = table.copied_from.map(|c| c.0);
         tasks.sort_unstable_by_key(|(t, k)| (*k != own, Some(*k) != parent, *k, *t != tid, *t));
         let mut left = CANDIDATES;
-        let mut later: Vec<(&[(Tid, TableId)], Fd, Standing)> = Vec::new();
+        let mut later = Vec::new();
         let mut asked = |tasks: &[(Tid, TableId)], n| {
             left = left.checked_sub(1)?;
             // A first thread that has ended before the others has no table, and its end is told after theirs.
