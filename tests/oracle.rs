@@ -45,6 +45,16 @@ fn in_processes_that_pass_descriptors_on() {
 }
 
 #[test]
+fn in_threads_that_share_a_table() {
+    agrees("random_calls", &["--calls", "1500", "--processes", "3", "--threads", "3"]);
+}
+
+#[test]
+fn in_threads_with_every_call_stopping() {
+    agrees("random_calls", &["--calls", "1000", "--processes", "3", "--threads", "3", "--all-calls"]);
+}
+
+#[test]
 fn with_every_call_stopping() {
     agrees("random_calls", &["--calls", "700", "--processes", "3", "--threads", "0", "--all-calls"]);
 }
