@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::finding::Severity;
+use crate::finding::{Inherit, Severity};
 use clap::builder::styling::Styles;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::{OsStr, OsString};
@@ -84,6 +84,12 @@ pub struct Common {
     /// Get debug files that are not installed from the servers of DEBUGINFOD_URLS, by debuginfod-find
     #[arg(long)]
     pub debuginfod: bool,
+    /// Programs may inherit descriptor N, or what has a path that matches GLOB, without a promise (repeatable)
+    #[arg(long = "allow-inherit", value_name = "N|GLOB", value_parser = Inherit::parse)]
+    pub allow_inherit: Vec<Inherit>,
+    /// Report what a program opened and did not close before it ended, too
+    #[arg(long)]
+    pub leaks_at_exit: bool,
     /// Hold fdwatch and a task that stops often and alone on one CPU: several times faster, and the task does not see it
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub co_locate: CoLocate,

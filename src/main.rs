@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use fdwatch::base::Pid;
 use fdwatch::cli::{self, Breaks, Cli, CoLocate, Color, Command, Common, Output, Verdict};
 use fdwatch::event::ExitStatus;
-use fdwatch::finding::Finding;
+use fdwatch::finding::{Finding, Options};
 use fdwatch::kernel::{self, Caught, Debuginfod, LaunchError, Launched, Requests};
 use fdwatch::policy::{Implicit, Policy};
 use fdwatch::prompt::{Prompt, ScriptLine, Terminal, check_script};
@@ -118,6 +118,7 @@ fn audit(args: cli::Audit) -> Result<ExitCode> {
     let launched = start(&args.argv, &args.common, false)?;
     let mut session = Session::new(launched, Policy::default(), args.common.no_seccomp);
     fetch(&mut session, debuginfod);
+    session.obey(options(&args.common));
     record(&mut session, recording, &args.argv);
     let outcome = session.run(&mut Quiet)?;
     write_report(&mut session, &outcome, &args.argv, &args.common)?;
@@ -317,6 +318,7 @@ fn run(args: cli::Run) -> Result<ExitCode> {
     let mut frontend = Interactive::new(prompt, terminal, target, style).context("the terminal")?;
     let mut session = Session::new(launched, policy, args.common.no_seccomp);
     fetch(&mut session, debuginfod);
+    session.obey(options(&args.common));
     record(&mut session, recording, &args.argv);
     let outcome = session.run(&mut frontend);
     if outcome.is_err() {
@@ -364,6 +366,7 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
     };
     let mut session = Session::attach(attached, policy(&args.fds, &args.paths, args.breaks));
     fetch(&mut session, debuginfod);
+    session.obey(options(&args.common));
     record(&mut session, recording, &[]);
     let outcome = match asks {
         true => {
@@ -405,6 +408,11 @@ fn policy(fds: &[i32], paths: &[glob::Pattern], breaks: Breaks) -> Policy {
         },
         findings: true,
     }
+}
+
+/// What the user wants of the rules.
+fn options(common: &Common) -> Options {
+    Options { allow_inherit: common.allow_inherit.clone(), leaks_at_exit: common.leaks_at_exit }
 }
 
 fn shown(argv: &[std::ffi::OsString]) -> String {

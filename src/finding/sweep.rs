@@ -13,6 +13,32 @@ pub const NUMBERS: usize = 3;
 /// Places that are remembered; what comes later is told as explicit closes.
 const MAX_PLACES: usize = 1 << 14;
 
+/// What each task closed last: a close of the next number from the same place is a step of a loop.
+#[derive(Default)]
+pub(super) struct Runs {
+    last: HashMap<Tid, (Fd, Option<StackId>)>,
+}
+
+impl Runs {
+    /// The number that the event closes, if it does, with whether that was refused; and whether it is a step of a loop.
+    pub(super) fn step(&mut self, seen: &Seen<'_>) -> (Option<(Fd, bool)>, bool) {
+        let tid = seen.event.tid;
+        let closing = match &seen.event.kind {
+            EventKind::Call(call) => call.effects.iter().find_map(|e| match e {
+                Effect::Close { fd } => Some((*fd, call.site.stack, false)),
+                Effect::Refused { fd, close: true, .. } => Some((*fd, call.site.stack, true)),
+                _ => None,
+            }),
+            _ => None,
+        };
+        let former = self.last.remove(&tid);
+        let Some((fd, stack, refused)) = closing else { return (None, false) };
+        self.last.insert(tid, (fd, stack));
+        let in_loop = former.is_some_and(|(before, from)| from == stack && before.0.abs_diff(fd.0) == 1);
+        (Some((fd, refused)), in_loop)
+    }
+}
+
 /// What came after a child had closed all there was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sweep {

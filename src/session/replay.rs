@@ -91,10 +91,11 @@ impl Replay {
 
     fn read_within(bounds: Bounds, input: impl BufRead) -> Result<Replay, LogError> {
         let (mut reader, header) = Reader::new(input)?;
+        let options = header.options.clone();
         let mut replay = Replay {
             header,
             world: World::new(),
-            pipeline: Pipeline::new(),
+            pipeline: Pipeline::new(&options),
             ledger: Ledger::new(),
             stacks: Recorded::default(),
             events: 0,
