@@ -31,7 +31,8 @@ struct Copied {
 pub(super) struct CloexecRace {
     forks: VecDeque<Copied>,
     waiting: HashMap<Pid, Vec<(LifeId, Finding)>>,
-    told: HashSet<LifeId>,
+    /// The moment of the call that opened, and the child: the two ends of a pipe are one mistake.
+    told: HashSet<(u64, Tid)>,
 }
 
 static ABOUT: About = About {
@@ -104,7 +105,7 @@ impl CloexecRace {
         });
         let (copied, copy) = copies.into_iter().next()?;
         bound(&mut self.told);
-        if !self.told.insert(life.id) {
+        if !self.told.insert((life.began.at, copied.child)) {
             return None;
         }
         let moment =

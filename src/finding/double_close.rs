@@ -2,8 +2,8 @@
 
 use super::culprit::{blame_of, story};
 use super::foreign_close::robbed;
-use super::sweep::Runs;
-use super::{About, Confidence, Finding, Rule, Seen, Severity, bound, called, object, standard_name};
+use super::sweep::{Runs, ends_twin};
+use super::{About, Confidence, Finding, Role, Rule, Seen, Severity, bound, called, object, standard_name};
 use crate::base::{Fd, FileId, Tid};
 use crate::event::EventKind;
 use std::collections::{HashMap, HashSet};
@@ -37,7 +37,9 @@ impl Rule for DoubleClose {
         let mut out = Vec::new();
         let (closing, in_loop) = self.runs.step(seen);
         match self.waiting.remove(&tid) {
-            Some(f) if !in_loop => out.extend(self.tell(f)),
+            Some(f) if !in_loop || f.step(Role::Opened).is_some_and(|o| ends_twin(seen, o.moment.at)) => {
+                out.extend(self.tell(f));
+            }
             _ => {}
         }
         if let Some((fd, true)) = closing
@@ -142,6 +144,15 @@ mod tests {
         assert!(s.refused_close(MAIN.0, 3).is_empty());
         assert_eq!(s.rest().len(), 1);
         assert!(s.rest().is_empty());
+    }
+
+    #[test]
+    fn both_ends_of_a_pipe_are_no_loop() {
+        let mut s = Script::new();
+        s.pipe(MAIN, 3, 4);
+        s.close(MAIN, 3);
+        s.refused_close(MAIN.0, 3);
+        assert_eq!(s.close(MAIN, 4).len(), 1);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `foreign-close`: somebody closed, or dup2'd over, a life that another owner had opened.
 
-use super::sweep::Runs;
+use super::sweep::{Runs, ends_twin};
 use super::{About, Confidence, Finding, Role, Rule, Seen, Severity, Step, bound, called, object, opened};
 use crate::base::{Fd, LifeId, TableId, Tid};
 use crate::event::{Call, Effect, EventKind, Site};
@@ -40,7 +40,7 @@ impl Rule for ForeignClose {
         let mut out = Vec::new();
         // A close of the next number from the same place makes it a loop, which is no victim.
         if let Some((life, f)) = self.waiting.remove(&tid)
-            && !in_loop
+            && (!in_loop || f.step(Role::Reused).is_some_and(|o| ends_twin(seen, o.moment.at)))
         {
             out.extend(self.tell(life, f));
         }

@@ -1,13 +1,13 @@
 //! `leak-across-exec`: a program inherits a descriptor that is neither stdio nor promised to it.
 
-use super::descent::{Crossing, Descent, is_shell};
-use super::promise::mentions;
+use super::descent::{Crossing, Descent};
+use super::meant::Meant;
 use super::{
     About, Confidence, Finding, Inherit, Options, Rule, Seen, Severity, bound, object, opened, program_name, root,
 };
 use crate::base::{FileId, LifeId, Tid};
 use crate::event::FileKind;
-use crate::model::{Change, Life, Origin, What, World};
+use crate::model::{Change, Life};
 use std::collections::{HashMap, HashSet};
 
 /// Findings that wait at once; what comes later is told at once.
@@ -24,8 +24,10 @@ const MOST_WAITING: usize = 4096;
 pub(super) struct LeakAcrossExec {
     descent: Descent,
     allowed: Vec<Inherit>,
-    inheritable: HashSet<LifeId>,
+    meant: Meant,
     judged: HashSet<FileId>,
+    /// Who has made a life close-on-exec, late.
+    marked: HashMap<LifeId, Tid>,
     waiting: HashMap<LifeId, (Tid, Finding)>,
 }
 
@@ -41,8 +43,9 @@ impl LeakAcrossExec {
         LeakAcrossExec {
             descent: Descent::default(),
             allowed: options.allow_inherit.clone(),
-            inheritable: HashSet::new(),
+            meant: Meant::default(),
             judged: HashSet::new(),
+            marked: HashMap::new(),
             waiting: HashMap::new(),
         }
     }
@@ -54,26 +57,36 @@ impl Rule for LeakAcrossExec {
     }
 
     fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding> {
+        self.meant.see(seen);
         let mut out = Vec::new();
         for change in seen.changes {
             match change {
-                Change::Cloexec(id) if seen.world.life(*id).is_some_and(|l| !l.cloexec) => {
-                    bound(&mut self.inheritable);
-                    self.inheritable.insert(*id);
-                }
+                // Who forks and then marks has no race, but the wrong order.
                 Change::Cloexec(id) => {
-                    self.inheritable.remove(id);
-                    // Who forks and then marks has no race, but the wrong order.
+                    if !seen.world.life(*id).is_some_and(|l| l.cloexec) {
+                        continue;
+                    }
+                    if self.marked.len() < MOST_WAITING {
+                        self.marked.insert(*id, seen.event.tid);
+                    }
                     if self.waiting.get(id).is_some_and(|w| w.0 != seen.event.tid) {
                         self.waiting.remove(id);
                     }
                 }
-                Change::Ended(id) => out.extend(self.waiting.remove(id).map(|w| w.1)),
+                Change::Ended(id) => {
+                    self.marked.remove(id);
+                    out.extend(self.waiting.remove(id).map(|w| w.1));
+                }
                 Change::Began(_) => {}
             }
         }
         let Some(crossing) = self.descent.see(seen) else { return out };
         for (life, finding) in self.leaks(seen, &crossing) {
+            // The flag came after the fork: a race, if it was another thread's.
+            let by = self.marked.get(&life);
+            if crossing.born.as_ref().is_some_and(|b| by.is_some_and(|t| *t != b.parent)) {
+                continue;
+            }
             let is_copied = crossing.born.is_some() && seen.world.life(life).is_some_and(|l| l.end.is_none());
             match (is_copied, &crossing.born) {
                 (true, Some(born)) if self.waiting.len() < MOST_WAITING => {
@@ -109,37 +122,9 @@ impl LeakAcrossExec {
     }
 
     fn is_meant(&self, seen: &Seen<'_>, crossing: &Crossing, life: &Life) -> bool {
-        let world = seen.world;
-        let Some(file) = world.file(life.file).map(|f| &f.file) else { return true };
-        let Some(program) = world.process(crossing.pid).map(|p| &p.program) else { return true };
-        if is_shell(&crossing.before) || mentions(program, life.fd) {
-            return true;
-        }
-        if self.allowed.iter().any(|a| a.covers(life.fd, file)) {
-            return true;
-        }
-        is_placed(crossing, root(world, life)) || chain(world, life).any(|l| self.inheritable.contains(&l.id))
+        let Some(file) = seen.world.file(life.file).map(|f| &f.file) else { return true };
+        self.meant.covers(seen, crossing, life) || self.allowed.iter().any(|a| a.covers(life.fd, file))
     }
-}
-
-/// Whether a life was there before fdwatch looked, or came to its number on purpose.
-fn is_placed(crossing: &Crossing, root: &Life) -> bool {
-    let chosen = match root.began.what {
-        What::Call(info) => matches!(info.name, "dup2" | "dup3"),
-        _ => false,
-    };
-    let unseen = matches!(root.origin, Origin::Present | Origin::Appeared | Origin::Inherited(_) | Origin::Unshared(_));
-    // What a child opens before it executes a program is for that program.
-    let for_it = crossing.born.as_ref().is_some_and(|b| root.began.at > b.at);
-    chosen || unseen || for_it
-}
-
-/// A life and those that it was inherited from.
-fn chain<'w>(world: &'w World, life: &'w Life) -> impl Iterator<Item = &'w Life> {
-    std::iter::successors(Some(life), |l| match l.origin {
-        Origin::Inherited(from) | Origin::Unshared(from) => world.life(from).filter(|f| f.id < l.id),
-        _ => None,
-    })
 }
 
 fn finding(seen: &Seen<'_>, crossing: &Crossing, life: &Life) -> Option<Finding> {

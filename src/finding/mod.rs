@@ -12,6 +12,7 @@ mod fold;
 mod foreign_close;
 mod leak_across_exec;
 mod leak_at_exit;
+mod meant;
 mod moved;
 mod options;
 mod pipe_held_open;

@@ -1,13 +1,13 @@
 //! `pipe-held-open`: a reader waits for an end of file that cannot come.
 
-use super::descent::{Descent, is_shell};
-use super::promise::mentions;
+use super::descent::Descent;
+use super::meant::{Meant, chain};
 use super::{
     About, Confidence, Finding, Role, Rule, Seen, Severity, Step, bound, called, object, opened, program_name, root,
 };
 use crate::base::{FileId, LifeId};
 use crate::event::{EventKind, FileKind};
-use crate::model::{Change, Life, OpenFile, Origin, World};
+use crate::model::{Change, Life, Moment, OpenFile, What, World};
 use std::collections::{HashMap, HashSet};
 
 /// Pipes with a stray writer that are remembered at once.
@@ -27,6 +27,7 @@ struct Stray {
 #[derive(Default)]
 pub(super) struct PipeHeldOpen {
     descent: Descent,
+    meant: Meant,
     strays: HashMap<FileId, Vec<Stray>>,
     told: HashSet<FileId>,
 }
@@ -45,6 +46,7 @@ impl Rule for PipeHeldOpen {
 
     fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding> {
         let world = seen.world;
+        self.meant.see(seen);
         let mut out = Vec::new();
         if !self.strays.is_empty() {
             for change in seen.changes {
@@ -56,22 +58,22 @@ impl Rule for PipeHeldOpen {
         let Some(crossing) = self.descent.see(seen) else { return out };
         let Some(table) = world.task(seen.event.tid).and_then(|t| world.table(t.table)) else { return out };
         let Some(process) = world.process(crossing.pid) else { return out };
-        if is_shell(&crossing.before) {
-            return out;
-        }
+        let mut strays = Vec::new();
         for (fd, id) in table.open().filter(|(fd, _)| fd.0 > 2) {
             let Some(life) = world.life(id) else { continue };
             let Some(file) = world.file(life.file).filter(|f| f.file.kind == FileKind::PipeWrite) else { continue };
-            if matches!(root(world, life).origin, Origin::Present | Origin::Appeared) {
-                continue;
-            }
-            if mentions(&process.program, fd) || self.strays.len() >= MOST {
+            // What a stray is copied to is known by where it comes from.
+            let known =
+                self.strays.get(&file.id).is_some_and(|s| s.iter().any(|s| chain(world, life).any(|l| l.id == s.life)));
+            if known || self.strays.len() >= MOST || self.meant.covers(seen, &crossing, life) {
                 continue;
             }
             let program = program_name(&process.program);
             let executed = seen.executed(crossing.site(), format!("{program} has the write end open as fd {fd}"));
             self.strays.entry(file.id).or_default().push(Stray { life: id, executed, program });
+            strays.push(file.id);
         }
+        out.extend(strays.into_iter().filter_map(|file| self.ended(seen, file)));
         out
     }
 }
@@ -81,18 +83,22 @@ impl PipeHeldOpen {
     fn ended(&mut self, seen: &Seen<'_>, file: FileId) -> Option<Finding> {
         let strays = self.strays.get(&file)?;
         let world = seen.world;
-        let is_open = |s: &&Stray| world.life(s.life).is_some_and(|l| l.end.is_none());
-        let left: Vec<&Stray> = strays.iter().filter(is_open).collect();
-        let written = world.file(file);
-        let (Some(first), Some(written)) = (left.first(), written) else {
+        let holders: Vec<&Life> = world.lives().filter(|l| l.file == file && l.end.is_none()).collect();
+        let stray_of = |l: &&Life| strays.iter().find(|s| chain(world, l).any(|c| c.id == s.life));
+        let (Some(written), false) = (world.file(file), holders.is_empty()) else {
             self.strays.remove(&file);
             return None;
         };
+        let mut left: Vec<(LifeId, &Stray)> = holders.iter().filter_map(|l| Some((l.id, stray_of(l)?))).collect();
+        left.sort_by_key(|(id, _)| *id);
         // Others may still write, and mean to.
-        if written.holders as usize > left.len() || matches!(seen.event.kind, EventKind::Exec { .. }) {
+        if holders.len() > left.len() {
             return None;
         }
-        let holder = world.life(first.life)?;
+        let (id, first) = *left.first()?;
+        let holder = world.life(id)?;
+        let held_by = world.tasks().filter(|(_, t)| t.table == holder.table).map(|(_, t)| t.pid).min()?;
+        let program = world.process(held_by).map_or_else(|| first.program.clone(), |p| program_name(&p.program));
         let reader = reader(world, written, holder)?;
         let pid = world.task(reader.0)?.pid;
         bound(&mut self.told);
@@ -100,23 +106,19 @@ impl PipeHeldOpen {
             return None;
         }
         let mut steps = vec![opened(root(world, holder)), first.executed.clone()];
-        let last = Step {
-            role: Role::Closed,
-            moment: crate::model::Moment {
-                at: seen.event.at,
-                pid: world.task(seen.event.tid).map_or(pid, |t| t.pid),
-                tid: seen.event.tid,
-                what: match &seen.event.kind {
-                    EventKind::Call(call) => crate::model::What::Call(call.info),
-                    _ => crate::model::What::Exit,
-                },
-                site: seen.event.site().cloned().unwrap_or_default(),
-            },
-            object: None,
-            note: Some("the last writer that was meant".to_string()),
-            moved: None,
-        };
-        steps.insert(1, last);
+        // Where the stray came last, the others had gone before.
+        if let EventKind::Call(_) | EventKind::Exit { .. } = &seen.event.kind {
+            let what = match &seen.event.kind {
+                EventKind::Call(call) => What::Call(call.info),
+                _ => What::Exit,
+            };
+            let (at, tid) = (seen.event.at, seen.event.tid);
+            let by = world.task(tid).map_or(pid, |t| t.pid);
+            let site = seen.event.site().cloned().unwrap_or_default();
+            let moment = Moment { at, pid: by, tid, what, site };
+            let note = Some("the last writer that was meant".to_string());
+            steps.insert(1, Step { role: Role::Closed, moment, object: None, note, moved: None });
+        }
         Some(Finding {
             name: ABOUT.name,
             severity: ABOUT.severity,
@@ -128,14 +130,14 @@ impl PipeHeldOpen {
                 "process {pid} ({}) reads fd {} of a pipe that gets no end of file: process {} ({}) still holds the writer",
                 called(world, pid),
                 reader.1.fd,
-                first.executed.moment.pid,
-                first.program
+                held_by,
+                program
             ),
             object: object(world, holder)?,
             steps,
             evidence: vec![
                 "every writer that was meant has closed".to_string(),
-                format!("{} got it over execve, and nobody promised it", first.program),
+                format!("{program} got it over execve, and nobody promised it"),
             ],
             help: "make both ends close-on-exec when they are made: pipe2(fds, O_CLOEXEC)".into(),
             count: 1,
@@ -161,6 +163,7 @@ fn reader<'w>(world: &'w World, written: &OpenFile, holder: &Life) -> Option<(cr
 mod tests {
     use super::super::testing::*;
     use super::*;
+    use crate::base::Tid;
 
     fn own(found: Vec<Finding>) -> Vec<Finding> {
         found.into_iter().filter(|f| f.name == "pipe-held-open").collect()
@@ -189,6 +192,19 @@ mod tests {
         let [f] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((f.severity, f.pid.0, f.fd.0), (Severity::Warning, 100, 3));
         assert!(f.title.contains("process 200 (/bin/sleep) still holds the writer"), "{}", f.title);
+    }
+
+    #[test]
+    fn a_stray_that_comes_last_is_told_then() {
+        let mut s = Script::with_stdio();
+        s.open_pipe(MAIN, 3, 4);
+        s.fork(MAIN, 200);
+        s.close(MAIN, 4);
+        let found = own(s.exec_as(200, &["/bin/sleep"], &[]));
+        assert_eq!(found.len(), 1, "{found:?}");
+        // What it starts holds the writer, too.
+        s.fork(Tid(200), 201);
+        assert!(own(s.exec_as(201, &["/bin/x"], &[])).is_empty());
     }
 
     #[test]

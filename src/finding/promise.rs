@@ -119,8 +119,7 @@ pub(super) fn jobserver(program: &Program) -> Option<(i32, i32)> {
 /// Whether a program asks for the jobserver that its environment names. All others that make starts have it there, too,
 /// and do not look.
 pub(super) fn uses_jobserver(program: &Program) -> bool {
-    const USERS: [&[u8]; 9] =
-        [b"make", b"gmake", b"ninja", b"cargo", b"rustc", b"lto-wrapper", b"lto1", b"samu", b"redo"];
+    const USERS: [&[u8]; 5] = [b"make", b"gmake", b"ninja", b"cargo", b"rustc"];
     USERS.contains(&base_name(program))
 }
 

@@ -15,6 +15,8 @@ use std::collections::HashSet;
 pub(super) struct PromisedFdMissing {
     descent: Descent,
     told: HashSet<(LifeId, Fd)>,
+    /// Ends of a jobserver that make has not given to what it started.
+    left_out: HashSet<LifeId>,
 }
 
 static ABOUT: About = About {
@@ -34,11 +36,16 @@ impl Rule for PromisedFdMissing {
         let Some(program) = seen.world.process(crossing.pid).map(|p| &p.program) else { return Vec::new() };
         let mut out = Vec::new();
         for promise in promises(program, crossing.pid) {
-            let Some(f) = finding(seen, &crossing, &promise) else { continue };
-            let Some(life) = f.1 else { continue };
+            let Some((meant, now)) = broken(seen, &crossing, &promise) else { continue };
+            if matches!(promise.by, By::Jobserver { .. }) && base_name(&crossing.before).ends_with(b"make") {
+                bound(&mut self.left_out);
+                self.left_out.insert(meant.id);
+            }
+            let left_out = self.left_out.contains(&meant.id);
+            let Some(f) = finding(seen, &crossing, &promise, meant, now, left_out) else { continue };
             bound(&mut self.told);
-            if self.told.insert((life, promise.fd)) {
-                out.push(f.0);
+            if self.told.insert((meant.id, promise.fd)) {
+                out.push(f);
             }
         }
         // The two ends of one jobserver are one mistake.
@@ -47,31 +54,44 @@ impl Rule for PromisedFdMissing {
     }
 }
 
-fn finding(seen: &Seen<'_>, crossing: &Crossing, promise: &Promise) -> Option<(Finding, Option<LifeId>)> {
+/// The life that was promised and is over, and what is there instead; `None` where the promise is kept, or nobody ever had
+/// that number.
+fn broken<'w>(seen: &Seen<'w>, crossing: &Crossing, promise: &Promise) -> Option<(&'w Life, Option<&'w Life>)> {
     let world = seen.world;
-    let task = world.task(seen.event.tid)?;
+    let now = world.open_life(seen.event.tid, promise.fd);
+    if now.is_some_and(|life| fits(seen, life, promise.by)) {
+        return None;
+    }
+    let lives = crossing.lineage(world, world.task(seen.event.tid)?.table, promise.fd);
+    let meant = lives.into_iter().find(|l| Some(l.id) != now.map(|n| n.id) && l.end.is_some())?;
+    Some((meant, now))
+}
+
+fn finding(
+    seen: &Seen<'_>,
+    crossing: &Crossing,
+    promise: &Promise,
+    meant: &Life,
+    wrong: Option<&Life>,
+    left_out: bool,
+) -> Option<Finding> {
+    let world = seen.world;
     let program = &world.process(crossing.pid)?.program;
     let fd = promise.fd;
-    let is_jobserver = matches!(promise.by, By::Jobserver { .. });
     // Whatever make starts has its MAKEFLAGS; who does not look is promised nothing, unless its parent has made the
     // promise for it: then the parent's own environment says something else.
     let own_word = jobserver(&crossing.before) != jobserver(program);
-    if is_jobserver && !uses_jobserver(program) && (!own_word || uses_jobserver(&crossing.before)) {
+    if matches!(promise.by, By::Jobserver { .. })
+        && !uses_jobserver(program)
+        && (!own_word || uses_jobserver(&crossing.before))
+    {
         return None;
     }
-    let now = world.open_life(seen.event.tid, fd);
-    let wrong = now.filter(|life| !fits(seen, life, promise.by));
-    if now.is_some() && wrong.is_none() {
-        return None;
-    }
-    let lives = crossing.lineage(world, task.table, fd);
-    let meant = lives.into_iter().find(|l| Some(l.id) != now.map(|n| n.id) && l.end.is_some())?;
-    // The life of the program before the last exec was promised to nobody.
     let end = meant.end.as_ref()?;
     let confidence = match promise.by {
         By::Listen | By::Path => Confidence::Certain,
         // make leaves its own jobserver out on purpose where a recipe's line is not marked with `+`.
-        By::Jobserver { .. } if base_name(&crossing.before).ends_with(b"make") => Confidence::Possible,
+        By::Jobserver { .. } if left_out => Confidence::Possible,
         By::Jobserver { .. } | By::Argument | By::Variable => Confidence::Likely,
     };
     let mut steps = vec![opened(root(world, meant))];
@@ -114,7 +134,7 @@ fn finding(seen: &Seen<'_>, crossing: &Crossing, promise: &Promise) -> Option<(F
         },
         count: 1,
     };
-    Some((finding, Some(meant.id)))
+    Some(finding)
 }
 
 /// Whether an open descriptor can be what was promised.

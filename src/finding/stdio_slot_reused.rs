@@ -45,7 +45,7 @@ impl Rule for StdioSlotReused {
             EventKind::Call(call) => {
                 for effect in &call.effects {
                     match effect {
-                        Effect::Close { fd } if fd.0 < 3 => drop(self.closed.insert(tid, *fd)),
+                        Effect::Close { fd } if fd.0 < 3 && is_stream(seen, *fd) => drop(self.closed.insert(tid, *fd)),
                         Effect::Open { fd, .. } if fd.0 < 3 && Some(*fd) != has_just_closed => {
                             out.extend(self.reused(seen, *fd));
                         }
@@ -73,6 +73,16 @@ impl Rule for StdioSlotReused {
     fn rest(&mut self) -> Vec<Finding> {
         self.take(|_| true)
     }
+}
+
+/// Whether what was closed at `fd` was fit to be that stream: libraries that are read at 1 or 2 are not.
+fn is_stream(seen: &Seen<'_>, fd: Fd) -> bool {
+    seen.changes.iter().any(|c| {
+        let Change::Ended(id) = c else { return false };
+        let Some(life) = seen.world.life(*id).filter(|l| l.fd == fd) else { return false };
+        let reads = seen.world.file(life.file).is_some_and(|f| f.file.direction() == Direction::Read);
+        fd.0 == 0 || !reads || !matches!(life.origin, Origin::Opened)
+    })
 }
 
 impl StdioSlotReused {
@@ -164,6 +174,18 @@ mod tests {
         let mut s = Script::with_stdio();
         s.close(MAIN, 2);
         s.exec(MAIN.0);
+        assert_eq!(own(s.open_with(MAIN, 2, "/tmp/db", libc::O_RDWR)), 1);
+    }
+
+    #[test]
+    fn libraries_that_came_and_went_there_are_no_redirection() {
+        let mut s = Script::with_stdio();
+        s.close(MAIN, 2);
+        s.exec(MAIN.0);
+        for _ in 0..2 {
+            assert_eq!(own(s.open_with(MAIN, 2, "/lib/libc.so.6", libc::O_RDONLY)), 0);
+            s.close(MAIN, 2);
+        }
         assert_eq!(own(s.open_with(MAIN, 2, "/tmp/db", libc::O_RDWR)), 1);
     }
 

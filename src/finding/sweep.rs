@@ -6,6 +6,7 @@
 use super::Seen;
 use crate::base::{Fd, Pid, StackId, Tid};
 use crate::event::{Effect, EventKind, Site};
+use crate::model::Change;
 use std::collections::{HashMap, HashSet};
 
 /// So many numbers in direct succession from one place are a loop, whether they were open or not.
@@ -37,6 +38,16 @@ impl Runs {
         let in_loop = former.is_some_and(|(before, from)| from == stack && before.0.abs_diff(fd.0) == 1);
         (Some((fd, refused)), in_loop)
     }
+}
+
+/// Whether the event ends a life that was begun by the call at `at`: the two ends of a pipe have adjacent numbers, and who
+/// closes both is in no loop over all numbers.
+pub(super) fn ends_twin(seen: &Seen<'_>, at: u64) -> bool {
+    let twin = |c: &Change| match c {
+        Change::Ended(id) => seen.world.life(*id).is_some_and(|l| l.began.at == at),
+        _ => false,
+    };
+    seen.changes.iter().any(twin)
 }
 
 /// What came after a child had closed all there was.
