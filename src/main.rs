@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result, bail};
 use fdwatch::base::Pid;
-use fdwatch::cli::{self, Breaks, Cli, CoLocate, Color, Command, Common, Output, Verdict};
+use fdwatch::cli::{self, Breaks, Cli, CoLocate, Color, Command, Common, Output, Uses, Verdict};
 use fdwatch::event::ExitStatus;
 use fdwatch::finding::{Finding, Options};
-use fdwatch::kernel::{self, Caught, Debuginfod, LaunchError, Launched, Requests};
+use fdwatch::kernel::{self, Caught, Debuginfod, Filter, LaunchError, Launched, Requests};
 use fdwatch::policy::{Implicit, Policy};
 use fdwatch::prompt::{Prompt, ScriptLine, Terminal, check_script};
 use fdwatch::render::Style;
@@ -119,6 +119,9 @@ fn audit(args: cli::Audit) -> Result<ExitCode> {
     let mut session = Session::new(launched, Policy::default(), args.common.no_seccomp);
     fetch(&mut session, debuginfod);
     session.obey(options(&args.common));
+    if args.common.uses == Uses::All {
+        session.watch_uses();
+    }
     record(&mut session, recording, &args.argv);
     let outcome = session.run(&mut Quiet)?;
     write_report(&mut session, &outcome, &args.argv, &args.common)?;
@@ -319,6 +322,9 @@ fn run(args: cli::Run) -> Result<ExitCode> {
     let mut session = Session::new(launched, policy, args.common.no_seccomp);
     fetch(&mut session, debuginfod);
     session.obey(options(&args.common));
+    if args.common.uses == Uses::All {
+        session.watch_uses();
+    }
     record(&mut session, recording, &args.argv);
     let outcome = session.run(&mut frontend);
     if outcome.is_err() {
@@ -367,6 +373,9 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
     let mut session = Session::attach(attached, policy(&args.fds, &args.paths, args.breaks));
     fetch(&mut session, debuginfod);
     session.obey(options(&args.common));
+    if args.common.uses == Uses::All {
+        session.watch_uses();
+    }
     record(&mut session, recording, &[]);
     let outcome = match asks {
         true => {
@@ -435,7 +444,11 @@ fn fetch(session: &mut Session, debuginfod: Option<Debuginfod>) {
 
 fn start(argv: &[std::ffi::OsString], common: &Common, own_group: bool) -> Result<Launched> {
     let command = kernel::Command { argv: argv.to_vec(), own_group, seccomp: !common.no_seccomp };
-    let mut launched = Launched::start(&command, &Caught::new())?;
+    let filter = match common.uses {
+        Uses::None => Filter::new(),
+        Uses::All => Filter::with_uses(),
+    };
+    let mut launched = Launched::start_under(&command, &Caught::new(), &filter)?;
     if common.co_locate == CoLocate::Auto {
         launched.tracer.co_locate();
     }

@@ -230,6 +230,7 @@ fn handoffs_that_go_wrong_are_told_and_their_twins_are_not() {
         ("direction", "error", "stdio-direction", &[][..]),
         ("listen", "error", "promised-fd-missing", &[]),
         ("devfd", "error", "promised-fd-missing", &[]),
+        ("use", "error", "use-after-close", &["--uses", "all"]),
         ("leak", "warning", "leak-across-exec", &[]),
         ("growth", "warning", "fd-growth", &[]),
         ("exit", "warning", "leak-at-exit", &["--leaks-at-exit"]),
@@ -240,8 +241,10 @@ fn handoffs_that_go_wrong_are_told_and_their_twins_are_not() {
         let told = audited(options, &words(&python, &[&script, &format!("repaired-{mode}")]));
         assert!(told.findings.is_empty(), "{mode}: {}", told.text);
     }
-    let told = audited(&[], &words(&python, &[&script, "exit"]));
-    assert!(told.findings.is_empty(), "only where it is asked for: {}", told.text);
+    for asked_for in ["exit", "use"] {
+        let told = audited(&[], &words(&python, &[&script, asked_for]));
+        assert!(told.findings.is_empty(), "only where it is asked for: {}", told.text);
+    }
 }
 
 #[test]

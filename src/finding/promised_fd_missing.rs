@@ -63,7 +63,9 @@ fn broken<'w>(seen: &Seen<'w>, crossing: &Crossing, promise: &Promise) -> Option
         return None;
     }
     let lives = crossing.lineage(world, world.task(seen.event.tid)?.table, promise.fd);
-    let meant = lives.into_iter().find(|l| Some(l.id) != now.map(|n| n.id) && l.end.is_some())?;
+    // What was there since, a library that was read perhaps, was promised to nobody.
+    let can_be_meant = |l: &&Life| l.end.is_some() && Some(l.id) != now.map(|n| n.id) && fits(seen, l, promise.by);
+    let meant = lives.into_iter().find(can_be_meant)?;
     Some((meant, now))
 }
 
@@ -78,6 +80,10 @@ fn finding(
     let world = seen.world;
     let program = &world.process(crossing.pid)?.program;
     let fd = promise.fd;
+    // A variable that the parent has as well was meant for the parent, or for who is before it.
+    if promise.by == By::Variable && crossing.before.env.iter().any(|e| promise.text == crate::base::text::escape(e)) {
+        return None;
+    }
     // Whatever make starts has its MAKEFLAGS; who does not look is promised nothing, unless its parent has made the
     // promise for it: then the parent's own environment says something else.
     let own_word = jobserver(&crossing.before) != jobserver(program);
@@ -153,6 +159,7 @@ fn fits(seen: &Seen<'_>, life: &Life, by: By) -> bool {
 mod tests {
     use super::super::testing::*;
     use super::*;
+    use crate::base::Tid;
 
     fn own(found: Vec<Finding>) -> Vec<Finding> {
         found.into_iter().filter(|f| f.name == "promised-fd-missing").collect()
@@ -211,6 +218,34 @@ mod tests {
         s.fork(MAIN, 201);
         let found = own(s.exec_as(201, &["/usr/bin/cargo"], &flags));
         assert!(found.iter().all(|f| f.severity == Severity::Note), "{found:?}");
+    }
+
+    #[test]
+    fn what_make_leaves_out_is_a_note_also_behind_a_shell() {
+        let flags = ["MAKEFLAGS= -j2 --jobserver-auth=3,4"];
+        let mut s = Script::with_stdio();
+        s.exec_as(MAIN.0, &["/usr/bin/make"], &[]);
+        s.pipe(MAIN, 3, 4);
+        s.fork(MAIN, 200);
+        assert!(own(s.exec_as(200, &["/bin/sh"], &flags)).is_empty());
+        s.open(Tid(200), 3, "/lib/libc.so.6");
+        s.close(200, 3);
+        s.fork(Tid(200), 201);
+        let found = own(s.exec_as(201, &["/usr/bin/make"], &flags));
+        assert!(found.len() == 1 && found[0].severity == Severity::Note, "{found:?}");
+        assert_eq!(found[0].object.file.path, b"pipe:[9]");
+    }
+
+    #[test]
+    fn a_variable_is_meant_for_who_got_it_first() {
+        let started = |before: &[&str]| {
+            let mut s = Script::with_stdio();
+            s.exec_as(MAIN.0, &["/bin/x"], before);
+            s.open(MAIN, 3, "socket:[7]");
+            s.fork(MAIN, 200);
+            own(s.exec_as(200, &["/usr/bin/node"], &["NODE_CHANNEL_FD=3"])).len()
+        };
+        assert_eq!((started(&[]), started(&["NODE_CHANNEL_FD=3"])), (1, 0));
     }
 
     #[test]

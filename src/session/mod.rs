@@ -184,6 +184,12 @@ impl Session {
         self.options = options;
     }
 
+    /// Looks at calls that only use a descriptor, too: the target has to run under [`crate::kernel::Filter::with_uses`], or
+    /// with every call stopping.
+    pub fn watch_uses(&mut self) {
+        self.table = Table::with_uses();
+    }
+
     /// Records what happens from now on; to be called before [`Session::run`].
     pub fn record(&mut self, to: Recording, command: Vec<Vec<u8>>) {
         let header = Header {

@@ -6,6 +6,7 @@
     leak        a descriptor that every child inherits
     growth      a list that only grows (at most 256 open)
     exit        a file that is never closed
+    use         a write to what has been closed (with --uses all)
     thousand    the same double close a thousand times
 """
 import fcntl
@@ -68,6 +69,18 @@ def growth(repaired):
 
 def exit(repaired):
     fd = os.open("/dev/null", os.O_RDONLY)
+    if repaired:
+        os.close(fd)
+
+
+def use(repaired):
+    fd = os.open("/dev/null", os.O_WRONLY)
+    if not repaired:
+        os.close(fd)
+    try:
+        os.write(fd, b"hi")
+    except OSError:
+        pass
     if repaired:
         os.close(fd)
 
