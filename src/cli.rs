@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::finding::Severity;
+use crate::finding::{Inherit, Severity};
 use clap::builder::styling::Styles;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::{OsStr, OsString};
@@ -84,6 +84,15 @@ pub struct Common {
     /// Get debug files that are not installed from the servers of DEBUGINFOD_URLS, by debuginfod-find
     #[arg(long)]
     pub debuginfod: bool,
+    /// Programs may inherit descriptor N, or what has a path that matches GLOB, without a promise (repeatable)
+    #[arg(long = "allow-inherit", value_name = "N|GLOB", value_parser = Inherit::parse)]
+    pub allow_inherit: Vec<Inherit>,
+    /// Report what a program opened and did not close before it ended, too
+    #[arg(long)]
+    pub leaks_at_exit: bool,
+    /// Look at calls that only use a descriptor (read, write, send, epoll_ctl and the like), too: slower
+    #[arg(long, value_name = "WHICH", default_value = "none")]
+    pub uses: Uses,
     /// Hold fdwatch and a task that stops often and alone on one CPU: several times faster, and the task does not see it
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub co_locate: CoLocate,
@@ -261,6 +270,15 @@ pub struct Diff {
 pub struct Explain {
     /// A finding's name; without one, all are listed
     pub name: Option<String>,
+}
+
+/// Which uses of a descriptor are looked at.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Uses {
+    /// Those of calls that are followed in any case: dup, fcntl, accept
+    None,
+    /// All
+    All,
 }
 
 /// When fdwatch and a task are held on one CPU.

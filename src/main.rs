@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result, bail};
 use fdwatch::base::Pid;
-use fdwatch::cli::{self, Breaks, Cli, CoLocate, Color, Command, Common, Output, Verdict};
+use fdwatch::cli::{self, Breaks, Cli, CoLocate, Color, Command, Common, Output, Uses, Verdict};
 use fdwatch::event::ExitStatus;
-use fdwatch::finding::Finding;
-use fdwatch::kernel::{self, Caught, Debuginfod, LaunchError, Launched, Requests};
+use fdwatch::finding::{Finding, Options};
+use fdwatch::kernel::{self, Caught, Debuginfod, Filter, LaunchError, Launched, Requests};
 use fdwatch::policy::{Implicit, Policy};
 use fdwatch::prompt::{Prompt, ScriptLine, Terminal, check_script};
 use fdwatch::render::Style;
@@ -118,6 +118,10 @@ fn audit(args: cli::Audit) -> Result<ExitCode> {
     let launched = start(&args.argv, &args.common, false)?;
     let mut session = Session::new(launched, Policy::default(), args.common.no_seccomp);
     fetch(&mut session, debuginfod);
+    session.obey(options(&args.common));
+    if args.common.uses == Uses::All {
+        session.watch_uses();
+    }
     record(&mut session, recording, &args.argv);
     let outcome = session.run(&mut Quiet)?;
     write_report(&mut session, &outcome, &args.argv, &args.common)?;
@@ -317,6 +321,10 @@ fn run(args: cli::Run) -> Result<ExitCode> {
     let mut frontend = Interactive::new(prompt, terminal, target, style).context("the terminal")?;
     let mut session = Session::new(launched, policy, args.common.no_seccomp);
     fetch(&mut session, debuginfod);
+    session.obey(options(&args.common));
+    if args.common.uses == Uses::All {
+        session.watch_uses();
+    }
     record(&mut session, recording, &args.argv);
     let outcome = session.run(&mut frontend);
     if outcome.is_err() {
@@ -364,6 +372,10 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
     };
     let mut session = Session::attach(attached, policy(&args.fds, &args.paths, args.breaks));
     fetch(&mut session, debuginfod);
+    session.obey(options(&args.common));
+    if args.common.uses == Uses::All {
+        session.watch_uses();
+    }
     record(&mut session, recording, &[]);
     let outcome = match asks {
         true => {
@@ -407,6 +419,11 @@ fn policy(fds: &[i32], paths: &[glob::Pattern], breaks: Breaks) -> Policy {
     }
 }
 
+/// What the user wants of the rules.
+fn options(common: &Common) -> Options {
+    Options { allow_inherit: common.allow_inherit.clone(), leaks_at_exit: common.leaks_at_exit }
+}
+
 fn shown(argv: &[std::ffi::OsString]) -> String {
     argv.first().map(|a| fdwatch::base::text::escape(a.as_encoded_bytes())).unwrap_or_default()
 }
@@ -427,7 +444,11 @@ fn fetch(session: &mut Session, debuginfod: Option<Debuginfod>) {
 
 fn start(argv: &[std::ffi::OsString], common: &Common, own_group: bool) -> Result<Launched> {
     let command = kernel::Command { argv: argv.to_vec(), own_group, seccomp: !common.no_seccomp };
-    let mut launched = Launched::start(&command, &Caught::new())?;
+    let filter = match common.uses {
+        Uses::None => Filter::new(),
+        Uses::All => Filter::with_uses(),
+    };
+    let mut launched = Launched::start_under(&command, &Caught::new(), &filter)?;
     if common.co_locate == CoLocate::Auto {
         launched.tracer.co_locate();
     }

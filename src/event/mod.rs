@@ -3,9 +3,11 @@
 //! A system call becomes at most a few [`Effect`]s; a new system call therefore never reaches the model, the rules or
 //! the reports. Events are plain values: a test can write them down, a file can hold them.
 
+mod environment;
 mod file;
 pub(crate) mod wire;
 
+pub use environment::may_promise;
 pub use file::{Direction, FileKind, NewFile};
 
 use crate::base::{Fd, Pid, PyStackId, StackId, Tid};
@@ -128,6 +130,12 @@ pub struct Program {
     /// The arguments, the zeroth included.
     #[serde(with = "wire::many_bytes")]
     pub argv: Vec<Vec<u8>>,
+    /// What of its environment may promise it a descriptor, as `NAME=value`; see [`may_promise`].
+    #[serde(default, with = "wire::many_bytes", skip_serializing_if = "wire::is_default")]
+    pub env: Vec<Vec<u8>>,
+    /// The soft limit of RLIMIT_NOFILE (getrlimit(2)) when it was executed; `None` where it is not known.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
+    pub most_fds: Option<u64>,
 }
 
 /// A descriptor that is open, and whose beginning was not seen.

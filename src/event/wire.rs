@@ -132,7 +132,12 @@ mod tests {
 
     /// One of each kind, with the largest numbers and bytes that are no text.
     fn all() -> Vec<EventKind> {
-        let program = Program { exe: b"/bin/\xff".to_vec(), argv: vec![b"a\n\"".to_vec(), vec![], vec![0x80]] };
+        let program = Program {
+            exe: b"/bin/\xff".to_vec(),
+            argv: vec![b"a\n\"".to_vec(), vec![], vec![0x80]],
+            env: vec![b"MAKEFLAGS=\xff".to_vec()],
+            most_fds: Some(u64::MAX),
+        };
         let present = Present { fd: Fd(3), cloexec: true, file: file(b"/x"), same_as: Some((Tid(1), Fd(4))) };
         let site = Site {
             stack: Some(StackId(u32::MAX)),

@@ -4,7 +4,7 @@
 //! been other things, ended for good reasons. So all lives that the victim can have meant are ranked.
 
 use super::{Copies, Role, Step, object, root};
-use crate::base::{Fd, Pid, TableId};
+use crate::base::{Fd, Pid, TableId, Tid};
 use crate::event::{Cause, Escape};
 use crate::model::{Life, Moment, Origin, World};
 
@@ -28,6 +28,18 @@ pub(super) const DECISIVE: u32 = 100;
 /// `since` leaves out what ended before that time (an earlier program of the same process). `None` if the number never
 /// was open.
 pub fn blame(world: &World, table: TableId, fd: Fd, victim: Pid, since: u64) -> Option<Blame<'_>> {
+    blame_of(world, table, fd, victim, since, None)
+}
+
+/// The same where a task closes once more: what it opened and closed itself is rather meant than another's.
+pub(super) fn blame_of(
+    world: &World,
+    table: TableId,
+    fd: Fd,
+    victim: Pid,
+    since: u64,
+    closer: Option<Tid>,
+) -> Option<Blame<'_>> {
     let lineage: Vec<&Life> = world.lineage(table, fd).collect();
     let mut best: Option<Blame<'_>> = None;
     for (i, life) in lineage.iter().enumerate() {
@@ -35,7 +47,13 @@ pub fn blame(world: &World, table: TableId, fd: Fd, victim: Pid, since: u64) -> 
         if end.moment.at < since {
             continue;
         }
-        let (weight, evidence) = weigh(life, victim);
+        let (mut weight, mut evidence) = weigh(life, victim);
+        if closer.is_some() && (closer, closer) == (Some(life.began.tid), Some(end.moment.tid)) {
+            weight += 5;
+            if i > 0 {
+                evidence.push("the same thread had opened and closed it".to_string());
+            }
+        }
         // The latest wins among equals: it comes first.
         if best.as_ref().is_none_or(|b| weight > b.weight) {
             // What came next on the number, as a call made it: a copy over fork is the same thing again.

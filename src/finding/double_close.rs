@@ -1,9 +1,11 @@
 //! `double-close`: a close of a number already closed.
 
-use super::culprit::{blame, story};
-use super::{About, Confidence, Finding, Rule, Seen, Severity, called, object, standard_name};
-use crate::base::{Fd, FileId, StackId, Tid};
-use crate::event::{Effect, EventKind};
+use super::culprit::{blame_of, story};
+use super::foreign_close::robbed;
+use super::sweep::{Runs, ends_twin};
+use super::{About, Confidence, Finding, Role, Rule, Seen, Severity, bound, called, object, standard_name};
+use crate::base::{Fd, FileId, Tid};
+use crate::event::EventKind;
 use std::collections::{HashMap, HashSet};
 
 /// The rule.
@@ -14,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 #[derive(Default)]
 pub(super) struct DoubleClose {
     waiting: HashMap<Tid, Finding>,
-    last: HashMap<Tid, (Fd, Option<StackId>)>,
+    runs: Runs,
     told: HashSet<FileId>,
 }
 
@@ -33,34 +35,18 @@ impl Rule for DoubleClose {
     fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding> {
         let tid = seen.event.tid;
         let mut out = Vec::new();
-        let closing = match &seen.event.kind {
-            EventKind::Call(call) => call.effects.iter().find_map(|e| match e {
-                Effect::Close { fd } => Some((*fd, call.site.stack, false)),
-                Effect::Refused { fd, close: true, .. } => Some((*fd, call.site.stack, true)),
-                _ => None,
-            }),
-            _ => None,
-        };
-        let former = self.last.remove(&tid);
-        let in_loop = match (former, closing) {
-            (Some((before, from)), Some((fd, stack, _))) => from == stack && before.0.abs_diff(fd.0) == 1,
-            _ => false,
-        };
+        let (closing, in_loop) = self.runs.step(seen);
         match self.waiting.remove(&tid) {
-            Some(f) if !in_loop => out.extend(self.tell(f)),
+            Some(f) if !in_loop || f.step(Role::Opened).is_some_and(|o| ends_twin(seen, o.moment.at)) => {
+                out.extend(self.tell(f));
+            }
             _ => {}
         }
-        if let Some((fd, stack, refused)) = closing {
-            self.last.insert(tid, (fd, stack));
-            if refused
-                && !in_loop
-                && let Some(f) = self.finding(seen, fd)
-            {
-                self.waiting.insert(tid, f);
-            }
-        }
-        if let EventKind::Exit { .. } = seen.event.kind {
-            self.last.remove(&tid);
+        if let Some((fd, true)) = closing
+            && !in_loop
+            && let Some(f) = self.finding(seen, fd)
+        {
+            self.waiting.insert(tid, f);
         }
         out
     }
@@ -74,6 +60,7 @@ impl Rule for DoubleClose {
 
 impl DoubleClose {
     fn tell(&mut self, f: Finding) -> Option<Finding> {
+        bound(&mut self.told);
         // A second double close of the same object is the same mistake.
         self.told.insert(f.object.id).then_some(f)
     }
@@ -86,7 +73,11 @@ impl DoubleClose {
         }
         let task = seen.world.task(seen.event.tid)?;
         let since = seen.world.process(task.pid)?.since;
-        let blame = blame(seen.world, task.table, fd, task.pid, since)?;
+        // Whose file was taken is a victim.
+        if robbed(seen.world, task.table, fd, seen.event.tid, &call.site).is_some() {
+            return None;
+        }
+        let blame = blame_of(seen.world, task.table, fd, task.pid, since, Some(seen.event.tid))?;
         if seen.is_handed_over(blame.life) {
             return None;
         }
@@ -113,6 +104,7 @@ impl DoubleClose {
                 true => "the object closes its descriptor itself: take the number out with detach(), or do not close it".into(),
                 false => "give the descriptor one owner; set the variable to -1 when it is closed. In a program with threads the second close can hit another thread's new file".into(),
             },
+            count: 1,
         })
     }
 }
@@ -152,6 +144,15 @@ mod tests {
         assert!(s.refused_close(MAIN.0, 3).is_empty());
         assert_eq!(s.rest().len(), 1);
         assert!(s.rest().is_empty());
+    }
+
+    #[test]
+    fn both_ends_of_a_pipe_are_no_loop() {
+        let mut s = Script::new();
+        s.pipe(MAIN, 3, 4);
+        s.close(MAIN, 3);
+        s.refused_close(MAIN.0, 3);
+        assert_eq!(s.close(MAIN, 4).len(), 1);
     }
 
     #[test]

@@ -3,11 +3,26 @@
 //! A rule sees the world after an event, the event and what it changed, and says what is wrong. Rules are pure; one
 //! rule a file, each with its explanation and its tests. Adding one is a file and a line in [`rules`].
 
+mod cloexec_race;
 mod culprit;
+mod descent;
 mod double_close;
+mod fd_growth;
+mod fold;
+mod foreign_close;
+mod leak_across_exec;
+mod leak_at_exit;
+mod meant;
 mod moved;
+mod options;
+mod pipe_held_open;
+mod promise;
+mod promised_fd_missing;
 mod recycled_fd_to_child;
 mod stale_fd_to_child;
+mod stdio_direction;
+mod stdio_missing;
+mod stdio_slot_reused;
 mod sweep;
 mod use_after_close;
 
@@ -15,14 +30,17 @@ mod use_after_close;
 pub(crate) mod testing;
 
 pub use culprit::{Blame, blame};
+pub use fold::{Folded, Folds};
 pub use moved::{Copies, Moved};
+pub use options::{Inherit, Options};
 pub use sweep::{NUMBERS as SWEEP, Sweep, Sweeps};
 
 use crate::base::text::escape;
 use crate::base::{Fd, FileId, Pid, Tid};
-use crate::event::{Call, Event, NewFile};
+use crate::event::{Call, Event, NewFile, Program, Site};
 use crate::model::{Change, Life, Moment, What, World};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fmt;
 
 /// How bad it is.
@@ -81,7 +99,7 @@ pub struct Object {
 }
 
 /// What a step of a finding's story is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// The life that was meant began.
@@ -146,6 +164,8 @@ pub struct Finding {
     pub evidence: Vec<String>,
     /// What to do, safe to show.
     pub help: String,
+    /// How often it was found: the same mistake, made in the same places.
+    pub count: u64,
 }
 
 impl Finding {
@@ -186,6 +206,20 @@ impl Seen<'_> {
         let moment = Moment { at: self.event.at, pid, tid, what: What::Call(call.info), site };
         Step { role: Role::Used, moment, object, note, moved: None }
     }
+
+    /// The execution of a program as a step of a story; `fork` is where its process was made, if it was made for that.
+    pub(crate) fn executed(&self, fork: Option<&Site>, note: String) -> Step {
+        let tid = self.event.tid;
+        let pid = self.world.task(tid).map_or(Pid(tid.0), |t| t.pid);
+        let site = fork.cloned().unwrap_or_default();
+        let moment = Moment { at: self.event.at, pid, tid, what: What::Exec, site };
+        Step { role: Role::Used, moment, object: None, note: Some(note), moved: None }
+    }
+}
+
+/// The beginning of a life as a step of a story.
+pub(crate) fn opened(life: &Life) -> Step {
+    Step { role: Role::Opened, moment: life.began.clone(), object: None, note: None, moved: None }
 }
 
 /// What there is to say of a kind of finding before one was found.
@@ -213,14 +247,48 @@ pub trait Rule {
     }
 }
 
-/// Every rule, fresh.
+/// Every rule, fresh, as nobody has asked for anything.
 pub fn rules() -> Vec<Box<dyn Rule>> {
+    rules_for(&Options::default())
+}
+
+/// Every rule, fresh, as `options` want them.
+pub fn rules_for(options: &Options) -> Vec<Box<dyn Rule>> {
     vec![
         Box::<stale_fd_to_child::StaleFdToChild>::default(),
         Box::<recycled_fd_to_child::RecycledFdToChild>::default(),
-        Box::<double_close::DoubleClose>::default(),
+        Box::<promised_fd_missing::PromisedFdMissing>::default(),
         Box::<use_after_close::UseAfterClose>::default(),
+        Box::<double_close::DoubleClose>::default(),
+        Box::<foreign_close::ForeignClose>::default(),
+        Box::<stdio_direction::StdioDirection>::default(),
+        Box::<stdio_missing::StdioMissing>::default(),
+        Box::<stdio_slot_reused::StdioSlotReused>::default(),
+        Box::new(leak_across_exec::LeakAcrossExec::new(options)),
+        Box::<cloexec_race::CloexecRace>::default(),
+        Box::new(leak_at_exit::LeakAtExit::new(options)),
+        Box::<fd_growth::FdGrowth>::default(),
+        Box::<pipe_held_open::PipeHeldOpen>::default(),
     ]
+}
+
+/// The severity of a finding of this kind, as sure as it is: what may only be is no more than a note.
+pub(crate) fn severity(about: &About, confidence: Confidence) -> Severity {
+    if confidence == Confidence::Possible { Severity::Note } else { about.severity }
+}
+
+/// Forgets what was told when that is much: a mistake may be told twice, in place of ever more memory.
+pub(crate) fn bound<K>(told: &mut HashSet<K>) {
+    const MOST: usize = 1 << 16;
+    if told.len() > MOST {
+        told.clear();
+    }
+}
+
+/// `/usr/bin/make`: which program a process runs, safe to show.
+pub(crate) fn program_name(program: &Program) -> String {
+    let name = if program.exe.is_empty() { program.argv.first() } else { Some(&program.exe) };
+    escape(name.map(Vec::as_slice).unwrap_or_default())
 }
 
 /// The object of `life` for a finding; `None` when it was forgotten.

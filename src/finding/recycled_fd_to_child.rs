@@ -67,6 +67,7 @@ impl Rule for RecycledFdToChild {
                 steps,
                 evidence,
                 help: advice(cause).to_string(),
+                count: 1,
             });
         }
         out

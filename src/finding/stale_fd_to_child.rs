@@ -69,6 +69,7 @@ impl Rule for StaleFdToChild {
                 steps,
                 evidence: blame.evidence,
                 help: advice(cause).to_string(),
+                count: 1,
             });
         }
         out

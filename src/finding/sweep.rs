@@ -6,12 +6,49 @@
 use super::Seen;
 use crate::base::{Fd, Pid, StackId, Tid};
 use crate::event::{Effect, EventKind, Site};
+use crate::model::Change;
 use std::collections::{HashMap, HashSet};
 
 /// So many numbers in direct succession from one place are a loop, whether they were open or not.
 pub const NUMBERS: usize = 3;
 /// Places that are remembered; what comes later is told as explicit closes.
 const MAX_PLACES: usize = 1 << 14;
+
+/// What each task closed last: a close of the next number from the same place is a step of a loop.
+#[derive(Default)]
+pub(super) struct Runs {
+    last: HashMap<Tid, (Fd, Option<StackId>)>,
+}
+
+impl Runs {
+    /// The number that the event closes, if it does, with whether that was refused; and whether it is a step of a loop.
+    pub(super) fn step(&mut self, seen: &Seen<'_>) -> (Option<(Fd, bool)>, bool) {
+        let tid = seen.event.tid;
+        let closing = match &seen.event.kind {
+            EventKind::Call(call) => call.effects.iter().find_map(|e| match e {
+                Effect::Close { fd } => Some((*fd, call.site.stack, false)),
+                Effect::Refused { fd, close: true, .. } => Some((*fd, call.site.stack, true)),
+                _ => None,
+            }),
+            _ => None,
+        };
+        let former = self.last.remove(&tid);
+        let Some((fd, stack, refused)) = closing else { return (None, false) };
+        self.last.insert(tid, (fd, stack));
+        let in_loop = former.is_some_and(|(before, from)| from == stack && before.0.abs_diff(fd.0) == 1);
+        (Some((fd, refused)), in_loop)
+    }
+}
+
+/// Whether the event ends a life that was begun by the call at `at`: the two ends of a pipe have adjacent numbers, and who
+/// closes both is in no loop over all numbers.
+pub(super) fn ends_twin(seen: &Seen<'_>, at: u64) -> bool {
+    let twin = |c: &Change| match c {
+        Change::Ended(id) => seen.world.life(*id).is_some_and(|l| l.began.at == at),
+        _ => false,
+    };
+    seen.changes.iter().any(twin)
+}
 
 /// What came after a child had closed all there was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -19,7 +19,7 @@ pub(crate) struct Script {
 impl Script {
     pub(crate) fn new() -> Script {
         let mut s = Script { world: World::new(), rules: rules(), at: 0, site: None, events: Vec::new() };
-        let program = Program { exe: b"/usr/bin/job".to_vec(), argv: vec![b"job".to_vec()] };
+        let program = Program { exe: b"/usr/bin/job".to_vec(), argv: vec![b"job".to_vec()], ..Program::default() };
         s.event(MAIN, EventKind::Start(Start { pid: Pid(MAIN.0), parent: None, program, table: Found::Own(vec![]) }));
         s
     }
@@ -149,6 +149,73 @@ impl Script {
 
     pub(crate) fn exec(&mut self, tid: i32) -> Vec<Finding> {
         self.event(Tid(tid), EventKind::Exec { former: Tid(tid), program: Program::default() })
+    }
+
+    /// Executes a program with these arguments (the zeroth is the program) and this of its environment.
+    pub(crate) fn exec_as(&mut self, tid: i32, argv: &[&str], env: &[&str]) -> Vec<Finding> {
+        let bytes = |list: &[&str]| list.iter().map(|s| s.as_bytes().to_vec()).collect::<Vec<_>>();
+        let exe = argv.first().map(|a| a.as_bytes().to_vec()).unwrap_or_default();
+        let program = Program { exe, argv: bytes(argv), env: bytes(env), most_fds: None };
+        self.event(Tid(tid), EventKind::Exec { former: Tid(tid), program })
+    }
+
+    /// Opens with these O_* flags; O_CLOEXEC among them counts.
+    pub(crate) fn open_with(&mut self, tid: Tid, fd: i32, path: &str, flags: i32) -> Vec<Finding> {
+        let file = NewFile::from_link(path.as_bytes().to_vec(), (flags & !libc::O_CLOEXEC) as u32);
+        let effect = Effect::Open { fd: Fd(fd), cloexec: flags & libc::O_CLOEXEC != 0, file };
+        let args = [i64::from(libc::AT_FDCWD), 0, flags.into()];
+        self.call(tid, "openat", &args, fd.into(), vec![effect], Site::default())
+    }
+
+    /// A pipe whose ends survive an exec.
+    pub(crate) fn open_pipe(&mut self, tid: Tid, read: i32, write: i32) -> Vec<Finding> {
+        let end = |fd, flags: i32| Effect::Open {
+            fd: Fd(fd),
+            cloexec: false,
+            file: NewFile::from_link(b"pipe:[11]".to_vec(), flags as u32),
+        };
+        let effects = vec![end(read, libc::O_RDONLY), end(write, libc::O_WRONLY)];
+        self.call(tid, "pipe", &[0x7ffc_0000_1000], 0, effects, Site::default())
+    }
+
+    /// The standard streams, from a terminal that was there before.
+    pub(crate) fn with_stdio() -> Script {
+        let mut s = Script::new();
+        let file = NewFile::from_link(b"/dev/pts/0".to_vec(), libc::O_RDWR as u32);
+        let present = |fd| Present { fd: Fd(fd), cloexec: false, file: file.clone(), same_as: None };
+        let corrections = (0..3).map(|fd| Correction::Appeared(present(fd))).collect();
+        s.event(MAIN, EventKind::Reconciled { raced: true, corrections });
+        s
+    }
+
+    /// Rules as the user wants them, in place of the default ones; they have seen nothing before.
+    pub(crate) fn obey(&mut self, options: &super::Options) {
+        self.rules = super::rules_for(options);
+        let before = std::mem::take(&mut self.events);
+        for (event, changes) in &before {
+            let seen = Seen { world: &self.world, event, changes };
+            self.rules.iter_mut().for_each(|r| drop(r.check(&seen)));
+        }
+        self.events = before;
+    }
+
+    /// A thread of `parent`'s process.
+    pub(crate) fn thread(&mut self, parent: Tid, child: i32) -> Tid {
+        let child_pid = self.world.task(parent).map_or(Pid(parent.0), |t| t.pid);
+        let fork = Fork {
+            child: Tid(child),
+            child_pid,
+            shares_files: true,
+            shares_memory: true,
+            site: Site::default(),
+            held: vec![],
+        };
+        self.event(parent, EventKind::Fork(fork));
+        Tid(child)
+    }
+
+    pub(crate) fn inheritable(&mut self, tid: Tid, fd: i32) -> Vec<Finding> {
+        self.call(tid, "fcntl", &[fd.into(), 2, 0], 0, vec![Effect::Cloexec { fd: Fd(fd), on: false }], Site::default())
     }
 
     pub(crate) fn exit(&mut self, tid: i32) -> Vec<Finding> {

@@ -1,6 +1,7 @@
 //! `use-after-close`: a call on a number whose life was over.
 
 use super::culprit::{advice, blame, story};
+use super::foreign_close::robbed;
 use super::{About, Confidence, Finding, Rule, Seen, Severity, called, object};
 use crate::base::{Fd, LifeId, StackId, Tid};
 use crate::event::{Call, Effect, EventKind};
@@ -55,6 +56,10 @@ impl Rule for UseAfterClose {
                 continue;
             }
             let Some(blame) = blame(seen.world, task.table, *fd, task.pid, since) else { continue };
+            // So is what another thread has closed by mistake.
+            if robbed(seen.world, task.table, *fd, tid, &call.site).is_some() {
+                continue;
+            }
             // A broken hand-off is another rule's.
             if seen.is_handed_over(blame.life) {
                 continue;
@@ -83,6 +88,7 @@ impl Rule for UseAfterClose {
                 steps,
                 evidence: blame.evidence,
                 help: advice(cause).to_string(),
+                count: 1,
             };
             if is_saving(call) {
                 self.saving.insert(tid, finding);

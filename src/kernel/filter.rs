@@ -3,7 +3,7 @@
 //! A filter of our own, because the usual builder kills a program that makes an i386 call and always sets
 //! no_new_privs. Anything that it does not know is let through: a filter that watches must never forbid.
 
-use crate::syscall::{Row, rows};
+use crate::syscall::{Row, rows, rows_with_uses};
 use libc::sock_filter;
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
@@ -22,6 +22,8 @@ const ARGS: u32 = 16;
 pub(super) const OURS: u32 = 0xfd57;
 
 const TRACE: u32 = libc::SECCOMP_RET_TRACE | OURS;
+
+type Rows = Box<dyn Iterator<Item = &'static Row>>;
 
 /// A seccomp program that returns SECCOMP_RET_TRACE for the calls of the table and SECCOMP_RET_ALLOW for all others.
 #[derive(Clone, Debug)]
@@ -49,11 +51,20 @@ fn give(action: u32) -> sock_filter {
 impl Filter {
     /// The program for all rows.
     pub fn new() -> Filter {
+        Filter::of(|| Box::new(rows()))
+    }
+
+    /// The same with the calls that only use a descriptor.
+    pub fn with_uses() -> Filter {
+        Filter::of(|| Box::new(rows_with_uses()))
+    }
+
+    fn of(rows: impl Fn() -> Rows) -> Filter {
         let mut program = vec![load(ARCH)];
         for (arch, number) in
             [(AUDIT_ARCH_X86_64, (|r| r.nr64) as fn(&Row) -> Option<u32>), (AUDIT_ARCH_I386, |r| r.nr32)]
         {
-            let block = Filter::block(number, arch == AUDIT_ARCH_X86_64);
+            let block = Filter::block(rows(), number, arch == AUDIT_ARCH_X86_64);
             // A jump over a block may be longer than the 255 that fit in a conditional one.
             program.push(sock_filter {
                 code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
@@ -68,7 +79,7 @@ impl Filter {
         Filter { program }
     }
 
-    fn block(number: fn(&Row) -> Option<u32>, x32: bool) -> Vec<sock_filter> {
+    fn block(rows: Rows, number: fn(&Row) -> Option<u32>, x32: bool) -> Vec<sock_filter> {
         let mut out = vec![load(NR)];
         // Calls of the x32 table, which are counted: all but -1, which is none.
         if x32 {
@@ -82,7 +93,7 @@ impl Filter {
             });
             out.push(give(TRACE));
         }
-        for row in rows() {
+        for row in rows {
             let Some(nr) = number(row) else { continue };
             match row.only {
                 None => {
@@ -196,6 +207,6 @@ mod tests {
 
     #[test]
     fn it_is_as_short_as_the_kernel_wants() {
-        assert!(Filter::new().program().len() < 4096, "BPF_MAXINSNS");
+        assert!(Filter::with_uses().program().len() < 4096, "BPF_MAXINSNS");
     }
 }

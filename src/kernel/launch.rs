@@ -150,6 +150,14 @@ impl Launched {
     /// # Errors
     /// If the command cannot be found or executed, or may not be traced. Then nothing of it is left.
     pub fn start(command: &Command, signals: &Caught) -> Result<Launched, LaunchError> {
+        Launched::start_under(command, signals, &Filter::new())
+    }
+
+    /// The same with a filter of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Launched::start`].
+    pub fn start_under(command: &Command, signals: &Caught, filter: &Filter) -> Result<Launched, LaunchError> {
         let name = command.argv.first().map(OsString::as_os_str).unwrap_or_default();
         let path = find(name)?;
         let failed = |what| move |errno| LaunchError::Failed { what, errno };
@@ -164,7 +172,6 @@ impl Launched {
         // Both ends close on exec (pipe2(2), O_CLOEXEC): none of ours reaches the target.
         let (gate_read, mut gate_write) = std::io::pipe().map_err(io_failed("a pipe"))?;
         let (mut trouble_read, trouble_write) = std::io::pipe().map_err(io_failed("a pipe"))?;
-        let filter = Filter::new();
         // A privileged process may install a filter without it, and keeps setuid programs working (seccomp(2)).
         let no_new_privs = command.seccomp && !has_capability(CAP_SYS_ADMIN);
         let plan = ChildPlan {

@@ -3,7 +3,7 @@
 use super::known::Known;
 use super::sys;
 use crate::base::{Fd, Pid, Root, Tid};
-use crate::event::{NewFile, Present, Program};
+use crate::event::{NewFile, Present, Program, may_promise};
 use nix::sched::CpuSet;
 use std::cmp::Ordering;
 use std::fs::{self, File};
@@ -70,13 +70,26 @@ pub fn link(tid: Tid, fd: Fd) -> Option<Vec<u8>> {
     read_link(format!("/proc/{tid}/fd/{fd}")).ok()
 }
 
-/// What the task runs: its executable and arguments. Empty where it cannot be read.
+/// What the task runs: its executable, its arguments and what of its environment may promise it a descriptor
+/// (proc_pid_environ(5)). Empty where it cannot be read.
 pub fn program(tid: Tid) -> Program {
     let exe = read_link(format!("/proc/{tid}/exe")).unwrap_or_default();
     let line = read(format!("/proc/{tid}/cmdline")).unwrap_or_default();
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
     let argv = if line.is_empty() { Vec::new() } else { line.split(|b| *b == 0).map(<[u8]>::to_vec).collect() };
-    Program { exe, argv }
+    let environ = read(format!("/proc/{tid}/environ")).unwrap_or_default();
+    let env = environ.split(|b| *b == 0).filter(|e| may_promise(e)).take(ENTRIES).map(<[u8]>::to_vec).collect();
+    Program { exe, argv, env, most_fds: most_fds(tid) }
+}
+
+/// So many variables of an environment are kept.
+const ENTRIES: usize = 32;
+
+/// The soft limit of RLIMIT_NOFILE, by `/proc/TID/limits` (proc_pid_limits(5)).
+fn most_fds(tid: Tid) -> Option<u64> {
+    let limits = read(format!("/proc/{tid}/limits")).ok()?;
+    let text = String::from_utf8_lossy(&limits);
+    text.lines().find_map(|l| l.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
 }
 
 /// The value of a field of `/proc/TID/status`.

@@ -24,7 +24,8 @@ pub fn record(f: &FindingRecord, style: Style) -> String {
         Severity::Note => Ink::Note,
     };
     let head = style.paint(ink, &format!("{}[{}]", f.severity, f.name));
-    let mut out = format!("{head}: {}\n", style.paint(Ink::Strong, &f.title));
+    let times = if f.count > 1 { format!(" ({} times)", f.count) } else { String::new() };
+    let mut out = format!("{head}: {}{times}\n", style.paint(Ink::Strong, &f.title));
     let mut object = f.object.text();
     if !f.object.flags.is_empty() {
         object += &format!(" ({})", f.object.flags);
@@ -107,6 +108,11 @@ fn told(step: &StepRecord, fd: Fd, style: Style) -> String {
                 .as_ref()
                 .map_or(String::new(), |n| if got.is_empty() { format!(" {n}") } else { format!(", {n}") });
             let at = place.map(|p| format!("{p}{inside}: ")).unwrap_or_default();
+            let call = match step.what.as_str() {
+                "exec" => "execve",
+                "fork" => "fork",
+                _ => call,
+            };
             format!("{who} {at}{call}{got}{note}")
         }
     }

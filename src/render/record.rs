@@ -38,9 +38,21 @@ pub struct FindingRecord {
     pub evidence: Vec<String>,
     /// What to do.
     pub help: String,
+    /// How often it was found in the same places.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub count: u64,
     /// The life that it is about, as another run can find it; `None` where that is not asked for or not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub life: Option<LifeRef>,
+}
+
+fn once() -> u64 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde wants it so
+fn is_once(count: &u64) -> bool {
+    *count == 1
 }
 
 /// Which life a finding is about.
@@ -171,6 +183,7 @@ impl FindingRecord {
             steps: finding.steps.iter().map(|s| StepRecord::of(s, path, names, sources)).collect(),
             evidence: finding.evidence.clone(),
             help: finding.help.clone(),
+            count: finding.count,
             life: None,
         }
     }

@@ -5,6 +5,7 @@
 use crate::base::text::escape;
 use crate::base::{PyStackId, StackId, Tid};
 use crate::event::{Event, ExitStatus, wire};
+use crate::finding::Options;
 use crate::report::{Facts, Mode};
 use crate::stack::Named;
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,9 @@ pub(super) struct Header {
     pub(super) no_new_privs: bool,
     /// The first task.
     pub(super) main: Tid,
+    /// What the user wanted of the rules.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
+    pub(super) options: Options,
 }
 
 /// A file that frames lie in. Written before the first stack with such a frame.

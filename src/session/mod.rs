@@ -29,7 +29,7 @@ pub use replay::Replay;
 
 use crate::base::{Pid, Tid};
 use crate::event::{Event, ExitStatus};
-use crate::finding::{Finding, Seen};
+use crate::finding::{Finding, Options, Seen};
 use crate::identity::Ledger;
 use crate::kernel::{Error, Launched, Next, Resume, Stop, Stopped, Tracer, procfs};
 use crate::model::{Flights, Transition, World};
@@ -38,6 +38,7 @@ use crate::render::FileSources;
 use crate::report::{self, Altered, Facts, Mode, Report, SourceLine, Target};
 use crate::syscall::Table;
 use claim::Unclaimed;
+use log::Header;
 use pipeline::{Committed, Pipeline};
 use record::Recorder;
 use rustc_hash::FxHashMap;
@@ -94,6 +95,8 @@ pub struct Session {
     table: Table,
     world: World,
     pipeline: Pipeline,
+    /// What the user wanted of the rules.
+    options: Options,
     ledger: Ledger,
     recorder: Option<Recorder>,
     policy: Policy,
@@ -142,7 +145,8 @@ impl Session {
             tracer,
             table: Table::new(),
             world: World::new(),
-            pipeline: Pipeline::new(),
+            pipeline: Pipeline::new(&Options::default()),
+            options: Options::default(),
             ledger: Ledger::new(),
             recorder: None,
             policy,
@@ -174,9 +178,30 @@ impl Session {
         self.sites.fetch_with(fetch);
     }
 
+    /// Lets the rules be as the user wants them; to be called before [`Session::record`] and [`Session::run`].
+    pub fn obey(&mut self, options: Options) {
+        self.pipeline = Pipeline::new(&options);
+        self.options = options;
+    }
+
+    /// Looks at calls that only use a descriptor, too: the target has to run under [`crate::kernel::Filter::with_uses`], or
+    /// with every call stopping.
+    pub fn watch_uses(&mut self) {
+        self.table = Table::with_uses();
+    }
+
     /// Records what happens from now on; to be called before [`Session::run`].
     pub fn record(&mut self, to: Recording, command: Vec<Vec<u8>>) {
-        self.recorder = Some(Recorder::new(to, command, self.mode(), self.limits.no_new_privs, self.main));
+        let header = Header {
+            log: LOG_FORMAT.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            command,
+            mode: self.mode(),
+            no_new_privs: self.limits.no_new_privs,
+            main: self.main,
+            options: self.options.clone(),
+        };
+        self.recorder = Some(Recorder::new(to, &header));
     }
 
     /// Ends a recording: without this a log is recognised as incomplete.
@@ -303,6 +328,11 @@ impl Session {
             stacks.cut_short.len() as u64,
             "file's debug information is damaged: its functions and lines may be missing",
             "files' debug information is damaged: their functions and lines may be missing",
+        );
+        say(
+            self.pipeline.findings_lost(),
+            "finding was not kept: there were too many different ones",
+            "findings were not kept: there were too many different ones",
         );
         for (why, n) in stacks.truncated {
             let one = format!("native stack is incomplete: {why}");

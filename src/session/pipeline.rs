@@ -4,7 +4,7 @@
 
 use crate::base::StackId;
 use crate::event::Event;
-use crate::finding::{Finding, Role, Rule, Seen, Sweeps, rules};
+use crate::finding::{Finding, Folded, Folds, Options, Role, Rule, Seen, Sweeps, rules_for};
 use crate::identity::Ledger;
 use crate::model::{Change, Transition, World};
 use crate::policy::suppression;
@@ -12,8 +12,9 @@ use crate::policy::suppression;
 /// The rules, and what they found.
 pub(super) struct Pipeline {
     rules: Vec<Box<dyn Rule>>,
-    /// In the order of time.
+    /// In the order of time; what was found again is counted where it was found first.
     pub(super) findings: Vec<Finding>,
+    folds: Folds,
     /// Findings that are known to be harmless.
     pub(super) suppressed: u32,
     /// Who closed all there was.
@@ -28,8 +29,19 @@ pub(super) struct Committed {
 }
 
 impl Pipeline {
-    pub(super) fn new() -> Pipeline {
-        Pipeline { rules: rules(), findings: Vec::new(), suppressed: 0, sweeps: Sweeps::default() }
+    pub(super) fn new(options: &Options) -> Pipeline {
+        Pipeline {
+            rules: rules_for(options),
+            findings: Vec::new(),
+            folds: Folds::default(),
+            suppressed: 0,
+            sweeps: Sweeps::default(),
+        }
+    }
+
+    /// How many findings were not kept, because there were too many different ones.
+    pub(super) fn findings_lost(&self) -> u64 {
+        self.folds.lost()
     }
 
     /// Commits what was decided and lets the rules look at it. `functions` gives the names on a stack.
@@ -64,7 +76,15 @@ impl Pipeline {
                 }
                 None => {
                     tracing::info!(name = finding.name, title = finding.title, "finding");
-                    self.findings.push(finding);
+                    match self.folds.fold(&finding, self.findings.len()) {
+                        Folded::New => self.findings.push(finding),
+                        Folded::Again(index) => {
+                            if let Some(first) = self.findings.get_mut(index) {
+                                first.count += 1;
+                            }
+                        }
+                        Folded::Lost => {}
+                    }
                 }
             }
         }

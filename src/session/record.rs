@@ -4,16 +4,16 @@
 //! the number of events: what is remembered is which stacks have been described.
 
 use super::log::{
-    EndLine, FORMAT, FrameLine, FrameNamesLine, Header, LineOf, MAX_LINE, ModuleLine, NamesLine, PythonFrameLine,
-    PythonLine, StackLine,
+    EndLine, FrameLine, FrameNamesLine, Header, LineOf, MAX_LINE, ModuleLine, NamesLine, PythonFrameLine, PythonLine,
+    StackLine,
 };
 use super::names::hex;
 use super::sites::Sites;
 use crate::base::text::escape;
-use crate::base::{PyStackId, StackId, Tid};
+use crate::base::{PyStackId, StackId};
 use crate::event::{Event, ExitStatus};
 use crate::finding::Finding;
-use crate::report::{Facts, Mode};
+use crate::report::Facts;
 use crate::stack::FrameKind;
 use rustc_hash::FxHashSet;
 use serde::Serialize;
@@ -60,7 +60,7 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(to: Recording, command: Vec<Vec<u8>>, mode: Mode, no_new_privs: bool, main: Tid) -> Recorder {
+    pub(super) fn new(to: Recording, header: &Header) -> Recorder {
         let mut new = Recorder {
             out: Some(BufWriter::with_capacity(64 << 10, to.file)),
             name: to.name,
@@ -73,8 +73,7 @@ impl Recorder {
             frames: FxHashSet::default(),
             pythons: Known::default(),
         };
-        let version = env!("CARGO_PKG_VERSION").to_string();
-        new.line(&Header { log: FORMAT.to_string(), version, command, mode, no_new_privs, main });
+        new.line(header);
         new
     }
 

@@ -85,7 +85,8 @@ impl Session {
         let followed = self.tasks.contains_key(&tid);
         // The exit of the one before may not have been seen.
         self.forget_call(tid);
-        let row = self.table.row(&call).or_else(|| self.delivery(tid, &call));
+        // A read that hands out descriptors is more than a use.
+        let row = self.delivery(tid, &call).or_else(|| self.table.row(&call));
         let (Some(row), true) = (row, followed) else {
             return self.tracer.resume(task, Resume::Go);
         };
@@ -320,7 +321,7 @@ impl Session {
             Arch::I386 => i64::from(regs.rax as i32),
             _ => regs.rax as i64,
         };
-        let row = self.table.row(&raw).or_else(|| delivery(&raw));
+        let row = self.delivery(tid, &raw).or_else(|| self.table.row(&raw)).or_else(|| delivery(&raw));
         let (Some(row), false) = (row, RESTARTS.contains(&ret)) else {
             return Ok(Told::All(None));
         };

@@ -16,6 +16,7 @@ mod open;
 mod place;
 mod process;
 mod receive;
+mod uses;
 
 pub use deliver::delivery;
 pub use ioctl::request_name;
@@ -249,6 +250,11 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
     FAMILIES.iter().flat_map(|f| f.iter())
 }
 
+/// All rows, and those of the calls that only use a descriptor.
+pub fn rows_with_uses() -> impl Iterator<Item = &'static Row> {
+    rows().chain(uses::ROWS)
+}
+
 /// The rows, found by number in constant time.
 pub struct Table {
     by64: Vec<Option<&'static Row>>,
@@ -264,6 +270,15 @@ impl Default for Table {
 impl Table {
     /// Indexes all rows.
     pub fn new() -> Table {
+        Table::of(|| Box::new(rows()))
+    }
+
+    /// The same with the calls that only use a descriptor.
+    pub fn with_uses() -> Table {
+        Table::of(|| Box::new(rows_with_uses()))
+    }
+
+    fn of(rows: impl Fn() -> Box<dyn Iterator<Item = &'static Row>>) -> Table {
         let index = |number: fn(&Row) -> Option<u32>| {
             let mut by = Vec::new();
             for row in rows() {
@@ -304,7 +319,7 @@ impl Table {
 
 /// The row of this name.
 pub fn by_name(name: &str) -> Option<&'static Row> {
-    rows().chain(deliver::ROWS).find(|r| r.name == name)
+    rows().chain(deliver::ROWS).chain(uses::ROWS).find(|r| r.name == name)
 }
 
 #[cfg(test)]

@@ -1,0 +1,122 @@
+//! The same mistake, made in the same places a thousand times, is one finding with a count.
+
+use super::{Finding, Role};
+use crate::base::{PyStackId, StackId};
+use crate::model::What;
+use std::collections::HashMap;
+
+/// So many different findings are kept; what comes later is counted.
+const MOST: usize = 4096;
+
+/// A step, as it is the same each time.
+#[derive(PartialEq, Eq, Hash)]
+struct Place {
+    role: Role,
+    call: Option<&'static str>,
+    stack: Option<StackId>,
+    py: Option<PyStackId>,
+    note: Option<String>,
+}
+
+/// What makes two findings one: the name, the places, and the number where no stack tells one place from another.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    name: &'static str,
+    places: Vec<Place>,
+    otherwise: Option<String>,
+}
+
+impl Key {
+    fn of(f: &Finding) -> Key {
+        let place = |s: &super::Step| Place {
+            role: s.role,
+            call: match s.moment.what {
+                What::Call(info) => Some(info.name),
+                _ => None,
+            },
+            stack: s.moment.site.stack,
+            py: s.moment.site.py,
+            note: s.note.clone(),
+        };
+        let untold = f.steps.iter().all(|s| s.moment.site.stack.is_none());
+        Key {
+            name: f.name,
+            places: f.steps.iter().map(place).collect(),
+            otherwise: untold.then(|| format!("{} {}", f.fd, f.title)),
+        }
+    }
+}
+
+/// What became of a finding.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Folded {
+    /// There was none like it.
+    New,
+    /// It is the one with this index, once more.
+    Again(usize),
+    /// There are too many already.
+    Lost,
+}
+
+/// Which findings are the same.
+#[derive(Default)]
+pub struct Folds {
+    known: HashMap<Key, usize>,
+    lost: u64,
+}
+
+impl Folds {
+    /// What `finding` is, which will have the index `next` if it is new.
+    pub fn fold(&mut self, finding: &Finding, next: usize) -> Folded {
+        let key = Key::of(finding);
+        match self.known.get(&key) {
+            Some(index) => Folded::Again(*index),
+            None if next >= MOST => {
+                self.lost += 1;
+                Folded::Lost
+            }
+            None => {
+                self.known.insert(key, next);
+                Folded::New
+            }
+        }
+    }
+
+    /// How many were not kept.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::event::Site;
+
+    fn twice(s: &mut Script, stack: u32) -> Finding {
+        let at = |n| Site { stack: Some(StackId(n)), ..Site::default() };
+        s.open(MAIN, 3, "/tmp/a");
+        s.at(at(stack)).close(MAIN, 3);
+        s.at(at(stack + 1)).refused_close(MAIN.0, 3);
+        s.open(MAIN, 9, "/tmp/b").remove(0)
+    }
+
+    #[test]
+    fn the_same_places_are_one_and_others_are_not() {
+        let mut s = Script::new();
+        let mut folds = Folds::default();
+        let first = twice(&mut s, 10);
+        assert_eq!(folds.fold(&first, 0), Folded::New);
+        s.close(MAIN, 9);
+        let again = twice(&mut s, 10);
+        assert_ne!(first.object.id, again.object.id);
+        assert_eq!(folds.fold(&again, 1), Folded::Again(0));
+        s.close(MAIN, 9);
+        assert_eq!(folds.fold(&twice(&mut s, 20), 1), Folded::New);
+        assert_eq!(folds.fold(&again, MOST), Folded::Again(0));
+        s.close(MAIN, 9);
+        assert_eq!(folds.fold(&twice(&mut s, 30), MOST), Folded::Lost);
+        assert_eq!(folds.lost(), 1);
+    }
+}
