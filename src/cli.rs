@@ -68,12 +68,35 @@ pub struct Output {
     pub log_file: Option<PathBuf>,
 }
 
+/// What is known already, and does not count.
+#[derive(Args, Debug, Default)]
+pub struct Sift {
+    /// Leave out, and count, what the entries of FILE cover (repeatable; docs/suppressions.md)
+    #[arg(long, value_name = "FILE")]
+    pub suppressions: Vec<PathBuf>,
+    /// Show what the entries that ship with fdwatch cover, too
+    #[arg(long)]
+    pub no_default_suppressions: bool,
+    /// Write entries for --suppressions that cover what is found, to FILE or behind the report
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    pub gen_suppressions: Option<PathBuf>,
+    /// Leave out, and count, what was found when FILE was written; say what of it is gone
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Write what is found to FILE, for --baseline; none of it counts as found then
+    #[arg(long, value_name = "FILE")]
+    pub write_baseline: Option<PathBuf>,
+}
+
 /// What `run` and `audit` have in common.
 #[derive(Args, Debug)]
 pub struct Common {
     /// Where the report goes
     #[command(flatten)]
     pub out: Output,
+    /// What is known already
+    #[command(flatten)]
+    pub sift: Sift,
     /// Record what happens to FILE, for `fdwatch replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -153,6 +176,9 @@ pub struct Replay {
     /// Where the report goes
     #[command(flatten)]
     pub out: Output,
+    /// What is known already
+    #[command(flatten)]
+    pub sift: Sift,
     /// What --record wrote
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
@@ -215,6 +241,9 @@ pub struct Show {
     /// Colour
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: Color,
+    /// What is known already
+    #[command(flatten)]
+    pub sift: Sift,
     /// What --format json wrote
     #[arg(value_name = "REPORT")]
     pub report: PathBuf,

@@ -1,17 +1,20 @@
 //! The `fdwatch` program: parse, dispatch, exit status.
 
+mod sifting;
+
 use anyhow::{Context, Result, bail};
 use fdwatch::base::Pid;
 use fdwatch::cli::{self, Breaks, Cli, CoLocate, Color, Command, Common, Output, Verdict};
 use fdwatch::event::ExitStatus;
-use fdwatch::finding::Finding;
 use fdwatch::kernel::{self, Caught, Debuginfod, LaunchError, Launched, Requests};
+use fdwatch::policy::suppression::Suppressions;
 use fdwatch::policy::{Implicit, Policy};
 use fdwatch::prompt::{Prompt, ScriptLine, Terminal, check_script};
 use fdwatch::render::Style;
 use fdwatch::report::diff::{Part, Story, compare, report_diff, story_diff};
 use fdwatch::report::{self, Report};
 use fdwatch::session::{Frontend, Interactive, LogError, Outcome, Quiet, Recording, Replay, Session};
+use sifting::Sifting;
 use std::io::{IsTerminal, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -115,23 +118,26 @@ fn audit(args: cli::Audit) -> Result<ExitCode> {
     prepare(&args.common.out)?;
     let recording = recording(&args.common)?;
     let debuginfod = debuginfod(&args.common)?;
+    let sifting = Sifting::new(&args.common.sift, &args.common.out)?;
     let launched = start(&args.argv, &args.common, false)?;
     let mut session = Session::new(launched, Policy::default(), args.common.no_seccomp);
     fetch(&mut session, debuginfod);
     record(&mut session, recording, &args.argv);
+    session.suppress(sifting.suppressions.clone());
     let outcome = session.run(&mut Quiet)?;
-    write_report(&mut session, &outcome, &args.argv, &args.common)?;
-    Ok(verdict(session.findings(), &args.verdict).unwrap_or_else(|| end_as(outcome.status)))
+    let report = write_report(&mut session, &outcome, &args.argv, &args.common, &sifting)?;
+    Ok(verdict(&report, &args.common.sift, &args.verdict).unwrap_or_else(|| end_as(outcome.status)))
 }
 
-/// The status of findings that count.
-fn verdict(findings: &[Finding], asked: &Verdict) -> Option<ExitCode> {
-    let found = findings.iter().any(|f| asked.fail_on.includes(f.severity));
-    found.then(|| ExitCode::from(asked.error_exitcode))
+/// The status of findings that count. What was just written down as known does not.
+fn verdict(report: &Report, sift: &cli::Sift, asked: &Verdict) -> Option<ExitCode> {
+    let found = report.findings.iter().any(|f| asked.fail_on.includes(f.severity));
+    (found && sift.write_baseline.is_none()).then(|| ExitCode::from(asked.error_exitcode))
 }
 
 fn replay(args: &cli::Replay) -> Result<ExitCode> {
     prepare(&args.out)?;
+    let mut sifting = Sifting::new(&args.sift, &args.out)?;
     let name = fdwatch::base::text::escape(args.file.as_os_str().as_encoded_bytes());
     let file = std::fs::File::open(&args.file).with_context(|| name.clone())?;
     if file.metadata().is_ok_and(|m| m.is_dir()) {
@@ -145,11 +151,12 @@ fn replay(args: &cli::Replay) -> Result<ExitCode> {
         Ok(replay) => replay,
         Err(e) => return Ok(broken(&e)),
     };
-    write_out(&replay.report(), &args.out)?;
+    let mut report = replay.report(&mut sifting.suppressions);
+    sifting.finish(&mut report, &args.sift, |report| write_out(report, &args.out))?;
     if let Some(e) = replay.damage() {
         return Ok(broken(e));
     }
-    if let Some(status) = verdict(replay.findings(), &args.verdict) {
+    if let Some(status) = verdict(&report, &args.sift, &args.verdict) {
         return Ok(status);
     }
     Ok(ExitCode::from(match replay.status() {
@@ -164,23 +171,27 @@ fn show(args: &cli::Show) -> Result<ExitCode> {
     if let Some(path) = &args.output {
         report::check_writable(path).map_err(anyhow::Error::msg)?;
     }
-    let report = match saved(&args.report)? {
+    let mut sifting = Sifting::read(&args.sift, args.output.as_deref(), Suppressions::none())?;
+    let mut report = match saved(&args.report)? {
         Saved::Report(report) => report,
         Saved::Log(_) => {
             let name = fdwatch::base::text::escape(args.report.as_os_str().as_encoded_bytes());
             bail!("{name}: it is an event log, not a report: use `fdwatch replay {name}`")
         }
     };
+    report.suppress(&mut sifting.suppressions);
     let style = to_stdout(args.color);
-    let bytes = match report::format(&args.format) {
-        _ if args.output.is_none() && args.format == "text" => report::text(&report, style).into_bytes(),
-        Some(format) => format.write(&report),
-        None => bail!("no such format"),
-    };
-    match &args.output {
-        Some(path) => report::write_whole(path, &bytes).with_context(|| path.display().to_string())?,
-        None => say(&bytes)?,
-    }
+    sifting.finish(&mut report, &args.sift, |report| {
+        let bytes = match report::format(&args.format) {
+            _ if args.output.is_none() && args.format == "text" => report::text(report, style).into_bytes(),
+            Some(format) => format.write(report),
+            None => bail!("no such format"),
+        };
+        match &args.output {
+            Some(path) => report::write_whole(path, &bytes).with_context(|| path.display().to_string()),
+            None => say(&bytes),
+        }
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -236,7 +247,7 @@ fn side(text: &std::ffi::OsStr) -> Result<Side> {
             if let Some(e) = replay.damage() {
                 return Err(broken(e));
             }
-            replay.report()
+            replay.report(&mut Suppressions::shipped())
         }
     };
     Ok(Side { name, report, part })
@@ -308,6 +319,7 @@ fn run(args: cli::Run) -> Result<ExitCode> {
     };
     let policy = policy(&args.fds, &args.paths, args.breaks);
     let debuginfod = debuginfod(&args.common)?;
+    let sifting = Sifting::new(&args.common.sift, &args.common.out)?;
     let launched = start(&args.argv, &args.common, terminal.is_some())?;
     let target = fdwatch::base::Pid(launched.tid.0);
     let prompt = Prompt::new(script, terminal.is_some(), style);
@@ -318,12 +330,13 @@ fn run(args: cli::Run) -> Result<ExitCode> {
     let mut session = Session::new(launched, policy, args.common.no_seccomp);
     fetch(&mut session, debuginfod);
     record(&mut session, recording, &args.argv);
+    session.suppress(sifting.suppressions.clone());
     let outcome = session.run(&mut frontend);
     if outcome.is_err() {
         frontend.on_end();
     }
     let outcome = outcome?;
-    write_report(&mut session, &outcome, &args.argv, &args.common)?;
+    write_report(&mut session, &outcome, &args.argv, &args.common, &sifting)?;
     if outcome.ended_by_user {
         return Ok(ExitCode::SUCCESS);
     }
@@ -345,6 +358,7 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
     prepare(&args.common.out)?;
     let recording = recording(&args.common)?;
     let debuginfod = debuginfod(&args.common)?;
+    let sifting = Sifting::new(&args.common.sift, &args.common.out)?;
     let mut attached = kernel::attach(pid, args.children, Requests::new())?;
     if let Some(time) = args.time {
         attached.tracer.limit(time);
@@ -365,6 +379,7 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
     let mut session = Session::attach(attached, policy(&args.fds, &args.paths, args.breaks));
     fetch(&mut session, debuginfod);
     record(&mut session, recording, &[]);
+    session.suppress(sifting.suppressions.clone());
     let outcome = match asks {
         true => {
             let prompt = Prompt::new(script, terminal.is_some(), style);
@@ -372,8 +387,8 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
         }
         false => session.run(&mut Quiet)?,
     };
-    write_report(&mut session, &outcome, &[], &args.common)?;
-    Ok(verdict(session.findings(), &args.verdict).unwrap_or(ExitCode::SUCCESS))
+    let report = write_report(&mut session, &outcome, &[], &args.common, &sifting)?;
+    Ok(verdict(&report, &args.common.sift, &args.verdict).unwrap_or(ExitCode::SUCCESS))
 }
 
 /// The terminal to ask at, which must not be one that stands still with the target.
@@ -496,10 +511,17 @@ fn end_as(status: ExitStatus) -> ExitCode {
     }
 }
 
-fn write_report(session: &mut Session, outcome: &Outcome, argv: &[std::ffi::OsString], common: &Common) -> Result<()> {
+fn write_report(
+    session: &mut Session,
+    outcome: &Outcome,
+    argv: &[std::ffi::OsString],
+    common: &Common,
+    sifting: &Sifting,
+) -> Result<Report> {
     session.end_recording(outcome);
-    let report = session.report(outcome, bytes(argv), common.out.format == "json");
-    write_out(&report, &common.out)
+    let mut report = session.report(outcome, bytes(argv), common.out.format == "json");
+    sifting.finish(&mut report, &common.sift, |report| write_out(report, &common.out))?;
+    Ok(report)
 }
 
 fn write_out(report: &Report, out: &Output) -> Result<()> {

@@ -33,6 +33,7 @@ use crate::finding::{Finding, Seen};
 use crate::identity::Ledger;
 use crate::kernel::{Error, Launched, Next, Resume, Stop, Stopped, Tracer, procfs};
 use crate::model::{Flights, Transition, World};
+use crate::policy::suppression::Suppressions;
 use crate::policy::{Break, Policy};
 use crate::render::FileSources;
 use crate::report::{self, Altered, Facts, Mode, Report, SourceLine, Target};
@@ -142,7 +143,7 @@ impl Session {
             tracer,
             table: Table::new(),
             world: World::new(),
-            pipeline: Pipeline::new(),
+            pipeline: Pipeline::new(Suppressions::shipped()),
             ledger: Ledger::new(),
             recorder: None,
             policy,
@@ -172,6 +173,12 @@ impl Session {
     /// Asks `fetch` for the debug file with a build id, where none is installed.
     pub fn fetch_debug_files(&mut self, fetch: Box<crate::stack::Fetch>) {
         self.sites.fetch_with(fetch);
+    }
+
+    /// Leaves out, from now on, what these cover, in place of what ships with fdwatch; to be called before
+    /// [`Session::run`].
+    pub fn suppress(&mut self, suppressions: Suppressions) {
+        self.pipeline.suppressions = suppressions;
     }
 
     /// Records what happens from now on; to be called before [`Session::run`].
@@ -219,7 +226,7 @@ impl Session {
             mode: self.mode(),
             no_new_privs: self.limits.no_new_privs,
             processes: self.limits.processes,
-            suppressed: u64::from(self.pipeline.suppressed),
+            suppressed: self.pipeline.suppressed,
             altered: self.altered.clone(),
             notes: self.notes(),
             sources: self.source_lines(),
@@ -328,7 +335,8 @@ impl Session {
     pub fn report(&mut self, outcome: &Outcome, command: Vec<Vec<u8>>, lives: bool) -> Report {
         let facts = self.facts(outcome, command);
         let mut names = names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps };
-        let report = Report::new(facts, &self.world, &self.pipeline.findings, &mut self.ledger, &mut names);
+        let mut report = Report::new(facts, &self.world, &self.pipeline.findings, &mut self.ledger, &mut names);
+        report.note_suppressions(&self.pipeline.suppressions);
         match lives {
             true => report.with_lives(&self.world, &mut self.ledger, &mut names),
             false => report,
@@ -398,11 +406,9 @@ impl Session {
 
     /// Commits what was decided and lets the rules look at it. Returns the index of the first new finding.
     fn commit(&mut self, event: &Event, transitions: Vec<Transition>, frontend: &mut dyn Frontend) -> usize {
-        let (sites, mut asked) = (&mut self.sites, Vec::new());
-        let Committed { changes, first } = self.pipeline.commit(&mut self.world, event, transitions, |stack| {
-            asked.push(stack);
-            sites.functions(stack)
-        });
+        let mut names = names::Asked { sites: &mut self.sites, stacks: Vec::new() };
+        let Committed { changes, first } = self.pipeline.commit(&mut self.world, event, transitions, &mut names);
+        let asked = names.stacks;
         if let Some(recorder) = &mut self.recorder {
             recorder.event(event, &asked, &mut self.sites);
             if first < self.pipeline.findings.len() {

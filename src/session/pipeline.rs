@@ -2,20 +2,23 @@
 //!
 //! A live session and a replayed one go through it alike.
 
-use crate::base::StackId;
 use crate::event::Event;
 use crate::finding::{Finding, Role, Rule, Seen, Sweeps, rules};
 use crate::identity::Ledger;
 use crate::model::{Change, Transition, World};
-use crate::policy::suppression;
+use crate::policy::suppression::Suppressions;
+use crate::render::Names;
+use crate::report::sift::Fresh;
 
 /// The rules, and what they found.
 pub(super) struct Pipeline {
     rules: Vec<Box<dyn Rule>>,
     /// In the order of time.
     pub(super) findings: Vec<Finding>,
-    /// Findings that are known to be harmless.
-    pub(super) suppressed: u32,
+    /// What is known to be harmless.
+    pub(super) suppressions: Suppressions,
+    /// How many findings were that.
+    pub(super) suppressed: u64,
     /// Who closed all there was.
     pub(super) sweeps: Sweeps,
 }
@@ -28,38 +31,40 @@ pub(super) struct Committed {
 }
 
 impl Pipeline {
-    pub(super) fn new() -> Pipeline {
-        Pipeline { rules: rules(), findings: Vec::new(), suppressed: 0, sweeps: Sweeps::default() }
+    pub(super) fn new(suppressions: Suppressions) -> Pipeline {
+        Pipeline { rules: rules(), findings: Vec::new(), suppressions, suppressed: 0, sweeps: Sweeps::default() }
     }
 
-    /// Commits what was decided and lets the rules look at it. `functions` gives the names on a stack.
+    /// Commits what was decided and lets the rules look at it.
     pub(super) fn commit(
         &mut self,
         world: &mut World,
         event: &Event,
         transitions: Vec<Transition>,
-        mut functions: impl FnMut(StackId) -> Vec<String>,
+        names: &mut dyn Names,
     ) -> Committed {
         let changes = world.commit(event, transitions);
         let first = self.findings.len();
         let seen = Seen { world, event, changes: &changes };
         self.sweeps.see(&seen);
         let found = self.rules.iter_mut().flat_map(|r| r.check(&seen)).collect();
-        self.add(found, &mut functions);
+        self.add(found, names);
         Committed { changes, first }
     }
 
     /// Nothing more is going to be seen, although the target goes on: what rules waited to tell is told.
-    pub(super) fn rest(&mut self, mut functions: impl FnMut(StackId) -> Vec<String>) {
+    pub(super) fn rest(&mut self, names: &mut dyn Names) {
         let found = self.rules.iter_mut().flat_map(|r| r.rest()).collect();
-        self.add(found, &mut functions);
+        self.add(found, names);
     }
 
-    fn add(&mut self, found: Vec<Finding>, functions: &mut impl FnMut(StackId) -> Vec<String>) {
+    fn add(&mut self, found: Vec<Finding>, names: &mut dyn Names) {
         for finding in found {
-            match suppression::find(&finding, &mut *functions) {
+            let concerned = self.suppressions.concern(finding.name);
+            let mut sight = Fresh { finding: &finding, names: &mut *names };
+            match concerned.then(|| self.suppressions.find(&mut sight)).flatten() {
                 Some(known) => {
-                    tracing::info!(name = finding.name, reason = known.reason, "suppressed");
+                    tracing::info!(name = finding.name, file = &*known.file, line = known.line, "suppressed");
                     self.suppressed += 1;
                 }
                 None => {
