@@ -135,6 +135,9 @@ pub struct Run {
     /// Which closes that no code asked for break
     #[arg(long = "break", value_name = "WHICH", default_value = "escaped")]
     pub breaks: Breaks,
+    /// Break before the close that finding N of an earlier run's report (JSON, or a recording) blames; repeatable
+    #[arg(long, value_name = "REPORT#N")]
+    pub arm: Vec<OsString>,
     /// Run CMD at the first break, as if it were typed (repeatable; also written -ex)
     #[arg(long = "ex", value_name = "CMD")]
     pub commands: Vec<String>,

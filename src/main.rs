@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use fdwatch::base::Pid;
 use fdwatch::cli::{self, Breaks, Cli, CoLocate, Color, Command, Common, Output, Verdict};
 use fdwatch::event::ExitStatus;
+use fdwatch::identity::Rehearsal;
 use fdwatch::kernel::{self, Caught, Debuginfod, LaunchError, Launched, Requests};
 use fdwatch::policy::suppression::Suppressions;
 use fdwatch::policy::{Implicit, Policy};
@@ -13,9 +14,10 @@ use fdwatch::prompt::{Prompt, ScriptLine, Terminal, check_script};
 use fdwatch::render::Style;
 use fdwatch::report::diff::{Part, Story, compare, report_diff, story_diff};
 use fdwatch::report::{self, Report};
-use fdwatch::session::{Frontend, Interactive, LogError, Outcome, Quiet, Recording, Replay, Session};
+use fdwatch::session::{Frontend, Interactive, LogError, Outcome, Quiet, Recording, Replay, Session, rehearsal_of};
 use sifting::Sifting;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -119,7 +121,7 @@ fn audit(args: cli::Audit) -> Result<ExitCode> {
     let recording = recording(&args.common)?;
     let debuginfod = debuginfod(&args.common)?;
     let sifting = Sifting::new(&args.common.sift, &args.common.out)?;
-    let launched = start(&args.argv, &args.common, false)?;
+    let launched = start(&args.argv, &args.common, false, &Caught::new())?;
     let mut session = Session::new(launched, Policy::default(), args.common.no_seccomp);
     fetch(&mut session, debuginfod);
     record(&mut session, recording, &args.argv);
@@ -292,6 +294,7 @@ fn say(bytes: &[u8]) -> Result<()> {
 }
 
 fn run(args: cli::Run) -> Result<ExitCode> {
+    let armed = args.arm.iter().map(|text| armed(text)).collect::<Result<Vec<_>>>()?;
     let script = script(&args.commands, &args.scripts)?;
     check_script(&script).map_err(anyhow::Error::msg)?;
     let terminal = match std::io::stdin().is_terminal() {
@@ -312,35 +315,95 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         bail!("no terminal to ask at: use `fdwatch audit -- CMD` for a report, or -x FILE or -ex CMD for a script");
     }
     prepare(&args.common.out)?;
-    let recording = recording(&args.common)?;
+    let mut to_record = recording(&args.common)?;
     let style = match &terminal {
         Some(t) => Style::for_stream(color(args.common.out.color), t.stream()),
         None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
     };
     let policy = policy(&args.fds, &args.paths, args.breaks);
-    let debuginfod = debuginfod(&args.common)?;
+    let mut debug_files = debuginfod(&args.common)?;
     let sifting = Sifting::new(&args.common.sift, &args.common.out)?;
-    let launched = start(&args.argv, &args.common, terminal.is_some())?;
+    let (caught, input, shares) = (Caught::new(), StandardInput::new(), terminal.is_some());
+    let launched = start(&args.argv, &args.common, shares, &caught)?;
     let target = fdwatch::base::Pid(launched.tid.0);
     let prompt = Prompt::new(script, terminal.is_some(), style);
     if terminal.is_some() {
         eprintln!("fdwatch: watching the closes of {}; Ctrl-C opens the prompt", shown(&args.argv));
     }
     let mut frontend = Interactive::new(prompt, terminal, target, style).context("the terminal")?;
-    let mut session = Session::new(launched, policy, args.common.no_seccomp);
-    fetch(&mut session, debuginfod);
-    record(&mut session, recording, &args.argv);
-    session.suppress(sifting.suppressions.clone());
-    let outcome = session.run(&mut frontend);
-    if outcome.is_err() {
-        frontend.on_end();
-    }
-    let outcome = outcome?;
+    let begin = |launched, debug_files, to_record| {
+        let mut session = Session::new(launched, policy.clone(), args.common.no_seccomp);
+        fetch(&mut session, debug_files);
+        record(&mut session, to_record, &args.argv);
+        session.suppress(sifting.suppressions.clone());
+        session
+    };
+    let mut session = begin(launched, debug_files.take(), to_record.take());
+    armed.into_iter().for_each(|rehearsal| session.rehearse(rehearsal, false));
+    let outcome = loop {
+        let outcome = session.run(&mut frontend);
+        if outcome.is_err() {
+            frontend.on_end();
+        }
+        let outcome = outcome?;
+        let Some(rehearsal) = session.again().cloned() else { break outcome };
+        if let Some(lost) = input.again() {
+            frontend.on_note(&lost);
+        }
+        let launched = start(&args.argv, &args.common, shares, &caught)?;
+        frontend.started_again(Pid(launched.tid.0)).context("the terminal")?;
+        session = begin(launched, debuginfod(&args.common)?, recording(&args.common)?);
+        session.rehearse(rehearsal, true);
+    };
     write_report(&mut session, &outcome, &args.argv, &args.common, &sifting)?;
     if outcome.ended_by_user {
         return Ok(ExitCode::SUCCESS);
     }
     Ok(end_as(outcome.status))
+}
+
+/// The command's standard input, for a command that is started twice.
+struct StandardInput {
+    /// Of a file: itself, and where the command begins to read.
+    file: Option<(std::fs::File, u64)>,
+    /// Whether something can have been read of it that does not come again.
+    loses: bool,
+}
+
+impl StandardInput {
+    fn new() -> StandardInput {
+        let own = std::io::stdin().as_fd().try_clone_to_owned().ok().map(std::fs::File::from);
+        let meta = own.as_ref().and_then(|f| f.metadata().ok());
+        let file = own.filter(|_| meta.as_ref().is_some_and(std::fs::Metadata::is_file));
+        let loses = !std::io::stdin().is_terminal() && meta.is_some_and(|m| m.rdev() != NULL_DEVICE);
+        StandardInput { file: file.and_then(|mut f| f.stream_position().ok().map(|at| (f, at))), loses }
+    }
+
+    /// Goes back to where the command began to read. A sentence, where that is not possible.
+    fn again(&self) -> Option<String> {
+        match &self.file {
+            Some((file, at)) => {
+                let mut file = file;
+                let failed = file.seek(SeekFrom::Start(*at)).err()?;
+                Some(format!("standard input cannot be read again: {failed}"))
+            }
+            None => {
+                self.loses.then(|| "what the command has read of its standard input is not there again".to_string())
+            }
+        }
+    }
+}
+
+/// `/dev/null`, from which nothing was ever read (null(4): character device 1, 3).
+const NULL_DEVICE: u64 = 1 << 8 | 3;
+
+/// What `--arm` names.
+fn armed(text: &std::ffi::OsStr) -> Result<Rehearsal> {
+    let side = side(text).context("--arm")?;
+    match side.part {
+        Part::Finding(n) => rehearsal_of(&side.report, n).map_err(|e| anyhow::anyhow!("--arm {}: {e}", side.name)),
+        _ => bail!("--arm {}: say which finding of the report, as in {}#1", side.name, side.name),
+    }
 }
 
 fn attach(args: cli::Attach) -> Result<ExitCode> {
@@ -440,9 +503,9 @@ fn fetch(session: &mut Session, debuginfod: Option<Debuginfod>) {
     }
 }
 
-fn start(argv: &[std::ffi::OsString], common: &Common, own_group: bool) -> Result<Launched> {
+fn start(argv: &[std::ffi::OsString], common: &Common, own_group: bool, caught: &Caught) -> Result<Launched> {
     let command = kernel::Command { argv: argv.to_vec(), own_group, seccomp: !common.no_seccomp };
-    let mut launched = Launched::start(&command, &Caught::new())?;
+    let mut launched = Launched::start(&command, caught)?;
     if common.co_locate == CoLocate::Auto {
         launched.tracer.co_locate();
     }

@@ -8,7 +8,9 @@
 mod fingerprint;
 mod ledger;
 mod path;
+mod rehearsal;
 
 pub use fingerprint::{Fingerprint, FingerprintError, ModuleFrame, PythonLine, UNKNOWN_CODE, python_file};
 pub use ledger::{Ledger, Mark, Stacks};
 pub use path::{general_path, same_new_path, same_path};
+pub use rehearsal::{Followed, Rehearsal};

@@ -27,6 +27,8 @@ pub enum Why {
     Asked(String),
     /// No code called close.
     Implicit(Cause, Option<Escape>),
+    /// Another run has shown that a child needs it; the text says which.
+    Rehearsed(String),
     /// A rule found something.
     Found(&'static str),
     /// The user interrupted (Ctrl-C).

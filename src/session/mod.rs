@@ -12,6 +12,7 @@ mod pipeline;
 mod received;
 mod reconcile;
 mod record;
+mod rehearse;
 mod replay;
 mod sites;
 mod stops;
@@ -25,12 +26,13 @@ pub use frontend::{Decision, Frontend, Quiet, Then, View};
 pub use interactive::Interactive;
 pub use log::{FORMAT as LOG_FORMAT, LogError, is_log};
 pub use record::Recording;
+pub use rehearse::rehearsal_of;
 pub use replay::Replay;
 
 use crate::base::{Pid, Tid};
 use crate::event::{Event, ExitStatus};
 use crate::finding::{Finding, Seen};
-use crate::identity::Ledger;
+use crate::identity::{Followed, Ledger, Rehearsal};
 use crate::kernel::{Error, Launched, Next, Resume, Stop, Stopped, Tracer, procfs};
 use crate::model::{Flights, Transition, World};
 use crate::policy::suppression::Suppressions;
@@ -125,6 +127,14 @@ pub struct Session {
     requests: FxHashMap<(Pid, i32), u64>,
     /// The target was running before; `None` if it was started by us.
     attached: Option<attach::Attachment>,
+    /// Lives that another run has shown to matter.
+    followed: Vec<Followed>,
+    /// Nothing but these is stopped at before a call, until the first is reached or this run went another way.
+    straight: bool,
+    /// Where this run went another way than the one that was rehearsed, a sentence each.
+    divergences: Vec<String>,
+    /// What the user wants to be stopped at when the command is started again.
+    again: Option<Rehearsal>,
     /// The lines of source that the report shows, once they were read.
     source_lines: Option<Vec<SourceLine>>,
 }
@@ -166,6 +176,10 @@ impl Session {
             echoes: Vec::new(),
             requests: FxHashMap::default(),
             attached: None,
+            followed: Vec::new(),
+            straight: false,
+            divergences: Vec::new(),
+            again: None,
             source_lines: None,
         }
     }
@@ -244,6 +258,7 @@ impl Session {
     /// What limits what can be told, a sentence each; nothing that is as it should be.
     fn notes(&self) -> Vec<String> {
         let mut notes = self.attachment_notes();
+        notes.extend(self.divergences.iter().cloned());
         if self.limits.unprivileged && !self.limits.no_new_privs {
             notes.push("setuid programs got no privilege: fdwatch has no CAP_SYS_PTRACE".to_string());
         }
@@ -380,6 +395,7 @@ impl Session {
         if self.limits.detached {
             self.last_findings();
         }
+        self.rehearsals_are_over(frontend);
         frontend.on_end();
         let status = self.status.unwrap_or(ExitStatus::Signal(libc::SIGKILL));
         Ok(Outcome { status, ended_by_user: self.ended_by_user })
@@ -417,6 +433,7 @@ impl Session {
         }
         self.ledger.note(&self.world, event, &changes, &self.sites);
         pipeline::note_found(&mut self.ledger, &self.pipeline.findings);
+        self.follow_rehearsed(&changes, frontend);
         self.follow_deliveries(event, &changes);
         let seen = Seen { world: &self.world, event, changes: &changes };
         frontend.on_event(&seen, &mut names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps });
@@ -455,6 +472,18 @@ impl Session {
             Then::Continue { ignore } => self.ignore = ignore,
             Then::Next => self.step = true,
             Then::Signal(_) => {}
+            Then::Rewind(n) if self.attached.is_none() => {
+                self.again = self.rehearsal(n);
+                match self.again {
+                    Some(_) => {
+                        self.ended_by_user = true;
+                        self.tracer.kill_all();
+                    }
+                    None => frontend.on_note("which life it is about is not remembered: the target goes on"),
+                }
+            }
+            // What was running before is not ours to start again.
+            Then::Rewind(_) => {}
             Then::Kill => {
                 self.ended_by_user = true;
                 self.tracer.kill_all();
