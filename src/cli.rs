@@ -123,6 +123,33 @@ pub struct Verdict {
     pub fail_on: FailOn,
 }
 
+/// What else breaks, and what does not.
+#[derive(Args, Debug)]
+pub struct Stops {
+    /// A child is going to execute PATH: until then, break also before closes that no code asked for, whoever holds the
+    /// number, and before those of what a child would inherit, but for files that are only read (repeatable; may be a
+    /// pattern, and a name without folders)
+    #[arg(long, value_name = "PATH", value_parser = expected)]
+    pub expect_child: Vec<String>,
+    /// Do not break before closes that take away what was made inheritable (inheritable), not in a child before exec
+    /// (child-side), not before those that no code asked for (implicit), not on findings; repeatable
+    #[arg(long, value_name = "KIND")]
+    pub no_break: Vec<Kind>,
+}
+
+/// A kind of break.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Before closes that no code asked for
+    Implicit,
+    /// Before a close of what was made inheritable and no child has received
+    Inheritable,
+    /// The same in a child, before it executes its program
+    ChildSide,
+    /// On findings
+    Findings,
+}
+
 /// `fdwatch run`.
 #[derive(Args, Debug)]
 pub struct Run {
@@ -135,6 +162,9 @@ pub struct Run {
     /// Which closes that no code asked for break
     #[arg(long = "break", value_name = "WHICH", default_value = "escaped")]
     pub breaks: Breaks,
+    /// What else breaks, and what does not
+    #[command(flatten)]
+    pub stops: Stops,
     /// Break before the close that finding N of an earlier run's report (JSON, or a recording) blames; repeatable
     #[arg(long, value_name = "REPORT#N")]
     pub arm: Vec<OsString>,
@@ -204,6 +234,9 @@ pub struct Attach {
     /// Open a prompt at breaks and on Ctrl-C, as run does; quit leaves the process running
     #[arg(long)]
     pub prompt: bool,
+    /// What else breaks, and what does not
+    #[command(flatten)]
+    pub stops: Stops,
     /// Break before descriptor N is closed
     #[arg(long = "fd", value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
     pub fds: Vec<i32>,
@@ -349,6 +382,10 @@ impl FailOn {
             FailOn::Never => false,
         }
     }
+}
+
+fn expected(text: &str) -> Result<String, String> {
+    pattern(text).map(|_| text.to_string())
 }
 
 fn pattern(text: &str) -> Result<glob::Pattern, String> {

@@ -9,7 +9,7 @@ use fdwatch::event::ExitStatus;
 use fdwatch::identity::Rehearsal;
 use fdwatch::kernel::{self, Caught, Debuginfod, LaunchError, Launched, Requests};
 use fdwatch::policy::suppression::Suppressions;
-use fdwatch::policy::{Implicit, Policy};
+use fdwatch::policy::{Expected, Implicit, Policy};
 use fdwatch::prompt::{Prompt, ScriptLine, Terminal, check_script};
 use fdwatch::render::Style;
 use fdwatch::report::diff::{Part, Story, compare, report_diff, story_diff};
@@ -320,7 +320,7 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         Some(t) => Style::for_stream(color(args.common.out.color), t.stream()),
         None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
     };
-    let policy = policy(&args.fds, &args.paths, args.breaks);
+    let policy = policy(&args.fds, &args.paths, args.breaks, &args.stops)?;
     let mut debug_files = debuginfod(&args.common)?;
     let sifting = Sifting::new(&args.common.sift, &args.common.out)?;
     let (caught, input, shares) = (Caught::new(), StandardInput::new(), terminal.is_some());
@@ -410,8 +410,11 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
     let script = script(&args.commands, &args.scripts)?;
     check_script(&script).map_err(anyhow::Error::msg)?;
     let asks = args.prompt || !script.is_empty();
-    if !asks && (!args.fds.is_empty() || !args.paths.is_empty() || args.breaks != Breaks::Escaped) {
-        bail!("--fd, --path and --break say where to break: add --prompt, -x FILE or -ex CMD");
+    let names = !args.fds.is_empty() || !args.paths.is_empty() || args.breaks != Breaks::Escaped;
+    if !asks && (names || !args.stops.no_break.is_empty() || !args.stops.expect_child.is_empty()) {
+        bail!(
+            "--fd, --path, --break, --no-break and --expect-child say where to break: add --prompt, -x FILE or -ex CMD"
+        );
     }
     let pid = Pid(args.pid);
     let terminal = match args.prompt {
@@ -439,7 +442,7 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
         Some(t) => Style::for_stream(color(args.common.out.color), t.stream()),
         None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
     };
-    let mut session = Session::attach(attached, policy(&args.fds, &args.paths, args.breaks));
+    let mut session = Session::attach(attached, policy(&args.fds, &args.paths, args.breaks, &args.stops)?);
     fetch(&mut session, debuginfod);
     record(&mut session, recording, &[]);
     session.suppress(sifting.suppressions.clone());
@@ -472,17 +475,23 @@ fn terminal_for_attach(pid: Pid) -> Result<Terminal> {
     Ok(terminal)
 }
 
-fn policy(fds: &[i32], paths: &[glob::Pattern], breaks: Breaks) -> Policy {
-    Policy {
+fn policy(fds: &[i32], paths: &[glob::Pattern], breaks: Breaks, stops: &cli::Stops) -> Result<Policy> {
+    let wants = |kind| !stops.no_break.contains(&kind);
+    let expected = stops.expect_child.iter().map(|text| Expected::new(text)).collect::<Result<_, _>>();
+    Ok(Policy {
         fds: fds.iter().copied().map(fdwatch::base::Fd).collect(),
         paths: paths.to_vec(),
         implicit: match breaks {
+            _ if !wants(cli::Kind::Implicit) => Implicit::Never,
             Breaks::Escaped => Implicit::Escaped,
             Breaks::Implicit => Implicit::All,
             Breaks::None => Implicit::Never,
         },
-        findings: true,
-    }
+        expected: expected.context("--expect-child")?,
+        inheritable: wants(cli::Kind::Inheritable),
+        child_side: wants(cli::Kind::ChildSide),
+        findings: wants(cli::Kind::Findings),
+    })
 }
 
 fn shown(argv: &[std::ffi::OsString]) -> String {

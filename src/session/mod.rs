@@ -259,6 +259,10 @@ impl Session {
     fn notes(&self) -> Vec<String> {
         let mut notes = self.attachment_notes();
         notes.extend(self.divergences.iter().cloned());
+        for expected in self.policy.expected.iter().filter(|e| !e.was_executed(&self.world)) {
+            let what = crate::base::text::escape(expected.text().as_bytes());
+            notes.push(format!("nobody was seen to execute {what}, which --expect-child names"));
+        }
         if self.limits.unprivileged && !self.limits.no_new_privs {
             notes.push("setuid programs got no privilege: fdwatch has no CAP_SYS_PTRACE".to_string());
         }

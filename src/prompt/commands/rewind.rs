@@ -30,7 +30,7 @@ impl Command for Rewind {
         "rewind [N] [--yes]"
     }
     fn summary(&self) -> &'static str {
-        "start the command again, and stop before the close that finding N blames"
+        "run again, up to the close that is to blame"
     }
     fn help(&self) -> &'static str {
         "Kills the target, starts the same command again (arguments, environment, working directory), and stops before\n\
