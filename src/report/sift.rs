@@ -103,7 +103,7 @@ impl Report {
     /// Takes out the findings that `suppressions` cover, and counts them.
     pub fn suppress(&mut self, suppressions: &mut Suppressions) {
         let before = self.findings.len();
-        self.findings.retain(|mut f| !(suppressions.concern(&f.name) && suppressions.find(&mut f).is_some()));
+        self.findings.retain(|mut f| !(suppressions.concern(&f.name) && suppressions.find(&mut f, 1).is_some()));
         self.counts.suppressed += (before - self.findings.len()) as u64;
         self.count();
         self.note_suppressions(suppressions);

@@ -62,7 +62,7 @@ impl Pipeline {
         for finding in found {
             let concerned = self.suppressions.concern(finding.name);
             let mut sight = Fresh { finding: &finding, names: &mut *names };
-            match concerned.then(|| self.suppressions.find(&mut sight)).flatten() {
+            match concerned.then(|| self.suppressions.find(&mut sight, 1)).flatten() {
                 Some(known) => {
                     tracing::info!(name = finding.name, file = &*known.file, line = known.line, "suppressed");
                     self.suppressed += 1;

@@ -105,10 +105,10 @@ impl Suppressions {
         self.entries.iter().any(|(e, _)| e.finding.matches(finding))
     }
 
-    /// The first entry that covers a finding, if one does, which is counted.
-    pub fn find(&mut self, sight: &mut dyn Sight) -> Option<&Suppression> {
+    /// The first entry that covers a finding, if one does: it was of use as often as the finding came.
+    pub fn find(&mut self, sight: &mut dyn Sight, times: u64) -> Option<&Suppression> {
         let (entry, used) = self.entries.iter_mut().find(|(e, _)| e.covers(sight))?;
-        *used += 1;
+        *used = used.saturating_add(times);
         Some(entry)
     }
 
@@ -161,7 +161,7 @@ mod tests {
         let mut s = Suppressions::none();
         s.add("f", text).unwrap();
         let steps = vec![(Role::Opened, vec!["main", "open_log"]), (Role::Closed, vec!["main", "run", "fclose"])];
-        s.find(&mut Paper("double-close", steps)).is_some()
+        s.find(&mut Paper("double-close", steps), 1).is_some()
     }
 
     #[test]
@@ -201,8 +201,8 @@ mod tests {
         .unwrap();
         s.add("b", "suppress double-close\n reason x\n stack main\n").unwrap();
         let mut sight = Paper("double-close", vec![(Role::Used, vec!["main"])]);
-        assert_eq!(s.find(&mut sight).map(|e| e.file.to_string()), Some("b".into()));
-        s.find(&mut sight);
+        assert_eq!(s.find(&mut sight, 1).map(|e| e.file.to_string()), Some("b".into()));
+        s.find(&mut sight, 1);
         let used: Vec<_> = s.used().map(|(e, n)| (e.file.to_string(), e.line, n)).collect();
         assert_eq!(used, [("b".into(), 1, 2), ("a".into(), 1, 0), ("a".into(), 5, 0)]);
         assert!(s.concern("use-after-close") && !s.concern("stale-fd-to-child"));
