@@ -68,12 +68,35 @@ pub struct Output {
     pub log_file: Option<PathBuf>,
 }
 
+/// What is known already, and does not count.
+#[derive(Args, Debug, Default)]
+pub struct Sift {
+    /// Leave out, and count, what the entries of FILE cover (repeatable; docs/suppressions.md)
+    #[arg(long, value_name = "FILE")]
+    pub suppressions: Vec<PathBuf>,
+    /// Show what the entries that ship with fdwatch cover, too
+    #[arg(long)]
+    pub no_default_suppressions: bool,
+    /// Write entries for --suppressions that cover what is found, to FILE or behind the report
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    pub gen_suppressions: Option<PathBuf>,
+    /// Leave out, and count, what was found when FILE was written; say what of it is gone
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// Write what is found to FILE, for --baseline; none of it counts as found then
+    #[arg(long, value_name = "FILE")]
+    pub write_baseline: Option<PathBuf>,
+}
+
 /// What `run` and `audit` have in common.
 #[derive(Args, Debug)]
 pub struct Common {
     /// Where the report goes
     #[command(flatten)]
     pub out: Output,
+    /// What is known already
+    #[command(flatten)]
+    pub sift: Sift,
     /// Record what happens to FILE, for `fdwatch replay`
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
@@ -109,6 +132,33 @@ pub struct Verdict {
     pub fail_on: FailOn,
 }
 
+/// What else breaks, and what does not.
+#[derive(Args, Debug)]
+pub struct Stops {
+    /// A child is going to execute PATH: until then, break also before closes that no code asked for, whoever holds the
+    /// number, and before those of what a child would inherit, but for files that are only read (repeatable; may be a
+    /// pattern, and a name without folders)
+    #[arg(long, value_name = "PATH", value_parser = expected)]
+    pub expect_child: Vec<String>,
+    /// Do not break before closes that take away what was made inheritable (inheritable), not in a child before exec
+    /// (child-side), not before those that no code asked for (implicit), not on findings; repeatable
+    #[arg(long, value_name = "KIND")]
+    pub no_break: Vec<Kind>,
+}
+
+/// A kind of break.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Before closes that no code asked for
+    Implicit,
+    /// Before a close of what was made inheritable and no child has received
+    Inheritable,
+    /// The same in a child, before it executes its program
+    ChildSide,
+    /// On findings
+    Findings,
+}
+
 /// `fdwatch run`.
 #[derive(Args, Debug)]
 pub struct Run {
@@ -121,6 +171,12 @@ pub struct Run {
     /// Which closes that no code asked for break
     #[arg(long = "break", value_name = "WHICH", default_value = "escaped")]
     pub breaks: Breaks,
+    /// What else breaks, and what does not
+    #[command(flatten)]
+    pub stops: Stops,
+    /// Break before the close that finding N of an earlier run's report (JSON, or a recording) blames; repeatable
+    #[arg(long, value_name = "REPORT#N")]
+    pub arm: Vec<OsString>,
     /// Run CMD at the first break, as if it were typed (repeatable; also written -ex)
     #[arg(long = "ex", value_name = "CMD")]
     pub commands: Vec<String>,
@@ -162,6 +218,9 @@ pub struct Replay {
     /// Where the report goes
     #[command(flatten)]
     pub out: Output,
+    /// What is known already
+    #[command(flatten)]
+    pub sift: Sift,
     /// What --record wrote
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
@@ -184,6 +243,9 @@ pub struct Attach {
     /// Open a prompt at breaks and on Ctrl-C, as run does; quit leaves the process running
     #[arg(long)]
     pub prompt: bool,
+    /// What else breaks, and what does not
+    #[command(flatten)]
+    pub stops: Stops,
     /// Break before descriptor N is closed
     #[arg(long = "fd", value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(0..))]
     pub fds: Vec<i32>,
@@ -224,6 +286,9 @@ pub struct Show {
     /// Colour
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: Color,
+    /// What is known already
+    #[command(flatten)]
+    pub sift: Sift,
     /// What --format json wrote
     #[arg(value_name = "REPORT")]
     pub report: PathBuf,
@@ -335,6 +400,10 @@ impl FailOn {
             FailOn::Never => false,
         }
     }
+}
+
+fn expected(text: &str) -> Result<String, String> {
+    pattern(text).map(|_| text.to_string())
 }
 
 fn pattern(text: &str) -> Result<glob::Pattern, String> {

@@ -1,18 +1,24 @@
 //! The `fdwatch` program: parse, dispatch, exit status.
 
+mod sifting;
+
 use anyhow::{Context, Result, bail};
 use fdwatch::base::Pid;
 use fdwatch::cli::{self, Breaks, Cli, CoLocate, Color, Command, Common, Output, Uses, Verdict};
 use fdwatch::event::ExitStatus;
-use fdwatch::finding::{Finding, Options};
+use fdwatch::finding::Options;
+use fdwatch::identity::Rehearsal;
 use fdwatch::kernel::{self, Caught, Debuginfod, Filter, LaunchError, Launched, Requests};
-use fdwatch::policy::{Implicit, Policy};
+use fdwatch::policy::suppression::Suppressions;
+use fdwatch::policy::{Expected, Implicit, Policy};
 use fdwatch::prompt::{Prompt, ScriptLine, Terminal, check_script};
 use fdwatch::render::Style;
 use fdwatch::report::diff::{Part, Story, compare, report_diff, story_diff};
 use fdwatch::report::{self, Report};
-use fdwatch::session::{Frontend, Interactive, LogError, Outcome, Quiet, Recording, Replay, Session};
-use std::io::{IsTerminal, Read, Write};
+use fdwatch::session::{Frontend, Interactive, LogError, Outcome, Quiet, Recording, Replay, Session, rehearsal_of};
+use sifting::Sifting;
+use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -115,7 +121,8 @@ fn audit(args: cli::Audit) -> Result<ExitCode> {
     prepare(&args.common.out)?;
     let recording = recording(&args.common)?;
     let debuginfod = debuginfod(&args.common)?;
-    let launched = start(&args.argv, &args.common, false)?;
+    let sifting = Sifting::new(&args.common.sift, &args.common.out)?;
+    let launched = start(&args.argv, &args.common, false, &Caught::new())?;
     let mut session = Session::new(launched, Policy::default(), args.common.no_seccomp);
     fetch(&mut session, debuginfod);
     session.obey(options(&args.common));
@@ -123,19 +130,21 @@ fn audit(args: cli::Audit) -> Result<ExitCode> {
         session.watch_uses();
     }
     record(&mut session, recording, &args.argv);
+    session.suppress(sifting.suppressions.clone());
     let outcome = session.run(&mut Quiet)?;
-    write_report(&mut session, &outcome, &args.argv, &args.common)?;
-    Ok(verdict(session.findings(), &args.verdict).unwrap_or_else(|| end_as(outcome.status)))
+    let report = write_report(&mut session, &outcome, &args.argv, &args.common, &sifting)?;
+    Ok(verdict(&report, &args.common.sift, &args.verdict).unwrap_or_else(|| end_as(outcome.status)))
 }
 
-/// The status of findings that count.
-fn verdict(findings: &[Finding], asked: &Verdict) -> Option<ExitCode> {
-    let found = findings.iter().any(|f| asked.fail_on.includes(f.severity));
-    found.then(|| ExitCode::from(asked.error_exitcode))
+/// The status of findings that count. What was just written down as known does not.
+fn verdict(report: &Report, sift: &cli::Sift, asked: &Verdict) -> Option<ExitCode> {
+    let found = report.findings.iter().any(|f| asked.fail_on.includes(f.severity));
+    (found && sift.write_baseline.is_none()).then(|| ExitCode::from(asked.error_exitcode))
 }
 
 fn replay(args: &cli::Replay) -> Result<ExitCode> {
     prepare(&args.out)?;
+    let mut sifting = Sifting::new(&args.sift, &args.out)?;
     let name = fdwatch::base::text::escape(args.file.as_os_str().as_encoded_bytes());
     let file = std::fs::File::open(&args.file).with_context(|| name.clone())?;
     if file.metadata().is_ok_and(|m| m.is_dir()) {
@@ -149,11 +158,12 @@ fn replay(args: &cli::Replay) -> Result<ExitCode> {
         Ok(replay) => replay,
         Err(e) => return Ok(broken(&e)),
     };
-    write_out(&replay.report(), &args.out)?;
+    let mut report = replay.report(&mut sifting.suppressions);
+    sifting.finish(&mut report, &args.sift, |report| write_out(report, &args.out))?;
     if let Some(e) = replay.damage() {
         return Ok(broken(e));
     }
-    if let Some(status) = verdict(replay.findings(), &args.verdict) {
+    if let Some(status) = verdict(&report, &args.sift, &args.verdict) {
         return Ok(status);
     }
     Ok(ExitCode::from(match replay.status() {
@@ -168,23 +178,27 @@ fn show(args: &cli::Show) -> Result<ExitCode> {
     if let Some(path) = &args.output {
         report::check_writable(path).map_err(anyhow::Error::msg)?;
     }
-    let report = match saved(&args.report)? {
+    let mut sifting = Sifting::read(&args.sift, args.output.as_deref(), Suppressions::none())?;
+    let mut report = match saved(&args.report)? {
         Saved::Report(report) => report,
         Saved::Log(_) => {
             let name = fdwatch::base::text::escape(args.report.as_os_str().as_encoded_bytes());
             bail!("{name}: it is an event log, not a report: use `fdwatch replay {name}`")
         }
     };
+    report.suppress(&mut sifting.suppressions);
     let style = to_stdout(args.color);
-    let bytes = match report::format(&args.format) {
-        _ if args.output.is_none() && args.format == "text" => report::text(&report, style).into_bytes(),
-        Some(format) => format.write(&report),
-        None => bail!("no such format"),
-    };
-    match &args.output {
-        Some(path) => report::write_whole(path, &bytes).with_context(|| path.display().to_string())?,
-        None => say(&bytes)?,
-    }
+    sifting.finish(&mut report, &args.sift, |report| {
+        let bytes = match report::format(&args.format) {
+            _ if args.output.is_none() && args.format == "text" => report::text(report, style).into_bytes(),
+            Some(format) => format.write(report),
+            None => bail!("no such format"),
+        };
+        match &args.output {
+            Some(path) => report::write_whole(path, &bytes).with_context(|| path.display().to_string()),
+            None => say(&bytes),
+        }
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -240,7 +254,7 @@ fn side(text: &std::ffi::OsStr) -> Result<Side> {
             if let Some(e) = replay.damage() {
                 return Err(broken(e));
             }
-            replay.report()
+            replay.report(&mut Suppressions::shipped())
         }
     };
     Ok(Side { name, report, part })
@@ -285,6 +299,7 @@ fn say(bytes: &[u8]) -> Result<()> {
 }
 
 fn run(args: cli::Run) -> Result<ExitCode> {
+    let armed = args.arm.iter().map(|text| armed(text)).collect::<Result<Vec<_>>>()?;
     let script = script(&args.commands, &args.scripts)?;
     check_script(&script).map_err(anyhow::Error::msg)?;
     let terminal = match std::io::stdin().is_terminal() {
@@ -305,45 +320,110 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         bail!("no terminal to ask at: use `fdwatch audit -- CMD` for a report, or -x FILE or -ex CMD for a script");
     }
     prepare(&args.common.out)?;
-    let recording = recording(&args.common)?;
+    let mut to_record = recording(&args.common)?;
     let style = match &terminal {
         Some(t) => Style::for_stream(color(args.common.out.color), t.stream()),
         None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
     };
-    let policy = policy(&args.fds, &args.paths, args.breaks);
-    let debuginfod = debuginfod(&args.common)?;
-    let launched = start(&args.argv, &args.common, terminal.is_some())?;
+    let policy = policy(&args.fds, &args.paths, args.breaks, &args.stops)?;
+    let mut debug_files = debuginfod(&args.common)?;
+    let sifting = Sifting::new(&args.common.sift, &args.common.out)?;
+    let (caught, input, shares) = (Caught::new(), StandardInput::new(), terminal.is_some());
+    let launched = start(&args.argv, &args.common, shares, &caught)?;
     let target = fdwatch::base::Pid(launched.tid.0);
     let prompt = Prompt::new(script, terminal.is_some(), style);
     if terminal.is_some() {
         eprintln!("fdwatch: watching the closes of {}; Ctrl-C opens the prompt", shown(&args.argv));
     }
     let mut frontend = Interactive::new(prompt, terminal, target, style).context("the terminal")?;
-    let mut session = Session::new(launched, policy, args.common.no_seccomp);
-    fetch(&mut session, debuginfod);
-    session.obey(options(&args.common));
-    if args.common.uses == Uses::All {
-        session.watch_uses();
-    }
-    record(&mut session, recording, &args.argv);
-    let outcome = session.run(&mut frontend);
-    if outcome.is_err() {
-        frontend.on_end();
-    }
-    let outcome = outcome?;
-    write_report(&mut session, &outcome, &args.argv, &args.common)?;
+    let begin = |launched, debug_files, to_record| {
+        let mut session = Session::new(launched, policy.clone(), args.common.no_seccomp);
+        fetch(&mut session, debug_files);
+        session.obey(options(&args.common));
+        if args.common.uses == Uses::All {
+            session.watch_uses();
+        }
+        record(&mut session, to_record, &args.argv);
+        session.suppress(sifting.suppressions.clone());
+        session
+    };
+    let mut session = begin(launched, debug_files.take(), to_record.take());
+    armed.into_iter().for_each(|rehearsal| session.rehearse(rehearsal, false));
+    let outcome = loop {
+        let outcome = session.run(&mut frontend);
+        if outcome.is_err() {
+            frontend.on_end();
+        }
+        let outcome = outcome?;
+        let Some(rehearsal) = session.again().cloned() else { break outcome };
+        if let Some(lost) = input.again() {
+            frontend.on_note(&lost);
+        }
+        let launched = start(&args.argv, &args.common, shares, &caught)?;
+        frontend.started_again(Pid(launched.tid.0)).context("the terminal")?;
+        session = begin(launched, debuginfod(&args.common)?, recording(&args.common)?);
+        session.rehearse(rehearsal, true);
+    };
+    write_report(&mut session, &outcome, &args.argv, &args.common, &sifting)?;
     if outcome.ended_by_user {
         return Ok(ExitCode::SUCCESS);
     }
     Ok(end_as(outcome.status))
 }
 
+/// The command's standard input, for a command that is started twice.
+struct StandardInput {
+    /// Of a file: itself, and where the command begins to read.
+    file: Option<(std::fs::File, u64)>,
+    /// Whether something can have been read of it that does not come again.
+    loses: bool,
+}
+
+impl StandardInput {
+    fn new() -> StandardInput {
+        let own = std::io::stdin().as_fd().try_clone_to_owned().ok().map(std::fs::File::from);
+        let meta = own.as_ref().and_then(|f| f.metadata().ok());
+        let file = own.filter(|_| meta.as_ref().is_some_and(std::fs::Metadata::is_file));
+        let loses = !std::io::stdin().is_terminal() && meta.is_some_and(|m| m.rdev() != NULL_DEVICE);
+        StandardInput { file: file.and_then(|mut f| f.stream_position().ok().map(|at| (f, at))), loses }
+    }
+
+    /// Goes back to where the command began to read. A sentence, where that is not possible.
+    fn again(&self) -> Option<String> {
+        match &self.file {
+            Some((file, at)) => {
+                let mut file = file;
+                let failed = file.seek(SeekFrom::Start(*at)).err()?;
+                Some(format!("standard input cannot be read again: {failed}"))
+            }
+            None => {
+                self.loses.then(|| "what the command has read of its standard input is not there again".to_string())
+            }
+        }
+    }
+}
+
+/// `/dev/null`, from which nothing was ever read (null(4): character device 1, 3).
+const NULL_DEVICE: u64 = 1 << 8 | 3;
+
+/// What `--arm` names.
+fn armed(text: &std::ffi::OsStr) -> Result<Rehearsal> {
+    let side = side(text).context("--arm")?;
+    match side.part {
+        Part::Finding(n) => rehearsal_of(&side.report, n).map_err(|e| anyhow::anyhow!("--arm {}: {e}", side.name)),
+        _ => bail!("--arm {}: say which finding of the report, as in {}#1", side.name, side.name),
+    }
+}
+
 fn attach(args: cli::Attach) -> Result<ExitCode> {
     let script = script(&args.commands, &args.scripts)?;
     check_script(&script).map_err(anyhow::Error::msg)?;
     let asks = args.prompt || !script.is_empty();
-    if !asks && (!args.fds.is_empty() || !args.paths.is_empty() || args.breaks != Breaks::Escaped) {
-        bail!("--fd, --path and --break say where to break: add --prompt, -x FILE or -ex CMD");
+    let names = !args.fds.is_empty() || !args.paths.is_empty() || args.breaks != Breaks::Escaped;
+    if !asks && (names || !args.stops.no_break.is_empty() || !args.stops.expect_child.is_empty()) {
+        bail!(
+            "--fd, --path, --break, --no-break and --expect-child say where to break: add --prompt, -x FILE or -ex CMD"
+        );
     }
     let pid = Pid(args.pid);
     let terminal = match args.prompt {
@@ -353,6 +433,7 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
     prepare(&args.common.out)?;
     let recording = recording(&args.common)?;
     let debuginfod = debuginfod(&args.common)?;
+    let sifting = Sifting::new(&args.common.sift, &args.common.out)?;
     let mut attached = kernel::attach(pid, args.children, Requests::new())?;
     if let Some(time) = args.time {
         attached.tracer.limit(time);
@@ -370,13 +451,14 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
         Some(t) => Style::for_stream(color(args.common.out.color), t.stream()),
         None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
     };
-    let mut session = Session::attach(attached, policy(&args.fds, &args.paths, args.breaks));
+    let mut session = Session::attach(attached, policy(&args.fds, &args.paths, args.breaks, &args.stops)?);
     fetch(&mut session, debuginfod);
     session.obey(options(&args.common));
     if args.common.uses == Uses::All {
         session.watch_uses();
     }
     record(&mut session, recording, &[]);
+    session.suppress(sifting.suppressions.clone());
     let outcome = match asks {
         true => {
             let prompt = Prompt::new(script, terminal.is_some(), style);
@@ -384,8 +466,8 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
         }
         false => session.run(&mut Quiet)?,
     };
-    write_report(&mut session, &outcome, &[], &args.common)?;
-    Ok(verdict(session.findings(), &args.verdict).unwrap_or(ExitCode::SUCCESS))
+    let report = write_report(&mut session, &outcome, &[], &args.common, &sifting)?;
+    Ok(verdict(&report, &args.common.sift, &args.verdict).unwrap_or(ExitCode::SUCCESS))
 }
 
 /// The terminal to ask at, which must not be one that stands still with the target.
@@ -406,17 +488,23 @@ fn terminal_for_attach(pid: Pid) -> Result<Terminal> {
     Ok(terminal)
 }
 
-fn policy(fds: &[i32], paths: &[glob::Pattern], breaks: Breaks) -> Policy {
-    Policy {
+fn policy(fds: &[i32], paths: &[glob::Pattern], breaks: Breaks, stops: &cli::Stops) -> Result<Policy> {
+    let wants = |kind| !stops.no_break.contains(&kind);
+    let expected = stops.expect_child.iter().map(|text| Expected::new(text)).collect::<Result<_, _>>();
+    Ok(Policy {
         fds: fds.iter().copied().map(fdwatch::base::Fd).collect(),
         paths: paths.to_vec(),
         implicit: match breaks {
+            _ if !wants(cli::Kind::Implicit) => Implicit::Never,
             Breaks::Escaped => Implicit::Escaped,
             Breaks::Implicit => Implicit::All,
             Breaks::None => Implicit::Never,
         },
-        findings: true,
-    }
+        expected: expected.context("--expect-child")?,
+        inheritable: wants(cli::Kind::Inheritable),
+        child_side: wants(cli::Kind::ChildSide),
+        findings: wants(cli::Kind::Findings),
+    })
 }
 
 /// What the user wants of the rules.
@@ -442,13 +530,13 @@ fn fetch(session: &mut Session, debuginfod: Option<Debuginfod>) {
     }
 }
 
-fn start(argv: &[std::ffi::OsString], common: &Common, own_group: bool) -> Result<Launched> {
+fn start(argv: &[std::ffi::OsString], common: &Common, own_group: bool, caught: &Caught) -> Result<Launched> {
     let command = kernel::Command { argv: argv.to_vec(), own_group, seccomp: !common.no_seccomp };
     let filter = match common.uses {
         Uses::None => Filter::new(),
         Uses::All => Filter::with_uses(),
     };
-    let mut launched = Launched::start_under(&command, &Caught::new(), &filter)?;
+    let mut launched = Launched::start_under(&command, caught, &filter)?;
     if common.co_locate == CoLocate::Auto {
         launched.tracer.co_locate();
     }
@@ -517,10 +605,17 @@ fn end_as(status: ExitStatus) -> ExitCode {
     }
 }
 
-fn write_report(session: &mut Session, outcome: &Outcome, argv: &[std::ffi::OsString], common: &Common) -> Result<()> {
+fn write_report(
+    session: &mut Session,
+    outcome: &Outcome,
+    argv: &[std::ffi::OsString],
+    common: &Common,
+    sifting: &Sifting,
+) -> Result<Report> {
     session.end_recording(outcome);
-    let report = session.report(outcome, bytes(argv), common.out.format == "json");
-    write_out(&report, &common.out)
+    let mut report = session.report(outcome, bytes(argv), common.out.format == "json");
+    sifting.finish(&mut report, &common.sift, |report| write_out(report, &common.out))?;
+    Ok(report)
 }
 
 fn write_out(report: &Report, out: &Output) -> Result<()> {

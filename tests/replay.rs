@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Done, alone, fdwatch, has, pythons, run, script, skip, target};
+use fdwatch::policy::suppression::Suppressions;
 use fdwatch::render::Style;
 use fdwatch::report::{Report, Target, text};
 use fdwatch::session::{LogError, Replay};
@@ -51,7 +52,7 @@ fn same<S: AsRef<OsStr>>(options: &[&str], command: &[S]) -> (Done, Vec<u8>) {
 fn report(log: &[u8]) -> Report {
     let mut replay = Replay::read(log).unwrap();
     assert_eq!(replay.damage(), None);
-    replay.report()
+    replay.report(&mut Suppressions::shipped())
 }
 
 #[test]
@@ -290,7 +291,7 @@ fn a_log_that_is_cut_off_shows_what_precedes() {
                 let after = u64::from(lines.contains(&(cut + 1)));
                 assert_eq!(damage.line, line + after, "{cut}: {damage}");
                 assert!(damage.what.contains("cut off"), "{cut}: {damage}");
-                let report = replay.report();
+                let report = replay.report(&mut Suppressions::shipped());
                 assert_eq!(report.target, Target::Unknown);
                 assert!(report.coverage.notes[0].starts_with("incomplete: "), "{:?}", report.coverage.notes);
                 assert!(report.findings.len() <= whole.findings.len());
@@ -321,7 +322,7 @@ fn with(line: &str) -> Result<LogError, Box<Report>> {
     let mut replay = Replay::read(format!("{header}\n{start}\n{line}\n{end}\n").as_bytes()).unwrap();
     match replay.damage() {
         Some(damage) => Ok(damage.clone()),
-        None => Err(Box::new(replay.report())),
+        None => Err(Box::new(replay.report(&mut Suppressions::shipped()))),
     }
 }
 
@@ -404,7 +405,7 @@ fn a_line_without_an_end_takes_no_memory_without_an_end() {
 
 fn survives(log: &[u8]) {
     if let Ok(mut replay) = Replay::read(log) {
-        let report = replay.report();
+        let report = replay.report(&mut Suppressions::shipped());
         for format in fdwatch::report::FORMATS {
             format.write(&report);
         }

@@ -3,7 +3,7 @@
 use super::culprit::{DECISIVE, advice, blame, story};
 use super::{About, Confidence, Finding, Rule, Seen, Severity, called, object, root, standard_name};
 use crate::base::LifeId;
-use crate::event::{Cause, Effect, EventKind};
+use crate::event::{Call, Cause, Effect, EventKind};
 use std::collections::HashSet;
 
 /// The rule. Remembers whom it has blamed, so that one mistake is told once.
@@ -31,6 +31,9 @@ impl Rule for StaleFdToChild {
         let mut out = Vec::new();
         for effect in &call.effects {
             let Effect::Refused { fd, to, close: false } = effect else { continue };
+            if parks(call) {
+                continue;
+            }
             let since = seen.world.process(task.pid).map_or(0, |p| p.since);
             let Some(blame) = blame(seen.world, task.table, *fd, task.pid, since) else { continue };
             // What the child opened itself was never handed to it: another rule's.
@@ -76,6 +79,14 @@ impl Rule for StaleFdToChild {
     }
 }
 
+/// Whether a shell makes room before a redirection: it moves what may be at the number out of the way, to 10 or above, and
+/// knows that there may be nothing.
+fn parks(call: &Call) -> bool {
+    let [_, command, least, ..] = call.info.args;
+    let moves = matches!(command as i32, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC);
+    call.info.name.starts_with("fcntl") && moves && least >= 10
+}
+
 fn confidence(weight: u32, cause: Cause) -> Confidence {
     let asked = matches!(cause, Cause::Explicit | Cause::With);
     if weight >= DECISIVE || asked { Confidence::Certain } else { Confidence::Likely }
@@ -86,7 +97,19 @@ mod tests {
     use super::super::Role;
     use super::super::testing::*;
     use super::*;
+    use crate::base::Tid;
     use crate::event::Escape;
+
+    /// `(exec 5>&1)` in dash and zsh: whether 5 is open is what the fcntl is to find out.
+    #[test]
+    fn a_shell_that_makes_room_for_a_redirection_was_not_given_the_number() {
+        let mut s = Script::new();
+        s.open(MAIN, 5, "/tmp/a");
+        s.close(MAIN, 5);
+        s.fork(MAIN, 200);
+        assert!(s.refused_dupfd(Tid(200), 5).is_empty());
+        assert_eq!(s.refused(200, 5, Some(1)).len(), 1, "what it wanted to move is another thing");
+    }
 
     /// The first acceptance case: the culprit is two lives back and in the other process.
     #[test]

@@ -110,7 +110,7 @@ impl Fingerprint {
 }
 
 /// A Python file without its directories; with the package where the name says nothing without.
-pub(crate) fn python_file(file: &str) -> &str {
+pub fn python_file(file: &str) -> &str {
     let start = |text: &str| text.rfind('/').map_or(0, |i| i + 1);
     let name = file.get(start(file)..).unwrap_or(file);
     if !matches!(name, "__init__.py" | "__main__.py") {

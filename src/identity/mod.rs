@@ -8,8 +8,9 @@
 mod fingerprint;
 mod ledger;
 mod path;
+mod rehearsal;
 
-pub(crate) use fingerprint::python_file;
-pub use fingerprint::{Fingerprint, FingerprintError, ModuleFrame, PythonLine, UNKNOWN_CODE};
+pub use fingerprint::{Fingerprint, FingerprintError, ModuleFrame, PythonLine, UNKNOWN_CODE, python_file};
 pub use ledger::{Ledger, Mark, Stacks};
 pub use path::{general_path, same_new_path, same_path};
+pub use rehearsal::{Followed, Rehearsal};

@@ -124,6 +124,11 @@ impl Life {
         self.end.as_ref().map(|e| e.moment.at.saturating_sub(self.began.at))
     }
 
+    /// Whether a call has cleared FD_CLOEXEC of it: somebody wants a child to have it.
+    pub fn was_made_inheritable(&self) -> bool {
+        self.marked > 0 && !self.cloexec
+    }
+
     /// Whether nothing asked for its end and its number had left the object that owned it.
     pub fn was_lost(&self) -> bool {
         self.end.as_ref().is_some_and(|e| e.moment.site.cause.is_implicit() && e.moment.site.escape.is_some())

@@ -1,11 +1,14 @@
 //! When to break into the prompt: pure, over what an event is about to change and what the rules found.
 
+mod predict;
 pub mod suppression;
+
+pub use predict::Expected;
 
 use crate::base::{Fd, LifeId, Pid, Tid};
 use crate::event::{Call, Cause, Escape, Event, EventKind};
 use crate::finding::{Finding, Object, Severity};
-use crate::model::{Transition, World};
+use crate::model::{Life, Transition, World};
 use glob::Pattern;
 
 /// Which implicit closes break.
@@ -27,6 +30,12 @@ pub enum Why {
     Asked(String),
     /// No code called close.
     Implicit(Cause, Option<Escape>),
+    /// It was made inheritable, and no child has received it.
+    Inheritable,
+    /// A child closes, before it executes its program, what was made inheritable for one.
+    ChildSide,
+    /// Another run has shown that a child needs it; the text says which.
+    Rehearsed(String),
     /// A rule found something.
     Found(&'static str),
     /// The user interrupted (Ctrl-C).
@@ -69,6 +78,12 @@ pub struct Policy {
     pub paths: Vec<Pattern>,
     /// `--break`.
     pub implicit: Implicit,
+    /// `--expect-child`: until somebody executes one of these, what it could be meant to get is shown before it is closed.
+    pub expected: Vec<Expected>,
+    /// Whether a close breaks that takes away what was made inheritable before a child has it.
+    pub inheritable: bool,
+    /// The same, in a child that has yet to execute its program.
+    pub child_side: bool,
     /// Whether findings of severity error break.
     pub findings: bool,
 }
@@ -77,15 +92,11 @@ impl Policy {
     /// Whether to break before `transitions`, which `event` is about to cause, and because of which life's end.
     pub fn before(&self, world: &World, event: &Event, transitions: &[Transition]) -> Option<(LifeId, Why)> {
         let EventKind::Call(call) = &event.kind else { return None };
-        transitions.iter().find_map(|t| {
-            let Transition::End { life, .. } = t else { return None };
-            let why = self.of_end(world, *life, call)?;
-            Some((*life, why))
-        })
+        let ended = predict::ends(world, event.tid, transitions);
+        ended.into_iter().find_map(|life| Some((life.id, self.of_end(world, event.tid, life, call)?)))
     }
 
-    fn of_end(&self, world: &World, id: LifeId, call: &Call) -> Option<Why> {
-        let life = world.life(id)?;
+    fn of_end(&self, world: &World, tid: Tid, life: &Life, call: &Call) -> Option<Why> {
         if self.fds.contains(&life.fd) {
             return Some(Why::Asked(format!("--fd {}", life.fd)));
         }
@@ -100,13 +111,23 @@ impl Policy {
             Implicit::Escaped => site.cause.is_implicit() && site.escape.is_some(),
             Implicit::All => site.cause.is_implicit(),
         };
-        implicit.then(|| Why::Implicit(site.cause, site.escape.clone()))
+        if implicit {
+            return Some(Why::Implicit(site.cause, site.escape.clone()));
+        }
+        let inheritable = || self.inheritable.then(|| predict::inheritable(world, tid, life)).flatten();
+        let child_side = || self.child_side.then(|| predict::child_side(world, tid, life)).flatten();
+        let expected = || self.expected.iter().find_map(|e| predict::expected(world, tid, life, call, e));
+        inheritable().or_else(child_side).or_else(expected)
     }
 
     /// Whether anything but the stack of a close can make it break: then calls whose result matters must be looked at
     /// before they are made, too.
     pub fn asks_for_names(&self) -> bool {
-        !self.fds.is_empty() || !self.paths.is_empty()
+        !self.fds.is_empty()
+            || !self.paths.is_empty()
+            || self.inheritable
+            || self.child_side
+            || !self.expected.is_empty()
     }
 
     /// Which of these findings breaks, if one does.

@@ -60,6 +60,8 @@ pub enum Then {
     Kill,
     /// Without being watched.
     Detach,
+    /// Not at all: it is killed and started again, to stop at the end that the nth finding (from 0) blames.
+    Rewind(usize),
 }
 
 /// What the user wants.
@@ -205,6 +207,9 @@ impl Prompt {
                     if matches!(then, Then::Continue { .. } | Then::Next | Then::Signal(_)) && interactive {
                         at.say("[continuing]");
                     }
+                    if matches!(then, Then::Rewind(_)) {
+                        at.say("[starting again]");
+                    }
                     if then == Then::Detach && interactive {
                         at.say("[detached]");
                     }
@@ -314,6 +319,17 @@ impl At<'_, '_> {
                 },
             }
         }
+    }
+
+    /// Asks whether what the target did may happen again. A script must have said so.
+    fn confirm_again(&mut self, question: &str) -> Result<bool, String> {
+        if !self.interactive {
+            return Err("a script says `rewind --yes`: what the command did before happens again".to_string());
+        }
+        let none = Words::default();
+        let answer = self.console.read(&format!("{question} (y or n) "), &none).map_err(|e| e.to_string())?;
+        // Nobody who is gone has agreed.
+        Ok(matches!(answer, Input::Line(l) if matches!(l.trim().to_ascii_lowercase().as_str(), "y" | "yes")))
     }
 
     /// Marks the close as one that does not happen.

@@ -82,6 +82,7 @@ fn commands_decide() {
     assert_eq!(type_in(&["c 3"]).0.then, Then::Continue { ignore: 2 });
     assert_eq!(type_in(&["keep", "cont"]).0, Decision { keep: true, then: GO });
     assert_eq!(type_in(&["n"]).0.then, Then::Next);
+    assert!(type_in(&["rewind", "c"]).1.contains("nothing was found yet"));
     assert_eq!(type_in(&["det"]).0.then, Then::Detach);
     assert_eq!(type_in(&["kill", "n", "kill", "y"]).0.then, Then::Kill);
     assert_eq!(type_in(&["quit", "perhaps", "no", "c"]).0.then, GO);

@@ -31,7 +31,7 @@ pub fn banner(
     if let Some(why) = why(at) {
         label(&mut out, style, "why", &wrap(&why, 10, 10, style.width));
     }
-    if let Why::Stepped | Why::Asked(_) = at.why
+    if let Why::Stepped | Why::Asked(_) | Why::Rehearsed(_) | Why::Inheritable | Why::ChildSide = at.why
         && let Some(why) = of_break(names, at)
     {
         label(&mut out, style, "cause", &wrap(&why.words, 10, 10, style.width));
@@ -118,6 +118,15 @@ fn why(at: &Break) -> Option<String> {
     match &at.why {
         Why::Asked(how) => Some(format!("asked: {}", escape(how.as_bytes()))),
         Why::Implicit(cause, escape) => Some(implicit(*cause, escape.as_ref())),
+        Why::Inheritable => Some(
+            "inheritable: FD_CLOEXEC was cleared, so a child is to have it, and none has received it yet".to_string(),
+        ),
+        Why::ChildSide => Some(
+            "child side: the parent cleared FD_CLOEXEC, so a child is to have it; this one closes it before it \
+             executes its program"
+                .to_string(),
+        ),
+        Why::Rehearsed(which) => Some(format!("rehearsed: {which}")),
         Why::Found(name) if at.finding.is_none() => Some(format!("found: {name}")),
         Why::Found(_) => None,
         Why::Interrupted => None,
@@ -166,6 +175,7 @@ fn next(at: &Break) -> &'static str {
         (Why::Interrupted, _) => "bt, info threads, continue, signal (deliver it), kill, help",
         (_, true) => "bt, keep (let it live), continue, explain, help",
         (Why::Stepped, false) => "bt, next, continue, help",
+        (Why::Found(_), false) => "bt, hist, rewind (back to the culprit), continue, explain, help",
         (_, false) => "bt, hist, continue, explain, help",
     }
 }

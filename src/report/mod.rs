@@ -1,9 +1,11 @@
 //! What is left of a run: findings with all their names, how the target ended, and what could not be seen.
 
+pub mod baseline;
 pub mod diff;
 mod file;
 mod json;
 pub mod lives;
+pub mod sift;
 mod text;
 
 pub use file::{check_writable, create, write_whole};
@@ -39,6 +41,12 @@ pub struct Report {
     pub counts: Counts,
     /// What was found, in the order of time.
     pub findings: Vec<FindingRecord>,
+    /// Entries of suppressions that were of use, and those of the user's that were not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suppressions: Vec<sift::SuppressionRecord>,
+    /// The baseline that was compared with, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<baseline::BaselineRecord>,
     /// The calls that fdwatch made come out differently.
     pub altered: Vec<Altered>,
     /// What was seen and what was not.
@@ -81,6 +89,14 @@ pub struct Counts {
     pub notes: u64,
     /// Findings of any severity that the user did not want to see.
     pub suppressed: u64,
+    /// Findings of any severity that the baseline knows.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub known: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// A call that fdwatch made come out differently.
@@ -243,8 +259,11 @@ impl Report {
                 warnings: count(Severity::Warning),
                 notes: count(Severity::Note),
                 suppressed: facts.suppressed,
+                known: 0,
             },
             findings: records,
+            suppressions: Vec::new(),
+            baseline: None,
             altered: facts.altered,
             coverage: Coverage {
                 mode: facts.mode,

@@ -1,10 +1,12 @@
 //! Reports of a scripted run.
 
+use super::baseline::Baseline;
 use super::*;
 use crate::base::{PyStackId, StackId};
 use crate::event::{Cause, Escape, Site};
 use crate::finding::Role;
 use crate::finding::testing::{MAIN, Script};
+use crate::policy::suppression::Suppressions;
 use crate::render::Style;
 use crate::render::testing::cpython;
 
@@ -121,7 +123,16 @@ fn the_schema_and_the_report_agree() {
         object: None,
     };
     for target in [Target::Exited { status: 0 }, Target::Signaled { signal: 9 }, Target::Killed, Target::Detached] {
-        let r = report(Facts { altered: vec![altered.clone()], target, ..facts() });
+        let mut r = report(Facts { altered: vec![altered.clone()], target, ..facts() });
+        let mut known = Suppressions::none();
+        known.add("f", "suppress stale-*\n reason x\n stack no_such_function\n").unwrap();
+        r.suppress(&mut known);
+        let baseline = Baseline::of(&r);
+        r.compare_with(&baseline, "b");
+        assert_eq!((r.counts.errors, r.counts.known), (0, 1));
+        r.compare_with(&baseline, "b");
+        assert_eq!(r.baseline.as_ref().map(|b| b.gone.len()), Some(1), "what is not found any more is gone");
+        assert_eq!(Baseline::read(&baseline.write()), Ok(baseline));
         let value = serde_json::to_value(&r).unwrap();
         agree(&schema, &schema, &value, "report");
     }

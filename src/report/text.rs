@@ -29,13 +29,26 @@ pub fn text(report: &Report, style: Style) -> String {
     };
     let c = &report.counts;
     let notes = if c.notes > 0 { format!(", {}", count(c.notes, "note")) } else { String::new() };
+    let known = match &report.baseline {
+        Some(_) => format!(", {} known", c.known),
+        None => String::new(),
+    };
     say(&format!(
-        "{}, {}{notes}, {} suppressed; target {}",
+        "{}, {}{notes}, {} suppressed{known}; target {}",
         count(c.errors, "error"),
         count(c.warnings, "warning"),
         c.suppressed,
         ended(report)
     ));
+    let gone = report.baseline.iter().flat_map(|b| &b.gone);
+    some_of(gone, "gone that the baseline knows", &mut say, |g| match &g.place {
+        Some(place) => format!("gone: {} ({place}): renew the baseline", g.name),
+        None => format!("gone: {}: renew the baseline", g.name),
+    });
+    let unused = report.suppressions.iter().filter(|s| s.count == 0);
+    some_of(unused, "unused suppressions", &mut say, |s| {
+        format!("unused suppression: {}:{} ({})", s.file, s.line, s.finding)
+    });
     if !report.altered.is_empty() {
         say(&format!("results altered by {}", count(report.altered.len() as u64, "injection")));
         for a in &report.altered {
@@ -64,6 +77,24 @@ pub fn text(report: &Report, style: Style) -> String {
     v.notes.iter().for_each(|n| say(n));
     out
 }
+
+/// Says the first of `list`, a line each, and how many more there are.
+fn some_of<'r, T: 'r>(
+    list: impl Iterator<Item = &'r T>,
+    what: &str,
+    say: &mut dyn FnMut(&str),
+    line: impl Fn(&T) -> String,
+) {
+    let mut list = list;
+    list.by_ref().take(MOST).for_each(|one| say(&line(one)));
+    match list.count() {
+        0 => {}
+        n => say(&format!("and {n} more {what}: --format json lists all")),
+    }
+}
+
+/// How many lines of one kind stand below the findings.
+const MOST: usize = 20;
 
 fn count(n: u64, noun: &str) -> String {
     match n {

@@ -120,11 +120,9 @@ impl Session {
 
     /// Nothing more is going to be seen: what rules waited to tell is told.
     pub(super) fn last_findings(&mut self) {
-        let (sites, mut asked) = (&mut self.sites, Vec::new());
-        self.pipeline.rest(|stack| {
-            asked.push(stack);
-            sites.functions(stack)
-        });
+        let mut names = super::names::Asked { sites: &mut self.sites, stacks: Vec::new() };
+        self.pipeline.rest(&mut names);
+        let asked = names.stacks;
         if let Some(recorder) = &mut self.recorder {
             recorder.asked(&asked, &mut self.sites);
         }

@@ -40,6 +40,10 @@ pub trait Frontend {
     }
     /// A break.
     fn on_break(&mut self, view: View<'_>) -> Decision;
+    /// Something that must be known now: a sentence.
+    fn on_note(&mut self, note: &str) {
+        let _ = note;
+    }
     /// The target's first process has stopped by job control (Ctrl-Z); returns when it is to go on.
     fn on_suspended(&mut self) {}
     /// The target has ended.

@@ -5,6 +5,7 @@ use crate::base::Pid;
 use crate::prompt::{Prompt, Scene, Terminal};
 use crate::render::{FileSources, Style};
 use nix::sys::signal::{Signal, killpg, raise};
+use std::io::Write;
 
 /// Asks the prompt at each break.
 pub struct Interactive {
@@ -32,6 +33,15 @@ impl Interactive {
     /// A front end for a target that was attached to: the terminal is ours alone.
     pub fn attached(prompt: Prompt, terminal: Option<Terminal>, style: Style) -> Interactive {
         Interactive { prompt: prompt.attached(), terminal, target: None, sources: FileSources::new(), style }
+    }
+
+    /// The target was started again, as this process group.
+    ///
+    /// # Errors
+    /// If the terminal cannot be given away.
+    pub fn started_again(&mut self, target: Pid) -> std::io::Result<()> {
+        self.target = Some(target);
+        self.give()
     }
 
     fn give(&mut self) -> std::io::Result<()> {
@@ -66,6 +76,10 @@ impl Frontend for Interactive {
             eprintln!("fdwatch: {e}");
             Decision { keep: false, then: if self.target.is_some() { Then::Kill } else { Then::Detach } }
         })
+    }
+
+    fn on_note(&mut self, note: &str) {
+        let _ = writeln!(std::io::stderr(), "fdwatch: {note}");
     }
 
     fn on_suspended(&mut self) {

@@ -12,6 +12,7 @@ mod pipeline;
 mod received;
 mod reconcile;
 mod record;
+mod rehearse;
 mod replay;
 mod sites;
 mod stops;
@@ -25,14 +26,16 @@ pub use frontend::{Decision, Frontend, Quiet, Then, View};
 pub use interactive::Interactive;
 pub use log::{FORMAT as LOG_FORMAT, LogError, is_log};
 pub use record::Recording;
+pub use rehearse::rehearsal_of;
 pub use replay::Replay;
 
 use crate::base::{Pid, Tid};
 use crate::event::{Event, ExitStatus};
 use crate::finding::{Finding, Options, Seen};
-use crate::identity::Ledger;
+use crate::identity::{Followed, Ledger, Rehearsal};
 use crate::kernel::{Error, Launched, Next, Resume, Stop, Stopped, Tracer, procfs};
 use crate::model::{Flights, Transition, World};
+use crate::policy::suppression::Suppressions;
 use crate::policy::{Break, Policy};
 use crate::render::FileSources;
 use crate::report::{self, Altered, Facts, Mode, Report, SourceLine, Target};
@@ -127,6 +130,14 @@ pub struct Session {
     requests: FxHashMap<(Pid, i32), u64>,
     /// The target was running before; `None` if it was started by us.
     attached: Option<attach::Attachment>,
+    /// Lives that another run has shown to matter.
+    followed: Vec<Followed>,
+    /// Nothing but these is stopped at before a call, until the first is reached or this run went another way.
+    straight: bool,
+    /// Where this run went another way than the one that was rehearsed, a sentence each.
+    divergences: Vec<String>,
+    /// What the user wants to be stopped at when the command is started again.
+    again: Option<Rehearsal>,
     /// The lines of source that the report shows, once they were read.
     source_lines: Option<Vec<SourceLine>>,
 }
@@ -145,7 +156,7 @@ impl Session {
             tracer,
             table: Table::new(),
             world: World::new(),
-            pipeline: Pipeline::new(&Options::default()),
+            pipeline: Pipeline::new(&Options::default(), Suppressions::shipped()),
             options: Options::default(),
             ledger: Ledger::new(),
             recorder: None,
@@ -169,6 +180,10 @@ impl Session {
             echoes: Vec::new(),
             requests: FxHashMap::default(),
             attached: None,
+            followed: Vec::new(),
+            straight: false,
+            divergences: Vec::new(),
+            again: None,
             source_lines: None,
         }
     }
@@ -180,7 +195,8 @@ impl Session {
 
     /// Lets the rules be as the user wants them; to be called before [`Session::record`] and [`Session::run`].
     pub fn obey(&mut self, options: Options) {
-        self.pipeline = Pipeline::new(&options);
+        let suppressions = std::mem::replace(&mut self.pipeline.suppressions, Suppressions::none());
+        self.pipeline = Pipeline::new(&options, suppressions);
         self.options = options;
     }
 
@@ -188,6 +204,12 @@ impl Session {
     /// with every call stopping.
     pub fn watch_uses(&mut self) {
         self.table = Table::with_uses();
+    }
+
+    /// Leaves out, from now on, what these cover, in place of what ships with fdwatch; to be called before
+    /// [`Session::run`].
+    pub fn suppress(&mut self, suppressions: Suppressions) {
+        self.pipeline.suppressions = suppressions;
     }
 
     /// Records what happens from now on; to be called before [`Session::run`].
@@ -244,7 +266,7 @@ impl Session {
             mode: self.mode(),
             no_new_privs: self.limits.no_new_privs,
             processes: self.limits.processes,
-            suppressed: u64::from(self.pipeline.suppressed),
+            suppressed: self.pipeline.suppressed,
             altered: self.altered.clone(),
             notes: self.notes(),
             sources: self.source_lines(),
@@ -262,6 +284,11 @@ impl Session {
     /// What limits what can be told, a sentence each; nothing that is as it should be.
     fn notes(&self) -> Vec<String> {
         let mut notes = self.attachment_notes();
+        notes.extend(self.divergences.iter().cloned());
+        for expected in self.policy.expected.iter().filter(|e| !e.was_executed(&self.world)) {
+            let what = crate::base::text::escape(expected.text().as_bytes());
+            notes.push(format!("nobody was seen to execute {what}, which --expect-child names"));
+        }
         if self.limits.unprivileged && !self.limits.no_new_privs {
             notes.push("setuid programs got no privilege: fdwatch has no CAP_SYS_PTRACE".to_string());
         }
@@ -358,7 +385,8 @@ impl Session {
     pub fn report(&mut self, outcome: &Outcome, command: Vec<Vec<u8>>, lives: bool) -> Report {
         let facts = self.facts(outcome, command);
         let mut names = names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps };
-        let report = Report::new(facts, &self.world, &self.pipeline.findings, &mut self.ledger, &mut names);
+        let mut report = Report::new(facts, &self.world, &self.pipeline.findings, &mut self.ledger, &mut names);
+        report.note_suppressions(&self.pipeline.suppressions);
         match lives {
             true => report.with_lives(&self.world, &mut self.ledger, &mut names),
             false => report,
@@ -402,6 +430,7 @@ impl Session {
         if self.limits.detached {
             self.last_findings();
         }
+        self.rehearsals_are_over(frontend);
         frontend.on_end();
         let status = self.status.unwrap_or(ExitStatus::Signal(libc::SIGKILL));
         Ok(Outcome { status, ended_by_user: self.ended_by_user })
@@ -428,11 +457,9 @@ impl Session {
 
     /// Commits what was decided and lets the rules look at it. Returns the index of the first new finding.
     fn commit(&mut self, event: &Event, transitions: Vec<Transition>, frontend: &mut dyn Frontend) -> usize {
-        let (sites, mut asked) = (&mut self.sites, Vec::new());
-        let Committed { changes, first } = self.pipeline.commit(&mut self.world, event, transitions, |stack| {
-            asked.push(stack);
-            sites.functions(stack)
-        });
+        let mut names = names::Asked { sites: &mut self.sites, stacks: Vec::new() };
+        let Committed { changes, first } = self.pipeline.commit(&mut self.world, event, transitions, &mut names);
+        let asked = names.stacks;
         if let Some(recorder) = &mut self.recorder {
             recorder.event(event, &asked, &mut self.sites);
             if first < self.pipeline.findings.len() {
@@ -441,6 +468,7 @@ impl Session {
         }
         self.ledger.note(&self.world, event, &changes, &self.sites);
         pipeline::note_found(&mut self.ledger, &self.pipeline.findings);
+        self.follow_rehearsed(&changes, frontend);
         self.follow_deliveries(event, &changes);
         let seen = Seen { world: &self.world, event, changes: &changes };
         frontend.on_event(&seen, &mut names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps });
@@ -479,6 +507,18 @@ impl Session {
             Then::Continue { ignore } => self.ignore = ignore,
             Then::Next => self.step = true,
             Then::Signal(_) => {}
+            Then::Rewind(n) if self.attached.is_none() => {
+                self.again = self.rehearsal(n);
+                match self.again {
+                    Some(_) => {
+                        self.ended_by_user = true;
+                        self.tracer.kill_all();
+                    }
+                    None => frontend.on_note("which life it is about is not remembered: the target goes on"),
+                }
+            }
+            // What was running before is not ours to start again.
+            Then::Rewind(_) => {}
             Then::Kill => {
                 self.ended_by_user = true;
                 self.tracer.kill_all();

@@ -31,6 +31,31 @@ impl Names for SessionNames<'_> {
     }
 }
 
+/// Names that are asked for to decide about a finding, and the stacks that they were asked for.
+pub(super) struct Asked<'a> {
+    pub(super) sites: &'a mut Sites,
+    pub(super) stacks: Vec<StackId>,
+}
+
+impl Names for Asked<'_> {
+    fn native(&mut self, id: StackId) -> Arc<[NativeFrame]> {
+        self.stacks.push(id);
+        self.sites.native(id)
+    }
+
+    fn truncated(&self, id: StackId) -> Option<String> {
+        self.sites.truncated(id)
+    }
+
+    fn python(&self, id: PyStackId) -> Arc<[PythonFrame]> {
+        self.sites.python(id)
+    }
+
+    fn sweep(&self, _: Pid, _: StackId) -> Option<Sweep> {
+        None
+    }
+}
+
 impl identity::Stacks for SessionNames<'_> {
     fn module_frames(&self, id: StackId) -> Vec<ModuleFrame> {
         self.sites.module_frames(id)

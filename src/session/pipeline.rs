@@ -2,12 +2,13 @@
 //!
 //! A live session and a replayed one go through it alike.
 
-use crate::base::StackId;
 use crate::event::Event;
 use crate::finding::{Finding, Folded, Folds, Options, Role, Rule, Seen, Sweeps, rules_for};
 use crate::identity::Ledger;
 use crate::model::{Change, Transition, World};
-use crate::policy::suppression;
+use crate::policy::suppression::Suppressions;
+use crate::render::Names;
+use crate::report::sift::Fresh;
 
 /// The rules, and what they found.
 pub(super) struct Pipeline {
@@ -15,8 +16,10 @@ pub(super) struct Pipeline {
     /// In the order of time; what was found again is counted where it was found first.
     pub(super) findings: Vec<Finding>,
     folds: Folds,
-    /// Findings that are known to be harmless.
-    pub(super) suppressed: u32,
+    /// What is known to be harmless.
+    pub(super) suppressions: Suppressions,
+    /// How many findings were that.
+    pub(super) suppressed: u64,
     /// Who closed all there was.
     pub(super) sweeps: Sweeps,
 }
@@ -29,11 +32,12 @@ pub(super) struct Committed {
 }
 
 impl Pipeline {
-    pub(super) fn new(options: &Options) -> Pipeline {
+    pub(super) fn new(options: &Options, suppressions: Suppressions) -> Pipeline {
         Pipeline {
             rules: rules_for(options),
             findings: Vec::new(),
             folds: Folds::default(),
+            suppressions,
             suppressed: 0,
             sweeps: Sweeps::default(),
         }
@@ -44,34 +48,36 @@ impl Pipeline {
         self.folds.lost()
     }
 
-    /// Commits what was decided and lets the rules look at it. `functions` gives the names on a stack.
+    /// Commits what was decided and lets the rules look at it.
     pub(super) fn commit(
         &mut self,
         world: &mut World,
         event: &Event,
         transitions: Vec<Transition>,
-        mut functions: impl FnMut(StackId) -> Vec<String>,
+        names: &mut dyn Names,
     ) -> Committed {
         let changes = world.commit(event, transitions);
         let first = self.findings.len();
         let seen = Seen { world, event, changes: &changes };
         self.sweeps.see(&seen);
         let found = self.rules.iter_mut().flat_map(|r| r.check(&seen)).collect();
-        self.add(found, &mut functions);
+        self.add(found, names);
         Committed { changes, first }
     }
 
     /// Nothing more is going to be seen, although the target goes on: what rules waited to tell is told.
-    pub(super) fn rest(&mut self, mut functions: impl FnMut(StackId) -> Vec<String>) {
+    pub(super) fn rest(&mut self, names: &mut dyn Names) {
         let found = self.rules.iter_mut().flat_map(|r| r.rest()).collect();
-        self.add(found, &mut functions);
+        self.add(found, names);
     }
 
-    fn add(&mut self, found: Vec<Finding>, functions: &mut impl FnMut(StackId) -> Vec<String>) {
+    fn add(&mut self, found: Vec<Finding>, names: &mut dyn Names) {
         for finding in found {
-            match suppression::find(&finding, &mut *functions) {
+            let concerned = self.suppressions.concern(finding.name);
+            let mut sight = Fresh { finding: &finding, names: &mut *names };
+            match concerned.then(|| self.suppressions.find(&mut sight, 1)).flatten() {
                 Some(known) => {
-                    tracing::info!(name = finding.name, reason = known.reason, "suppressed");
+                    tracing::info!(name = finding.name, file = &*known.file, line = known.line, "suppressed");
                     self.suppressed += 1;
                 }
                 None => {

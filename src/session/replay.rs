@@ -13,6 +13,7 @@ use crate::event::{Effect, Event, EventKind, ExitStatus};
 use crate::finding::{Finding, Sweep, Sweeps};
 use crate::identity::{self, Ledger, ModuleFrame};
 use crate::model::World;
+use crate::policy::suppression::Suppressions;
 use crate::render::{Names, NativeFrame, PythonFrame};
 use crate::report::{Facts, Report, Target};
 use crate::stack::{MAX_FRAMES, NO_FILE, Named, file_name};
@@ -95,7 +96,8 @@ impl Replay {
         let mut replay = Replay {
             header,
             world: World::new(),
-            pipeline: Pipeline::new(&options),
+            // What is suppressed is taken out of the report, when the log has said all the names that there are.
+            pipeline: Pipeline::new(&options, Suppressions::none()),
             ledger: Ledger::new(),
             stacks: Recorded::default(),
             events: 0,
@@ -156,9 +158,9 @@ impl Replay {
         });
         self.events += 1;
         let transitions = self.world.consequences(event);
-        let stacks = &self.stacks;
-        let done = self.pipeline.commit(&mut self.world, event, transitions, |id| stacks.functions(id));
-        self.ledger.note(&self.world, event, &done.changes, stacks);
+        let mut names = RecordedNames { stacks: &mut self.stacks, sweeps: &Sweeps::default() };
+        let done = self.pipeline.commit(&mut self.world, event, transitions, &mut names);
+        self.ledger.note(&self.world, event, &done.changes, &self.stacks);
         self.weigh(done.first)?;
         if self.world.lives().size_hint().0 > self.bounds.lives {
             let most = self.bounds.lives;
@@ -191,8 +193,7 @@ impl Replay {
         self.end = Some(end);
         if detached {
             let first = self.pipeline.findings.len();
-            let stacks = &self.stacks;
-            self.pipeline.rest(|id| stacks.functions(id));
+            self.pipeline.rest(&mut RecordedNames { stacks: &mut self.stacks, sweeps: &Sweeps::default() });
             self.weigh(first)?;
         }
         Ok(())
@@ -203,7 +204,7 @@ impl Replay {
         self.damage.as_ref()
     }
 
-    /// What was found.
+    /// What was found, what is to be suppressed included.
     pub fn findings(&self) -> &[Finding] {
         &self.pipeline.findings
     }
@@ -216,10 +217,10 @@ impl Replay {
         (!attached && end.facts.target != Target::Killed).then_some(end.status)
     }
 
-    /// The report, with the lives.
-    pub fn report(&mut self) -> Report {
+    /// The report, with the lives, and without what `suppressions` cover.
+    pub fn report(&mut self, suppressions: &mut Suppressions) -> Report {
         let command = self.header.command.clone();
-        let suppressed = u64::from(self.pipeline.suppressed);
+        let suppressed = self.pipeline.suppressed;
         let mut facts = match &self.end {
             Some(end) => Facts { command, suppressed, ..end.facts.clone() },
             None => Facts {
@@ -238,11 +239,10 @@ impl Replay {
             facts.notes.push(format!("incomplete: the log cannot be read beyond line {}", damage.line));
         }
         let mut names = RecordedNames { stacks: &mut self.stacks, sweeps: &self.pipeline.sweeps };
-        Report::new(facts, &self.world, &self.pipeline.findings, &mut self.ledger, &mut names).with_lives(
-            &self.world,
-            &mut self.ledger,
-            &mut names,
-        )
+        let report = Report::new(facts, &self.world, &self.pipeline.findings, &mut self.ledger, &mut names);
+        let mut report = report.with_lives(&self.world, &mut self.ledger, &mut names);
+        report.suppress(suppressions);
+        report
     }
 }
 
@@ -317,11 +317,6 @@ impl Recorded {
             None => Ok(()),
             Some(_) => Err("the names of a frame come twice: expected them once".to_string()),
         }
-    }
-
-    fn functions(&self, id: StackId) -> Vec<String> {
-        let named = self.native.get(&id).and_then(|s| s.named.as_ref());
-        named.map(|frames| frames.iter().filter_map(|f| f.function.clone()).collect()).unwrap_or_default()
     }
 
     /// A frame without a name.
@@ -489,6 +484,6 @@ mod tests {
         let damage = replay.damage().unwrap();
         assert!(damage.what.contains("more was found"), "{damage}");
         assert!((1..100).contains(&replay.findings().len()), "{}", replay.findings().len());
-        assert_eq!(replay.report().findings.len(), replay.findings().len());
+        assert_eq!(replay.report(&mut Suppressions::shipped()).findings.len(), replay.findings().len());
     }
 }

@@ -209,11 +209,6 @@ impl Sites {
         &self.stacks
     }
 
-    /// The names of the functions on a stack, innermost first, where they are known.
-    pub(super) fn functions(&mut self, id: StackId) -> Vec<String> {
-        self.stacks.explain(id).iter().filter_map(|n| n.function.clone()).collect()
-    }
-
     pub(super) fn truncated(&self, id: StackId) -> Option<String> {
         match self.stacks.end(id) {
             StackEnd::Complete => None,

@@ -95,7 +95,7 @@ impl Session {
             Need::Nothing => return self.tracer.resume(task, Resume::Go),
             Need::Entry => true,
             // Its end may have been asked for, and can be shown only before it comes.
-            Need::Exit => frontend.wants_breaks() && self.policy.asks_for_names(),
+            Need::Exit => frontend.wants_breaks() && (self.policy.asks_for_names() || self.is_rehearsing()),
             Need::Placement => {
                 self.tracer.asks_for_placement(&task);
                 return self.tracer.resume(task, Resume::ToExit);
@@ -174,7 +174,11 @@ impl Session {
         let transitions = self.world.consequences(&event);
         let mut decision = go;
         if frontend.wants_breaks() {
-            let before = self.policy.before(&self.world, &event, &transitions);
+            let rehearsed = self.rehearsed(task, &event, &transitions)?;
+            let before = match (rehearsed, self.straight) {
+                (None, false) => self.policy.before(&self.world, &event, &transitions),
+                (rehearsed, _) => rehearsed,
+            };
             let why = before.or_else(|| {
                 let first = transitions.iter().find_map(|t| match t {
                     Transition::End { life, .. } => Some(*life),
@@ -470,7 +474,7 @@ impl Session {
         self.tracer.resume(task, how)
     }
 
-    fn locate(&self, task: &Stopped) -> Result<Option<Where>, Error> {
+    pub(super) fn locate(&self, task: &Stopped) -> Result<Option<Where>, Error> {
         let Some(regs) = task.registers()? else { return Ok(None) };
         Ok(self.where_with(task.tid(), regs, task))
     }
@@ -724,7 +728,7 @@ impl Session {
 
 /// Whether nothing is to be asked any more.
 fn is_last_word(decision: Decision) -> bool {
-    matches!(decision.then, Then::Kill | Then::Detach)
+    matches!(decision.then, Then::Kill | Then::Detach | Then::Rewind(_))
 }
 
 /// What a call that is kept from happening returns; `None` where that makes no sense.

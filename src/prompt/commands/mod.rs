@@ -4,6 +4,7 @@ mod go;
 mod help;
 mod info;
 mod look;
+mod rewind;
 
 use super::console::Offer;
 use super::{At, Flow};
@@ -41,6 +42,7 @@ pub static COMMANDS: &[&dyn Command] = &[
     &go::Next,
     &go::Keep,
     &go::Signal,
+    &rewind::Rewind,
     &look::Backtrace,
     &look::Frame,
     &look::Up,

@@ -34,6 +34,8 @@ struct Paper {
 impl Paper {
     fn new() -> Paper {
         let report = Report {
+            suppressions: vec![],
+            baseline: None,
             schema: SCHEMA.to_string(),
             version: "9".to_string(),
             command: vec!["/usr/bin/python3".to_string(), "/x/job.py".to_string()],

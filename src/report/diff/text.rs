@@ -131,6 +131,8 @@ fn head(report: &Report) -> Report {
         command: report.command.clone(),
         target: report.target,
         counts: report.counts,
+        suppressions: Vec::new(),
+        baseline: None,
         findings: Vec::new(),
         altered: Vec::new(),
         coverage: report.coverage.clone(),

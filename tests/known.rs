@@ -1,0 +1,167 @@
+//! Suppressions and baselines: what is known does not count, what is new does, and what is wrong in a file is told
+//! before anything starts.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test may fail loudly
+
+mod common;
+
+use common::{Done, fdwatch, has, pythons, run, script, skip, target};
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+/// Programs with errors, C and Python: their commands, and how many errors.
+fn guilty() -> Vec<(Vec<OsString>, usize)> {
+    let c = target("double_close").map(|p| (vec![p.into_os_string()], 3));
+    let python = pythons().into_iter().next();
+    let python = python.map(|p| (vec![p.into_os_string(), script("python/symptom_a_bare_call.py").into()], 1));
+    c.into_iter().chain(python).collect()
+}
+
+fn go(dir: &Path, options: &[&str], command: &[OsString]) -> Done {
+    run(Command::new(fdwatch()).current_dir(dir).args(options).arg("--").args(command))
+}
+
+fn other(dir: &Path, args: &[&str]) -> Done {
+    run(Command::new(fdwatch()).current_dir(dir).args(args))
+}
+
+#[test]
+fn generated_suppressions_cover_the_next_run_and_unused_ones_are_told() {
+    let commands = guilty();
+    if commands.is_empty() {
+        return skip("suppressions", "neither a C compiler nor a CPython");
+    }
+    for (command, errors) in commands {
+        let dir = tempfile::tempdir().expect("a folder");
+        let first = ["audit", "--gen-suppressions=s", "--format", "json", "-o", "r", "--record", "log"];
+        let found = go(dir.path(), &first, &command);
+        assert_eq!(found.code(), 99, "{command:?}: {}", found.stderr);
+        let text = std::fs::read_to_string(dir.path().join("s")).expect("entries");
+        assert!(text.starts_with("suppress ") && !text.contains("0x0"), "{text}");
+        let covered = |done: &Done| {
+            let out = format!("{}{}", done.stdout, done.stderr);
+            assert!(
+                out.contains(&format!("0 errors, 0 warnings, {errors} suppressed;")),
+                "{command:?} with\n{text}: {out}"
+            );
+            assert!(!out.contains("unused suppression"), "{out}");
+        };
+        let quiet = go(dir.path(), &["audit", "--suppressions", "s"], &command);
+        assert_eq!(quiet.code(), 0, "{}", quiet.stderr);
+        covered(&quiet);
+        covered(&go(dir.path(), &["run", "--break", "none", "-ex", "info findings", "--suppressions", "s"], &command));
+        let replayed = other(dir.path(), &["replay", "--suppressions", "s", "log"]);
+        assert_eq!(replayed.code(), 0, "{}", replayed.stderr);
+        covered(&replayed);
+        covered(&other(dir.path(), &["show", "--suppressions", "s", "r"]));
+        let unused = go(dir.path(), &["audit", "--suppressions", "s"], &["true".into()]);
+        assert!(unused.stderr.contains("unused suppression: s:1 ("), "{}", unused.stderr);
+        // Another place is another finding.
+        let elsewhere = text.replace("closed  ", "closed  no_such_function < ");
+        std::fs::write(dir.path().join("t"), elsewhere).expect("writes");
+        assert_eq!(go(dir.path(), &["audit", "--suppressions", "t"], &command).code(), 99);
+    }
+}
+
+#[test]
+fn what_ships_can_be_left_out() {
+    if !has("bash") {
+        return skip("shipped suppressions", "no bash");
+    }
+    let pipeline: Vec<OsString> = ["bash", "-c", "ls / | sort | head -3 | cat"].map(Into::into).into();
+    let dir = Path::new("/");
+    let quiet = go(dir, &["audit"], &pipeline);
+    assert!(quiet.stderr.contains("0 errors") && !quiet.stderr.contains("0 suppressed"), "{}", quiet.stderr);
+    let loud = go(dir, &["audit", "--no-default-suppressions"], &pipeline);
+    assert!(loud.stderr.contains("double-close") && loud.stderr.contains(" 0 suppressed"), "{}", loud.stderr);
+}
+
+#[test]
+fn a_baseline_lets_new_findings_fail_only_and_says_what_is_gone() {
+    let commands = guilty();
+    if commands.is_empty() {
+        return skip("baselines", "neither a C compiler nor a CPython");
+    }
+    for (command, errors) in &commands {
+        let dir = tempfile::tempdir().expect("a folder");
+        let args = ["audit", "--write-baseline", "b", "--format", "json", "-o", "r", "--record", "log"];
+        let first = go(dir.path(), &args, command);
+        assert_eq!(first.code(), 0, "what is written down does not fail: {}", first.stderr);
+        let again = go(dir.path(), &["audit", "--baseline", "b"], command);
+        assert_eq!(again.code(), 0, "{}", again.stderr);
+        assert!(
+            again.stderr.contains(&format!("0 errors, 0 warnings, 0 suppressed, {errors} known;")),
+            "{}",
+            again.stderr
+        );
+        assert_eq!(other(dir.path(), &["replay", "--baseline", "b", "log"]).code(), 0);
+        assert!(other(dir.path(), &["show", "--baseline", "b", "r"]).stdout.contains(&format!(" {errors} known")));
+        let renewed = go(dir.path(), &["audit", "--baseline", "b", "--write-baseline", "c"], command);
+        assert_eq!(renewed.code(), 0);
+        let read = |name| std::fs::read(dir.path().join(name)).expect("a baseline");
+        assert_eq!(read("b"), read("c"), "the same run writes the same");
+        let gone = go(dir.path(), &["audit", "--baseline", "b"], &["true".into()]);
+        assert!(gone.stderr.contains("fdwatch: gone: "), "{}", gone.stderr);
+        for (stranger, errors) in commands.iter().filter(|c| c.0 != *command) {
+            let new = go(dir.path(), &["audit", "--baseline", "b"], stranger);
+            assert_eq!((new.code(), new.errors()), (99, *errors), "{}", new.stderr);
+            let status = ["audit", "--baseline", "b", "--error-exitcode", "7"];
+            assert_eq!(go(dir.path(), &status, stranger).code(), 7);
+            assert_eq!(go(dir.path(), &["audit", "--baseline", "b", "--fail-on", "never"], stranger).code(), 0);
+        }
+    }
+}
+
+#[test]
+fn another_build_is_recognised_by_its_functions() {
+    if !has("cc") {
+        return skip("baselines of another build", "no cc");
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let build = |extra: &str| {
+        let code = format!(
+            "#include <fcntl.h>\n#include <unistd.h>\nint unrelated(int n) {{ return n {extra}; }}\n\
+             static __attribute__((noinline)) int twice(int fd) {{ close(fd); return close(fd) + 1; }}\n\
+             int main(void) {{ return twice(open(\"/dev/null\", O_RDONLY)) + unrelated(0) * 0; }}\n"
+        );
+        std::fs::write(dir.path().join("p.c"), code).expect("writes");
+        let built = run(Command::new("cc").current_dir(dir.path()).args(["-O1", "-o", "p", "p.c"]));
+        assert_eq!(built.code(), 0, "{}", built.stderr);
+    };
+    let command = [dir.path().join("p").into_os_string()];
+    build("");
+    assert_eq!(go(dir.path(), &["audit"], &command).code(), 99);
+    assert_eq!(go(dir.path(), &["audit", "--write-baseline", "b"], &command).code(), 0);
+    build("* 7 + n / 3 - 5");
+    let known = go(dir.path(), &["audit", "--baseline", "b"], &command);
+    assert!(known.code() == 0 && known.stderr.contains("1 known"), "{}", known.stderr);
+}
+
+#[test]
+fn what_is_wrong_in_a_file_is_told_before_anything_starts() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let files: [(&str, &[u8], &str, &str); 6] = [
+        ("--suppressions", b"suppress double-close\n  raeson x\n", "f:2:3: ", "did you mean reason?"),
+        ("--suppressions", b"suppress duble-close\n", "f:1:10: ", "did you mean double-close?"),
+        ("--suppressions", b"# \xc3\xa9\n#\xff\n", "f:2:2: ", "UTF-8"),
+        ("--baseline", b"{\n  \"baseline\": 3\n}\n", "f:2:15: ", "expected a string"),
+        ("--baseline", b"", "f:1:1: ", "EOF"),
+        ("--baseline", b"{\"baseline\":\"fdwatch-baseline/9\",\"findings\":[]}", "f: ", "fdwatch-baseline/1"),
+    ];
+    for (option, bytes, place, expected) in files {
+        std::fs::write(dir.path().join("f"), bytes).expect("writes");
+        let done = go(dir.path(), &["audit", option, "f"], &["touch".into(), "started".into()]);
+        let line = done.stderr.trim_end();
+        assert_eq!(line.lines().count(), 1, "{line}");
+        assert!(line.starts_with(&format!("fdwatch: {place}")) && line.contains(expected), "{line}");
+        assert_eq!(done.code(), 125, "{line}");
+    }
+    for args in [["--suppressions", "no"], ["--baseline", "no"], ["--write-baseline", "no/such"]] {
+        let done = go(dir.path(), &["audit", args[0], args[1]], &["touch".into(), "started".into()]);
+        assert_eq!((done.code(), done.stderr.lines().count()), (125, 1), "{}", done.stderr);
+    }
+    let same = go(dir.path(), &["audit", "-o", "x", "--write-baseline", "x"], &["touch".into(), "started".into()]);
+    assert!(same.code() == 125 && same.stderr.contains("each its own"), "{}", same.stderr);
+    assert!(!dir.path().join("started").exists(), "the target was started");
+}
