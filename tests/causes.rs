@@ -126,6 +126,41 @@ fn a_directory_is_closed_by_closedir() {
     assert!(one(&found, "directory").place.contains("causes.cpp:"), "{found:#?}");
 }
 
+/// A name proves something only where its runtime is.
+#[test]
+fn functions_of_the_users_own_that_are_called_like_a_runtimes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bin, files) = (dir.path().join("python3-like"), dir.path().join("files"));
+    std::fs::create_dir(&files).unwrap();
+    let test = "functions_of_the_users_own_that_are_called_like_a_runtimes";
+    // With lines, and with symbols alone: there a destructor that is inlined in a function of C++ would leave no trace.
+    for flags in [&["-g", "-O1"][..], &["-O1"]] {
+        let Some(program) = build(test, "namesakes.cpp", "g++", flags, &bin) else { return };
+        let found = ends(&files, &[&program, &text(&files)]);
+        let names = [
+            "finalize_modules",
+            "gc_collect_main",
+            "subtype_dealloc",
+            "iobase_exit",
+            "_close_open_fds",
+            "redup",
+            "do_redirections",
+            "safe_closefrom",
+            "uv_close",
+            "drop_in_place",
+        ];
+        for name in names {
+            let end = one(&found, name);
+            let hidden = name == "drop_in_place" && flags.len() == 1;
+            let hidden =
+                hidden && end.cause == "explicit, or by a destructor that is inlined in core::ptr::drop_in_place";
+            assert!(end.cause == "explicit" || hidden, "{name}: {end:#?}");
+            assert!(end.place.contains(name) || end.place.contains("close(opened("), "{name}: {end:#?}");
+            assert!(!end.bt.lines().any(|l| l.starts_with("* #")), "{name}: {end:#?}");
+        }
+    }
+}
+
 #[test]
 fn without_names_no_destructor_is_made_up() {
     let dir = tempfile::tempdir().unwrap();

@@ -7,6 +7,7 @@
 //! everything is read through [`Bounded`], which ends the reading when it has gone on for too long, or too deep.
 
 use super::debugfile::Place;
+use super::names::{Tongue, readable};
 use addr2line::{Context, LookupContinuation, LookupResult, SplitDwarfLoad};
 use gimli::{DwarfPackage, EndianSlice, LittleEndian, Reader, ReaderOffsetId, SectionId};
 use object::{Object, ObjectSection, ReadCache};
@@ -79,6 +80,7 @@ pub(crate) struct Line {
     pub(crate) function: Option<String>,
     pub(crate) file: Option<String>,
     pub(crate) line: Option<u32>,
+    pub(crate) tongue: Tongue,
 }
 
 /// The debug information of one module.
@@ -217,11 +219,11 @@ impl<'a> Lookup<'a> {
         let Ok(mut frames) = frames else { return Vec::new() };
         let mut out = Vec::new();
         while let Ok(Some(frame)) = frames.next() {
-            let name =
-                frame.function.as_ref().and_then(|f| Some(super::names::readable(f.raw_name().ok()?.as_bytes())));
+            let name = frame.function.as_ref().and_then(|f| Some((f.raw_name().ok()?, f.language)));
             let at = frame.location;
             out.push(Line {
-                function: name,
+                tongue: name.as_ref().map_or(Tongue::Other, |(raw, language)| Tongue::of(raw.as_bytes(), *language)),
+                function: name.map(|(raw, _)| readable(raw.as_bytes())),
                 file: at.as_ref().and_then(|at| at.file).map(str::to_owned),
                 line: at.and_then(|at| at.line).filter(|&n| n > 0),
             });

@@ -1,10 +1,11 @@
 //! From frames to functions, files and lines: slow, only when somebody looks, and once.
 
+use super::cause::Causes;
 use super::debugfile::{self, Fetch};
 use super::dwarf::Dwarf;
 use super::elf;
 use super::module::{Module, Modules};
-use super::names::readable;
+use super::names::{Tongue, readable};
 use super::perfmap::PerfMap;
 use super::symtab::SymbolTable;
 use super::types::{Frame, ModuleId, NO_FILE, Named};
@@ -47,16 +48,19 @@ impl Explainer {
     }
 
     /// The functions at one frame: inlined ones first, innermost first, the physical one last. Never empty.
-    pub(crate) fn frame(&mut self, frame: Frame, modules: &Modules) -> Arc<[Named]> {
+    /// What they mean is said by `causes`.
+    pub(crate) fn frame(&mut self, frame: Frame, modules: &Modules, causes: &mut Causes) -> Arc<[Named]> {
         if let Some(known) = self.known.get(&frame) {
             return Arc::clone(known);
         }
-        let named: Arc<[Named]> = match frame.module.and_then(|id| Some((id, modules.get(id)?))) {
+        let mut named = match frame.module.and_then(|id| Some((id, modules.get(id)?))) {
             // Not remembered: other code may lie there when it is asked for again.
             Some((id, module)) if module.is_perf_map() => return self.made(frame, id, module),
-            Some((id, module)) => self.look_up(frame, id, module).into(),
-            None => Arc::new([unnamed(NO_FILE.to_owned(), frame.offset)]),
+            Some((id, module)) => self.look_up(frame, id, module),
+            None => vec![Named::bare(NO_FILE.to_owned(), frame.offset)],
         };
+        causes.settle(&mut named, frame, modules);
+        let named: Arc<[Named]> = named.into();
         if self.known.len() >= MAX_EXPLAINED {
             self.known.clear();
         }
@@ -75,15 +79,22 @@ impl Explainer {
         if let Some(file) = module.file() {
             map.update(&file);
         }
-        Arc::new([Named { function: map.find(frame.lookup()), ..unnamed(module.name(), frame.offset) }])
+        Arc::new([Named { function: map.find(frame.lookup()), ..Named::bare(module.name(), frame.offset) }])
     }
 
     fn look_up(&mut self, frame: Frame, id: ModuleId, module: &Module) -> Vec<Named> {
-        let base = unnamed(module.name(), frame.offset);
+        let base = Named::bare(module.name(), frame.offset);
         let mut out: Vec<Named> = Vec::new();
         if let Some(dwarf) = self.dwarf(id, module) {
             let lines = dwarf.lines(frame.lookup()).into_iter();
-            out.extend(lines.map(|l| Named { function: l.function, file: l.file, line: l.line, ..base.clone() }));
+            let named = |l: super::dwarf::Line| Named {
+                function: l.function,
+                file: l.file,
+                line: l.line,
+                tongue: l.tongue,
+                ..base.clone()
+            };
+            out.extend(lines.map(named));
             if dwarf.is_spent() {
                 self.spent.insert(id);
             }
@@ -99,7 +110,9 @@ impl Explainer {
         {
             let fetch = self.fetch.as_deref_mut();
             let table = self.tables.entry(id).or_insert_with(|| Arc::new(symbols(module, fetch)));
-            physical.function = table.find(frame.lookup()).map(readable);
+            let raw = table.find(frame.lookup());
+            physical.function = raw.map(readable);
+            physical.tongue = raw.map_or(physical.tongue, |raw| Tongue::of(raw, None));
         }
         out
     }
@@ -124,10 +137,6 @@ impl Explainer {
         self.loaders.push_back(entry);
         self.loaders.back().and_then(|(_, l)| l.as_ref())
     }
-}
-
-fn unnamed(module: String, offset: u64) -> Named {
-    Named { module, offset, function: None, file: None, line: None, inlined: false, jumped: false, sign: None }
 }
 
 /// Opens the debug information of a module, in its own file or a separate one. `Some(None)`: there is some, and it cannot
