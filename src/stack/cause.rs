@@ -2,6 +2,7 @@
 
 use super::debugfile;
 use super::elf::{self, RawSymbol};
+use super::gotable::GoTable;
 use super::module::{Module, Modules};
 use super::names::Tongue;
 use super::pytypes;
@@ -326,6 +327,14 @@ fn scan(module: &Module, table: &Table) -> Known {
         && let Some((debug, _)) = module.build_id().and_then(|id| debugfile::by_build_id(id, module.place()))
     {
         elf::symbols(&ReadCache::new(&debug), &mut each);
+    }
+    // A Go program carries the names of its functions when it is stripped, too.
+    if stripped.get()
+        && let Some(table) = GoTable::read(&file)
+    {
+        for f in table.functions() {
+            each(RawSymbol { addr: f.start, size: f.end - f.start, name: f.name, binding: 2, function: true });
+        }
     }
     // Whether a function is the runtime's or has its name by chance is known when all symbols were seen.
     out.retain(|r| homes.has(r.row.runtime));

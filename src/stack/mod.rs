@@ -18,6 +18,7 @@ mod debugfile;
 mod dwarf;
 mod elf;
 mod explain;
+mod gotable;
 mod intern;
 mod jump;
 pub mod lang;

@@ -16,7 +16,7 @@ pub const MAX_FRAMES: usize = 256;
 const MAX_RULES: usize = 1 << 17;
 /// Signal handlers that interrupt one another in one capture. Each may lie on another stack, so that nothing else would end
 /// a walk that goes round between two.
-const MAX_SWITCHES: u32 = 64;
+const MAX_SWITCHES: u32 = 32;
 /// A frame larger than this is not believed when only a frame pointer says so, in bytes.
 const MAX_FRAME: u64 = 8 << 20;
 
