@@ -245,8 +245,8 @@ mod tests {
 
     #[test]
     fn debug_information_is_held_of_few_modules_and_not_too_much() {
-        assert_eq!(too_many(&[]), []);
-        assert_eq!(too_many(&[(3, MAX_HELD * 2)]), [], "the last one stays");
+        assert!(too_many(&[]).is_empty());
+        assert!(too_many(&[(3, MAX_HELD * 2)]).is_empty(), "the last one stays");
         assert_eq!(too_many(&[(0, 1), (2, MAX_HELD), (5, 1)]), [2, 0]);
         assert_eq!(too_many(&[(0, MAX_HELD), (2, 1), (5, 1)]), [0]);
         let ten: Vec<_> = (0..10).map(|i| (i, 1)).collect();
