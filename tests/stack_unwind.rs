@@ -229,7 +229,7 @@ fn go_without_its_tables_has_the_same_stacks() {
         let name = name.split_once('[').map_or(name, |(head, _)| head);
         name.trim_end_matches(".abi0").to_string()
     };
-    let (mut lines, mut inlined) = (0, 0);
+    let mut lines = 0;
     let [whole, stripped] = &seen[..] else { panic!("two programs") };
     for (whole, stripped) in whole.iter().zip(stripped) {
         // The code is the same, at the same addresses.
@@ -248,10 +248,9 @@ fn go_without_its_tables_has_the_same_stacks() {
                 _ => assert_eq!((&s.file, s.line), (&None, None), "{w:?}"),
             }
             lines += usize::from(s.line.is_some());
-            inlined += usize::from(w.len() > 1);
         }
     }
-    assert!(lines > 10 && inlined > 0, "{lines} lines, {inlined} inlined");
+    assert!(lines > 10, "{lines} lines");
 }
 
 #[test]
