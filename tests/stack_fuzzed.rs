@@ -1,4 +1,5 @@
-//! Inputs that a fuzzer once found something with (`fuzz/`, docs/testing.md): none must end in a panic, or go on for long.
+//! What fuzzers begin with, and inputs that they once found something with (`fuzz/`, docs/testing.md): none must end in a
+//! panic, or go on for long.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test may fail loudly
 
 mod fuzzed;
@@ -25,7 +26,9 @@ fn notice_panics() {
 fn all(target: &str, run: fn(&[u8])) {
     notice_panics();
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzzed").join(target);
-    for entry in std::fs::read_dir(dir).into_iter().flatten() {
+    let inputs: Vec<_> = std::fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())).collect();
+    assert!(inputs.len() >= 4, "{}: too few inputs", dir.display());
+    for entry in inputs {
         let path = entry.unwrap().path();
         let begin = Instant::now();
         run(&std::fs::read(&path).unwrap());
@@ -52,6 +55,17 @@ fn unwind() {
 #[test]
 fn names() {
     all("names", fuzzed::names);
+}
+
+#[test]
+fn go() {
+    all("go", fuzzed::go);
+}
+
+/// The made table is understood: a change of one byte of it, which fuzzers begin with, matters.
+#[test]
+fn the_seed_of_go_has_names() {
+    assert_eq!(fuzzed::functions(".gopclntab", &fuzzed::go_table(0xffff_fff1)), ["main.f", "runtime.main"]);
 }
 
 /// Abbreviations: 1 a unit, 2 a function, both with children and addresses; 3 an inlined call with children and nothing

@@ -3,11 +3,13 @@
 //! gdb stops the program and says what it sees; fdwatch's unwinder then looks at the same process through `/proc`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test may fail loudly
 
+#[path = "pythons/mod.rs"]
+mod pythons;
 mod stack_support;
 
 use fdwatch::stack::{StackEnd, Stacks, Why};
 use stack_support::gdb::{Gdb, Stop, there};
-use stack_support::{build, compile};
+use stack_support::{build, compile, skip};
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -199,21 +201,21 @@ fn interpreters() {
     if !there("interpreters") {
         return;
     }
-    let mut pythons = vec![Path::new("/usr/bin/python3").to_path_buf()];
-    let home = std::env::var_os("HOME").unwrap_or_default();
-    for version in ["3.11", "3.12", "3.13"] {
-        let found = std::fs::read_dir(Path::new(&home).join(".pyenv/versions")).into_iter().flatten().flatten();
-        let named = |e: &std::fs::DirEntry| e.file_name().to_string_lossy().starts_with(version);
-        pythons.extend(found.filter(named).map(|e| e.path().join("bin/python3")));
-    }
     let targets = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/targets/stack");
     let script = targets.join("finalizer.py").display().to_string();
-    for python in pythons.iter().filter(|p| p.exists()) {
-        let label = python.display().to_string();
-        agree_wholly(&label, &python.canonicalize().unwrap(), &["-S", "-E", &script], 9, 1);
+    let found = pythons::interpreters();
+    for minor in (8..=14).filter(|minor| !found.iter().any(|(have, _)| have == minor)) {
+        skip("interpreters", &format!("no Python 3.{minor}"));
+    }
+    for (_, python) in found {
+        agree_wholly(&python.display().to_string(), &python, &["-S", "-E", &script], 9, 1);
     }
     let script = targets.join("callback.js").display().to_string();
-    if let Ok(node) = Path::new("/usr/bin/node").canonicalize() {
+    let node = Path::new("/usr/bin/node").canonicalize();
+    if node.is_err() {
+        skip("interpreters", "no node");
+    }
+    if let Ok(node) = node {
         // gdb knows no way out of V8's code; frame pointers do. What gdb has must be the beginning.
         let stop = Gdb::start(&node, &[script], 9).next(&mut Stacks::new()).unwrap();
         assert_eq!(stop.agreed(), stop.gdb.len(), "{}", stop.table());

@@ -4,7 +4,7 @@
 mod common;
 mod stack_support;
 
-use common::{fdwatch, has, run, skip};
+use common::{fdwatch, has, run, skip, target};
 use stack_support::compile;
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -167,6 +167,45 @@ fn split_dwarf() {
         let names: Vec<_> = own(&shown).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["local_call", "outer_call", "main"], "{shown:#?}");
     }
+}
+
+/// A `.dwo` file of another build, and a large one, where the program's own should be: it is not believed, and what it takes
+/// to see that is little.
+#[test]
+fn a_part_of_another_build_is_not_read() {
+    const TEST: &str = "a_part_of_another_build_is_not_read";
+    const LARGE: u64 = 256 << 20;
+    let Some(peak) = target("peak") else { return skip(TEST, "the target was not built") };
+    let dir = tempfile::tempdir().unwrap();
+    let compiled = |more: &[&str]| {
+        let flags = [more, &["-gdwarf-5", "-gsplit-dwarf"]].concat();
+        let program = compile("named", "wrong", &flags, dir.path())?;
+        let all = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path());
+        let part = all.into_iter().find(|p| p.extension() == Some("dwo".as_ref())).expect("a .dwo file");
+        Some((program, part))
+    };
+    let Some((_, theirs)) = compiled(&["-O1"]) else { return };
+    let kept = dir.path().join("kept");
+    std::fs::rename(&theirs, &kept).unwrap();
+    let Some((program, own)) = compiled(&["-O2"]) else { return };
+    let content = dir.path().join("content");
+    std::fs::File::create(&content).unwrap().set_len(LARGE).unwrap();
+    let section = format!(".debug_str.dwo={}", content.display());
+    if !tool(TEST, "objcopy", args!["--update-section", section, kept, own]) {
+        return;
+    }
+    let out = dir.path().join("peak");
+    let mut command = Command::new(peak);
+    command.arg(&out).arg(fdwatch()).args(["run", "--path", "/dev/null", "-ex", "bt full", "-ex", "continue", "--"]);
+    let done = run(command.arg(&program));
+    let names: Vec<_> = own_names(&parse(&done.stderr));
+    assert_eq!(names, ["local_call", "outer_call", "main"], "{done:#?}");
+    let most: u64 = std::fs::read_to_string(&out).expect("the peak").trim().parse().expect("a number");
+    assert!(most < LARGE >> 11, "{most} KiB for a file of {} KiB that is not the program's", LARGE >> 10);
+}
+
+fn own_names(shown: &[Shown]) -> Vec<String> {
+    own(shown).into_iter().map(|(name, _)| name).collect()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod stack_support;
 
-use fdwatch::stack::{Cause, SpaceId, StackEnd, Stacks};
+use fdwatch::stack::{Cause, Named, SpaceId, StackEnd, Stacks, Why};
 use stack_support::{Tracee, build, compile, is_close, names};
 use std::path::Path;
 
@@ -53,12 +53,13 @@ fn ours(names: &[String]) -> Vec<&str> {
     names.iter().map(String::as_str).filter(|n| OURS.contains(n)).collect()
 }
 
-const FLAGS: [(&str, &[&str]); 7] = [
+const FLAGS: [(&str, &[&str]); 8] = [
     ("O0", &["-O0", "-g"]),
     ("O2", &["-O2", "-fomit-frame-pointer", "-g", "-fno-optimize-sibling-calls"]),
     ("stripped", &["-O2", "-rdynamic", "-s", "-fno-optimize-sibling-calls"]),
     ("debugframe", &["-O1", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-g"]),
     ("gz", &["-O1", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-g", "-gz=zlib"]),
+    ("zstd", &["-O1", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-g", "-gz=zstd"]),
     ("nopie", &["-O1", "-no-pie", "-g"]),
     ("static", &["-O1", "-static", "-g"]),
 ];
@@ -95,6 +96,20 @@ fn a_signal_handler_on_a_stack_of_its_own() {
 #[test]
 fn a_handler_of_a_fault_in_the_middle_of_a_function() {
     under_all_builds("fault", &["target_close", "outer_step", "handler", "by_fault", "main", "_start"]);
+}
+
+/// A handler that is interrupted by the same signal, and so on: followed for long, and then the end says why.
+#[test]
+fn signal_handlers_that_interrupt_one_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(program) = compile("odd", "nested", &["-O1", "-g"], dir.path()) else { return };
+    let (names, end) = functions_of(&program, "nested20");
+    assert_eq!(end, StackEnd::Complete, "{names:#?}");
+    assert_eq!(names.iter().filter(|n| *n == "nested").count(), 20, "{names:#?}");
+    assert_calls(&names, &["target_close", "nested", "main", "_start"]);
+    let (names, end) = functions_of(&program, "nested40");
+    assert_eq!(end, StackEnd::Truncated(Why::TooManySignals), "{names:#?}");
+    assert_eq!(names.iter().filter(|n| *n == "nested").count(), 33, "{names:#?}");
 }
 
 #[test]
@@ -180,12 +195,21 @@ fn equal_stacks_of_two_processes_are_one() {
     assert_eq!(stacks.coverage().stacks, 1);
 }
 
-/// All stacks of a program's `close(-77)`: where the frames are, and whether each is whole.
-fn all_stacks(program: &Path) -> Vec<(Vec<u64>, StackEnd)> {
+/// A stack: where the frames are, whether it is whole, and the functions at each frame.
+struct Seen {
+    at: Vec<u64>,
+    end: StackEnd,
+    named: Vec<std::sync::Arc<[Named]>>,
+}
+
+/// All stacks of a program's `close(-77)`.
+fn all_stacks(program: &Path) -> Vec<Seen> {
     let (mut tracee, mut stacks, mut out) = (Tracee::start(program, &[]), Stacks::new(), Vec::new());
     while let Some(entry) = tracee.run_to(|e| is_close(e, CLOSED)) {
         let id = stacks.capture(SpaceId(0), &entry.regs, &tracee.space());
-        out.push((stacks.frames(id).iter().map(|f| f.offset).collect(), stacks.end(id)));
+        let frames = stacks.frames(id).to_vec();
+        let (at, end) = (frames.iter().map(|f| f.offset).collect(), stacks.end(id));
+        out.push(Seen { at, end, named: frames.into_iter().map(|f| stacks.explain_frame(f)).collect() });
     }
     out
 }
@@ -199,8 +223,34 @@ fn go_without_its_tables_has_the_same_stacks() {
         seen.push(all_stacks(&program));
     }
     assert_eq!(seen[0].len(), 5);
-    // The code is the same, at the same addresses.
-    assert_eq!(seen[0], seen[1]);
+    // The table that Go needs itself writes type arguments as `...`, and what assembly is called without a suffix.
+    let plain = |n: &Named| {
+        let name = n.function.as_deref().expect("a name");
+        let name = name.split_once('[').map_or(name, |(head, _)| head);
+        name.trim_end_matches(".abi0").to_string()
+    };
+    let mut lines = 0;
+    let [whole, stripped] = &seen[..] else { panic!("two programs") };
+    for (whole, stripped) in whole.iter().zip(stripped) {
+        // The code is the same, at the same addresses.
+        assert_eq!((&whole.at, whole.end), (&stripped.at, stripped.end));
+        for (w, s) in whole.named.iter().zip(&stripped.named) {
+            let [s] = &s[..] else { panic!("what was inlined is not known: {s:?}") };
+            let physical = w.last().unwrap();
+            assert_eq!(plain(physical), plain(s));
+            // Where something was inlined, the line is not the function's, and none is given.
+            match &w[..] {
+                // What the compiler wrote has a folder there.
+                [one] => {
+                    let file = one.file.as_deref().map(|f| f.trim_start_matches("./"));
+                    assert_eq!((file, one.line), (s.file.as_deref(), s.line), "{one:?}");
+                }
+                _ => assert_eq!((&s.file, s.line), (&None, None), "{w:?}"),
+            }
+            lines += usize::from(s.line.is_some());
+        }
+    }
+    assert!(lines > 10, "{lines} lines");
 }
 
 #[test]

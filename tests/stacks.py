@@ -4,8 +4,9 @@
     cargo build --release && python3 tests/stacks.py [--fdwatch PROGRAM] [--pystack PROGRAM] [--only TARGET] [--show]
 
 Each program closes descriptor 9, which it was started with. A frame counts with the function that a tool names; a name is
-wrong if no symbol of the file covers the address (ELF sizes; the debug file's table, too). What is missing is left out and
-said. The result of this is in docs/stacks.md.
+wrong if no symbol of the file covers the address (ELF sizes; the debug file's table, too), or if those that do have other
+names. Besides, each name of fdwatch's is compared with gdb's for the same frame, and with that of addr2line, which reads the
+debug information itself. What is missing is left out and said. The result of this is in docs/stacks.md.
 """
 import argparse
 import bisect
@@ -149,7 +150,7 @@ def by_fdwatch(fdwatch, command, paths):
     out, inlined = [], set()
     for line in text.splitlines():
         inlined |= {plain(n) for n in re.findall(r"#\d+ +(.*?) \(inlined\)", line)}
-        m = re.match(r"[> ] +#\d+ +(.*?)(?: at .*?)? from (\S+?)\+0x([0-9a-f]+)$", line.rstrip())
+        m = re.match(r"[>* ] +#\d+ +(.*?)(?: at .*?)? from (\S+?)\+0x([0-9a-f]+)$", line.rstrip())
         if m and "(inlined)" not in line:
             name = None if m[1].startswith("??") else m[1]
             out.append((paths.get(m[2], m[2]), int(m[3], 16), name))
@@ -206,6 +207,35 @@ def judge(frames, truth, inlined):
     return len(frames), sum(1 for f in frames if f[2]), wrong
 
 
+def by_addr2line(frames):
+    """What addr2line calls the functions at these frames, where a symbol covers the address."""
+    out = []
+    for i, (path, at, _) in enumerate(frames):
+        if path.startswith("/") and File.of(path).names(at):
+            text = subprocess.run(["addr2line", "-f", "-i", "-C", "-e", path, "%#x" % (at - (i > 0))],
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.decode(errors="replace")
+            # Two lines for each function, the inlined ones first.
+            physical = text.splitlines()[-2] if len(text.splitlines()) >= 2 else "??"
+            out.append((path, at, None if physical.startswith("??") else physical))
+    return out
+
+
+def compare(ours, theirs):
+    """How many frames both have named, and where they differ: not by two names of one function."""
+    names = {(path, at): plain(name) for path, at, name in theirs if name}
+    both, different = 0, []
+    for path, at, name in ours:
+        other = names.get((path, at))
+        if not name or not other:
+            continue
+        both += 1
+        one, right = plain(name), File.of(path).names(at) if path.startswith("/") else set()
+        same = one == other or one.endswith("::" + other) or other.endswith("::" + one) or {one, other} <= right
+        if not same:
+            different.append("%s at %s+%#x, which another calls %s" % (one, os.path.basename(path), at, other))
+    return both, different
+
+
 def main():
     parse = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parse.add_argument("--fdwatch", default=os.path.join(ROOT, "target/release/fdwatch"))
@@ -213,7 +243,7 @@ def main():
     parse.add_argument("--only", default="")
     parse.add_argument("--show", action="store_true", help="the stacks and the wrong names, too")
     options = parse.parse_args()
-    print("| target | tool | frames | named | wrong names |\n|---|---|---|---|---|")
+    print("| target | tool | frames | named | wrong names | differ from gdb | differ from addr2line |\n" + "|---" * 7 + "|")
     fewer = False
     with tempfile.TemporaryDirectory(prefix="fdwatch-stacks-") as work:
         for label, command in build(work):
@@ -235,7 +265,15 @@ def main():
                     print("| %s | %s | %s | | |" % (label, tool, frames))
                     continue
                 count, named, wrong = judge(frames, tools.get("gdb", []), inlined)
-                print("| %s | %s | %d | %d | %d |" % (label, tool, count, named, len(wrong)))
+                others = {"gdb": tools.get("gdb", []), "addr2line": by_addr2line(frames) if shutil.which("addr2line") else []}
+                cells = []
+                for other, theirs in others.items() if tool == "fdwatch" else []:
+                    both, different = compare(frames, theirs)
+                    cells.append("%d of %d" % (len(different), both))
+                    wrong += ["(%s) %s" % (other, d) for d in different if d not in wrong]
+                    fewer |= bool(different)
+                cells = (cells + ["", ""])[:2]
+                print("| %s | %s | %d | %d | %d | %s | %s |" % (label, tool, count, named, len([w for w in wrong if w[0] != "("]), *cells))
                 fewer |= tool == "fdwatch" and bool(wrong) or count > len(tools["fdwatch"])
                 if options.show:
                     for path, at, name in frames:

@@ -25,6 +25,9 @@ fn main() {
         std::fs::write(dir.join(name), bytes).expect("a seed");
     };
     write("maps", "self", &std::fs::read("/proc/self/maps").expect("the map of this process"));
+    for magic in [0xffff_fffbu32, 0xffff_fffa, 0xffff_fff0, 0xffff_fff1] {
+        write("go", &format!("{magic:x}"), &fuzzed::go_table(magic));
+    }
     let dir = tempfile::tempdir().expect("a folder");
     for source in ["odd", "small", "deep"] {
         for (label, flags) in BUILDS {

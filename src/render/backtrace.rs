@@ -6,7 +6,6 @@ use super::why::Why;
 use super::{Names, NativeFrame, PythonFrame};
 use crate::base::text::escape;
 use crate::event::Site;
-use crate::stack::runtime_of;
 use std::fmt::Write;
 
 /// So many frames of a runtime in a row, or more, are one line.
@@ -211,9 +210,7 @@ impl Trace {
                     set(&mut out, i, INTERPRETER);
                     None
                 }
-                Frame::Native(n) if i > 0 && interpreters.is_empty() => {
-                    runtime_of(&n.module, n.file.as_deref(), n.function.as_deref()).map(|r| r.noun)
-                }
+                Frame::Native(n) if i > 0 && interpreters.is_empty() => n.library.map(|l| l.noun()),
                 _ => None,
             };
             match noun {

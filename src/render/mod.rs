@@ -22,7 +22,7 @@ pub use style::{Color, Style};
 
 use crate::base::{Pid, PyStackId, StackId};
 use crate::finding::Sweep;
-use crate::stack::Sign;
+use crate::stack::{Library, Sign};
 use std::sync::Arc;
 
 /// Gives lines of source files, as they are on disk.
@@ -70,8 +70,10 @@ pub struct NativeFrame {
     pub jumped: bool,
     /// Whether it is a Python interpreter's evaluation loop, beside which Python frames belong.
     pub evaluates_python: bool,
-    /// What its address says about why a descriptor is closed there.
+    /// What its address or name says about why a descriptor is closed there.
     pub sign: Option<Sign>,
+    /// What it belongs to, if it is not the user's own.
+    pub library: Option<Library>,
 }
 
 /// A Python frame.

@@ -4,7 +4,7 @@ use super::{Names, NativeFrame, PythonFrame};
 use crate::base::text::escape;
 use crate::event::Site;
 use crate::render::style::{keep_path, keep_start};
-use crate::stack::{Role, Row, row_named, runtime_of};
+use crate::stack::{Role, Row};
 
 /// How many native functions are named in a chain.
 const CHAIN: usize = 3;
@@ -80,14 +80,14 @@ pub(crate) fn own(native: &[NativeFrame]) -> Option<&NativeFrame> {
 pub(crate) fn is_own(native: &[NativeFrame], i: usize) -> bool {
     let Some(f) = native.get(i) else { return false };
     f.function.is_some()
-        && runtime_of(&f.module, f.file.as_deref(), f.function.as_deref()).is_none()
+        && f.library.is_none()
         && !(i == 0 && is_wrapper(f))
         && row(f).is_none_or(|r| r.runtime != "libc")
 }
 
-/// What the tables say of a frame: by its address, or by its name.
+/// What the tables say of a frame.
 pub(crate) fn row(f: &NativeFrame) -> Option<&'static Row> {
-    f.sign.map(|s| s.row()).or_else(|| row_named(f.function.as_deref()?))
+    f.sign.map(|s| s.row())
 }
 
 fn python_place(f: &PythonFrame) -> String {
@@ -144,7 +144,7 @@ pub(crate) fn is_library(file: &str) -> bool {
 
 /// Whether a frame is the C library's, the dynamic linker's or the kernel's.
 pub(crate) fn is_libc(f: &NativeFrame) -> bool {
-    runtime_of(&f.module, f.file.as_deref(), None).is_some_and(|r| r.is_libc())
+    f.library.is_some_and(|l| l.is_libc())
 }
 
 /// Whether a frame is the wrapper of a system call in a static program without debug information, by its name.
@@ -269,7 +269,7 @@ fn cut(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{native, python};
+    use super::super::testing::{native, python, settle};
     use super::*;
 
     #[test]
@@ -342,6 +342,7 @@ mod tests {
         let mut n =
             native(&[("close", "/lib/libc.so.6"), ("<std::fs::File as Drop>::drop", "/bin/r"), ("r::main", "/bin/r")]);
         n[1].file = Some("/rustc/abc/library/std/src/fs.rs".into());
+        settle(&mut n);
         n[2].file = Some("src/main.rs".into());
         n[2].line = Some(5);
         assert_eq!(of_frames(&n, &[]).user.as_deref(), Some("src/main.rs:5 in r::main"));

@@ -3,6 +3,7 @@
 use super::{Names, NativeFrame, PythonFrame, Sources};
 use crate::base::{Pid, PyStackId, StackId};
 use crate::finding::Sweep;
+use crate::stack::{Sign, on_paper};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -44,7 +45,7 @@ impl Sources for PaperSources {
 
 /// Frames of (function, module), innermost first; CPython's evaluation loop is marked.
 pub(crate) fn native(frames: &[(&str, &str)]) -> Vec<NativeFrame> {
-    frames
+    let mut frames: Vec<NativeFrame> = frames
         .iter()
         .enumerate()
         .map(|(i, (function, module))| NativeFrame {
@@ -57,8 +58,19 @@ pub(crate) fn native(frames: &[(&str, &str)]) -> Vec<NativeFrame> {
             jumped: false,
             evaluates_python: *function == "_PyEval_EvalFrameDefault",
             sign: None,
+            library: None,
         })
-        .collect()
+        .collect();
+    settle(&mut frames);
+    frames
+}
+
+/// Says what the frames mean and whose they are.
+pub(crate) fn settle(frames: &mut [NativeFrame]) {
+    for f in frames {
+        let (row, library) = on_paper(&f.module, f.file.as_deref(), f.function.as_deref());
+        (f.sign, f.library) = (row.map(Sign), library);
+    }
 }
 
 /// Frames of (function, file, line), innermost first; the outermost is an entry.

@@ -89,7 +89,8 @@ pub struct MomentRecord {
 pub struct EndRecord {
     /// `closed`, `replaced`, `closed-in-range`, `closed-on-exec`, `table-gone` or `vanished`.
     pub how: String,
-    /// What the stack says about why.
+    /// What was told at the time about why: by the stack, without names, or by exec and exit themselves. A finding's end is
+    /// looked at with names, and can say more.
     pub cause: Cause,
     /// Evidence that the number had left its object.
     pub escape: Option<String>,
@@ -185,7 +186,11 @@ impl Lives {
                 began: tables.moment(&life.began, ledger, names),
                 ended: life.end.as_ref().map(|e| EndRecord {
                     how: how(e.how).to_string(),
-                    cause: e.moment.site.cause,
+                    cause: match e.moment.what {
+                        What::Exec => Cause::Exec,
+                        What::Exit => Cause::Exit,
+                        _ => e.moment.site.cause,
+                    },
                     escape: e.moment.site.escape.as_ref().map(escape_words),
                     call: match &e.moment.what {
                         What::Call(info) => Some(call(info, None)),

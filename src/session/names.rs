@@ -107,6 +107,7 @@ pub(super) fn native_frame(n: &Named) -> NativeFrame {
         jumped: n.jumped,
         evaluates_python: !n.inlined && !n.jumped && n.function.as_deref().is_some_and(evaluates_python),
         sign: n.sign,
+        library: n.library,
     }
 }
 

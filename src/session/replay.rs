@@ -325,8 +325,7 @@ impl Recorded {
             Some(m) => self.modules.get(&m).map(|m| m.name.clone()).unwrap_or_default(),
             None => NO_FILE.to_string(),
         };
-        let (inlined, jumped) = (false, false);
-        native_frame(&Named { module, offset, function: None, file: None, line: None, inlined, jumped, sign: None })
+        native_frame(&Named::bare(module, offset))
     }
 
     /// What a finding takes in a report.

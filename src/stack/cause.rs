@@ -2,10 +2,12 @@
 
 use super::debugfile;
 use super::elf::{self, RawSymbol};
+use super::gotable::GoTable;
 use super::module::{Module, Modules};
+use super::names::Tongue;
 use super::pytypes;
-use super::runtimes::{NAMES, ROWS};
-use super::types::{Frame, ModuleId, StackEnd};
+use super::runtimes::{About, HOMES, Home, Homes, NAMES, ROWS, home_of, in_place, library_of};
+use super::types::{Frame, ModuleId, Named, StackEnd};
 use crate::base::StackId;
 use object::ReadCache;
 use rustc_hash::FxHashMap;
@@ -151,7 +153,7 @@ impl Row {
     }
 }
 
-/// What the table says of a frame, by its address: a stripped file has no name to say it by.
+/// What the table says of a frame, by its address (a stripped file has no name to say it by) or its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Sign(pub(crate) &'static Row);
 
@@ -171,7 +173,7 @@ impl Sign {
     /// The row of this runtime and name, as [`fmt::Display`] writes them with a space between.
     fn parse(text: &str) -> Option<Sign> {
         let (runtime, name) = text.split_once(' ')?;
-        let all = ROWS.iter().chain(pytypes::ROWS);
+        let all = ROWS.iter().chain(NAMES).chain(pytypes::ROWS);
         all.into_iter().find(|r| (r.runtime, r.name) == (runtime, name)).map(Sign)
     }
 }
@@ -209,12 +211,37 @@ struct Range {
     row: &'static Row,
 }
 
-/// The verdicts given and the ranges they were read from.
+/// What is known of one module.
+#[derive(Default)]
+struct Known {
+    /// The telling functions, sorted by address.
+    ranges: Box<[Range]>,
+    homes: Homes,
+}
+
+/// The verdicts given and what they were read from.
 #[derive(Default)]
 pub(crate) struct Causes {
-    ranges: FxHashMap<ModuleId, Box<[Range]>>,
-    names: FxHashMap<&'static [u8], &'static Row>,
+    known: FxHashMap<ModuleId, Known>,
+    table: Table,
     verdicts: FxHashMap<StackId, Verdict>,
+}
+
+/// What is looked for in symbol tables.
+struct Table {
+    rows: FxHashMap<&'static [u8], &'static Row>,
+    homes: FxHashMap<&'static [u8], Homes>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        let exact = ROWS.iter().filter(|r| matches!(r.by, Match::Exact));
+        let defined = HOMES.iter().flat_map(|h| h.defines);
+        Self {
+            rows: exact.map(|r| (r.name.as_bytes(), r)).collect(),
+            homes: defined.map(|&symbol| (symbol.as_bytes(), Homes::defining(symbol))).collect(),
+        }
+    }
 }
 
 impl Causes {
@@ -231,45 +258,57 @@ impl Causes {
         }
         let mut verdict = decide(&marks, end);
         if verdict.python {
-            let loops = marks.iter().filter(|(_, r)| r.role == Role::Code && r.runtime == "CPython");
-            let modules_of: Vec<ModuleId> = loops.filter_map(|(i, _)| frames.get(*i)?.module).collect();
-            let named =
-                |m: &ModuleId| self.ranges.get(m).is_some_and(|r| r.iter().any(|r| r.row.name == "iobase_finalize"));
-            verdict.finalizers_unnamed = !modules_of.iter().any(named);
+            // The interpreters on the stack, and the function whose symbol shows that theirs are there.
+            let loops = marks.iter().filter_map(|(i, row)| Some((frames.get(*i)?.module?, python_home(row)?)));
+            let named = |(m, home): (ModuleId, &Home)| {
+                let ranges = self.known.get(&m).map(|k| &k.ranges[..]).unwrap_or_default();
+                ranges.iter().any(|r| Some(r.row.name) == home.finalizer)
+            };
+            verdict.finalizers_unnamed = !loops.into_iter().any(named);
         }
         self.verdicts.insert(id, verdict);
         verdict
     }
 
-    /// What the table says of this frame.
+    /// What the table says of this frame, by its address.
     pub(crate) fn sign(&mut self, frame: Frame, modules: &Modules) -> Option<Sign> {
-        find(self.ranges_of(frame.module?, modules), frame.lookup()).map(Sign)
+        find(&self.known_of(frame.module?, modules).ranges, frame.lookup()).map(Sign)
     }
 
-    /// The telling function that a frame runs the user's code in, as its rule names it.
-    pub(crate) fn code(&mut self, frame: &Frame, modules: &Modules) -> Option<&'static str> {
-        let row = find(self.ranges_of(frame.module?, modules), frame.lookup())?;
-        (row.role == Role::Code).then_some(row.name)
-    }
-
-    fn ranges_of(&mut self, id: ModuleId, modules: &Modules) -> &[Range] {
-        if self.names.is_empty() {
-            let exact = ROWS.iter().filter(|r| matches!(r.by, Match::Exact));
-            self.names = exact.map(|r| (r.name.as_bytes(), r)).collect();
+    /// Says of the functions at a frame, the physical one last, what they mean and whose they are.
+    pub(crate) fn settle(&mut self, named: &mut [Named], frame: Frame, modules: &Modules) {
+        let nothing = Known::default();
+        let known = frame.module.map_or(&nothing, |id| self.known_of(id, modules));
+        if let Some(physical) = named.last_mut() {
+            let row = find(&known.ranges, frame.lookup());
+            physical.sign = row.map(Sign);
+            // A part of an evaluation loop that no symbol names gets the name that the compiler gives it.
+            if let (None, Some(row)) = (&physical.function, row.filter(|row| row.role == Role::Code)) {
+                physical.function = Some(format!("{}.cold", row.name));
+            }
         }
-        let names = &self.names;
-        self.ranges.entry(id).or_insert_with(|| modules.get(id).map(|m| scan(m, names)).unwrap_or_default())
+        for n in named {
+            let row = || row_named(n.function.as_deref()?, n.tongue, known.homes).map(Sign);
+            n.sign = n.sign.or_else(row);
+            let (file, function) = (n.file.as_deref(), n.function.as_deref());
+            n.library = library_of(About { module: &n.module, file, function, tongue: n.tongue, homes: known.homes });
+        }
+    }
+
+    fn known_of(&mut self, id: ModuleId, modules: &Modules) -> &Known {
+        let table = &self.table;
+        self.known.entry(id).or_insert_with(|| modules.get(id).map(|m| scan(m, table)).unwrap_or_default())
     }
 }
 
-/// The telling functions of one module, sorted by address.
-fn scan(module: &Module, names: &FxHashMap<&'static [u8], &'static Row>) -> Box<[Range]> {
-    let mut out = Vec::new();
+/// The runtimes inside a module, and its telling functions.
+fn scan(module: &Module, table: &Table) -> Known {
+    let mut out: Vec<Range> = Vec::new();
+    let mut homes = Homes::default();
     let stripped = std::cell::Cell::new(true);
-    let python = std::cell::Cell::new(false);
     let mut each = |s: RawSymbol<'_>| {
-        if s.name.starts_with(b"PyInit_") || s.name == b"_PyEval_EvalFrameDefault" {
-            python.set(true);
+        if let Some(&more) = table.homes.get(s.name) {
+            homes.add(more);
         }
         if s.binding == 0 {
             stripped.set(false);
@@ -277,26 +316,35 @@ fn scan(module: &Module, names: &FxHashMap<&'static [u8], &'static Row>) -> Box<
         if s.size == 0 || out.len() >= MAX_RANGES {
             return;
         }
-        if let Some(row) = row_for(s.name, names) {
+        if let Some(row) = row_for(s.name, &table.rows) {
             out.push(Range { start: s.addr, end: s.addr.saturating_add(s.size), row });
         }
     };
-    if let Some(file) = module.file() {
-        elf::symbols(&ReadCache::new(&file), &mut each);
-        // Without local symbols the file is stripped; its debug file may have them.
-        if stripped.get()
-            && let Some((debug, _)) = module.build_id().and_then(|id| debugfile::by_build_id(id, module.place()))
-        {
-            elf::symbols(&ReadCache::new(&debug), &mut each);
+    let Some(file) = module.file() else { return Known::default() };
+    elf::symbols(&ReadCache::new(&file), &mut each);
+    // Without local symbols the file is stripped; its debug file may have them.
+    if stripped.get()
+        && let Some((debug, _)) = module.build_id().and_then(|id| debugfile::by_build_id(id, module.place()))
+    {
+        elf::symbols(&ReadCache::new(&debug), &mut each);
+    }
+    // A Go program carries the names of its functions when it is stripped, too.
+    if stripped.get()
+        && let Some(table) = GoTable::read(&file)
+    {
+        for f in table.functions() {
+            each(RawSymbol { addr: f.start, size: f.end - f.start, name: f.name, binding: 2, function: true });
         }
-        if python.get() {
-            for (addr, row) in pytypes::functions(&file, module.segments(), elf::relocations(&file)) {
-                out.extend(module.cfi().function(addr).map(|(start, end)| Range { start, end, row }));
-            }
+    }
+    // Whether a function is the runtime's or has its name by chance is known when all symbols were seen.
+    out.retain(|r| homes.has(r.row.runtime));
+    if HOMES.iter().any(|h| h.python && homes.has(h.runtime)) {
+        for (addr, row) in pytypes::functions(&file, module.segments(), elf::relocations(&file)) {
+            out.extend(module.cfi().function(addr).map(|(start, end)| Range { start, end, row }));
         }
     }
     out.sort_by_key(|r| r.start);
-    out.into()
+    Known { ranges: out.into(), homes }
 }
 
 fn row_for(name: &[u8], names: &FxHashMap<&'static [u8], &'static Row>) -> Option<&'static Row> {
@@ -313,12 +361,18 @@ fn row_for(name: &[u8], names: &FxHashMap<&'static [u8], &'static Row>) -> Optio
     })
 }
 
-/// What the tables say of a function by its readable name, in the file `module`.
-pub(crate) fn row_named(name: &str) -> Option<&'static Row> {
+/// What the tables say of a function by its readable name, in a file with these runtimes inside.
+pub(crate) fn row_named(name: &str, tongue: Tongue, homes: Homes) -> Option<&'static Row> {
     // A compiler's suffix (`.constprop.0`, `.cold`) is no part of the name, a Go package's dot is.
     let stem = name.split_once('.').map_or(name, |(stem, _)| stem);
-    let whole = ROWS.iter().chain(NAMES).find(|r| r.matches(name));
-    whole.or_else(|| ROWS.iter().find(|r| matches!(r.by, Match::Exact) && r.name == stem))
+    let there = |r: &&Row| in_place(r, tongue, homes);
+    let whole = ROWS.iter().chain(NAMES).filter(there).find(|r| r.matches(name));
+    whole.or_else(|| ROWS.iter().filter(there).find(|r| matches!(r.by, Match::Exact) && r.name == stem))
+}
+
+/// The runtime of a row that runs Python code.
+fn python_home(row: &Row) -> Option<&'static Home> {
+    home_of(row).filter(|home| home.python && row.role == Role::Code)
 }
 
 fn find(ranges: &[Range], addr: u64) -> Option<&'static Row> {
@@ -329,7 +383,7 @@ fn find(ranges: &[Range], addr: u64) -> Option<&'static Row> {
 
 /// The verdict from the telling functions of a stack, innermost first, each with its frame's index.
 pub(crate) fn decide(marks: &[(usize, &'static Row)], end: StackEnd) -> Verdict {
-    let python = marks.iter().any(|(_, r)| r.role == Role::Code && r.runtime == "CPython");
+    let python = marks.iter().any(|(_, r)| python_home(r).is_some());
     let says = |cause, (frame, row): (usize, &'static Row), user_code| Verdict {
         cause,
         runtime: row.runtime,
@@ -418,6 +472,7 @@ fn owner(marks: &[(usize, &'static Row)]) -> Option<(Cause, (usize, &'static Row
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stack::runtimes::on_paper;
     use crate::stack::types::Why;
 
     fn verdict(names: &[&str]) -> Verdict {
@@ -488,13 +543,35 @@ mod tests {
         assert_eq!(verdict(&["close", "_io_FileIO_close", "iobase_exit", EVAL]).cause, Cause::With);
     }
 
+    #[test]
+    fn a_row_counts_only_where_its_runtime_is() {
+        let homes = Homes::defining("__libc_start_main");
+        for (name, home) in [
+            ("finalize_modules", "PyInit__io"),
+            ("subtype_dealloc.part.0", "PyInit__io"),
+            ("redup", "zsh_main"),
+            ("do_redirections", "bash_tilde_expand"),
+            ("uv_close", "uv_version_string"),
+            ("os_close", "PyInit_posix"),
+            ("runtime.runfinq", "runtime.main"),
+        ] {
+            assert!(row_named(name, Tongue::Other, homes).is_none(), "{name}");
+            assert!(row_named(name, Tongue::Other, Homes::defining(home)).is_some(), "{name}");
+        }
+        assert!(row_named("fclose", Tongue::Other, Homes::default()).is_none());
+        assert!(row_named("fclose", Tongue::Other, homes).is_some());
+        assert!(row_named("core::ptr::drop_in_place<T>", Tongue::Cpp, homes).is_none());
+        assert!(row_named("core::ptr::drop_in_place<T>", Tongue::Rust, homes).is_some());
+        assert!(row_named("a::~b", Tongue::Rust, homes).is_none());
+    }
+
     /// By readable names, where `+` stands before the user's own.
     fn named(names: &[&str]) -> (Cause, Option<usize>) {
         static OWN: Row = Row::own();
         let mut marks = Vec::new();
         for (i, name) in names.iter().enumerate() {
             let own = name.strip_prefix('+');
-            marks.extend(row_named(own.unwrap_or(name)).map(|r| (i, r)));
+            marks.extend(on_paper("a", None, Some(own.unwrap_or(name))).0.map(|r| (i, r)));
             marks.extend(own.map(|_| (i, &OWN)));
         }
         let v = decide(&marks, StackEnd::Complete);
@@ -533,7 +610,7 @@ mod tests {
         assert_eq!(decide(&[], StackEnd::Truncated(Why::NotMapped)).cause, Cause::Unknown);
         assert_eq!(decide(&[], StackEnd::Complete).cause, Cause::Explicit);
         // Nor does a finalizer whose caller is not on it.
-        let finalizer = row_named("iobase_finalize").unwrap();
+        let finalizer = on_paper("python3", None, Some("iobase_finalize")).0.unwrap();
         let marks = [(0, finalizer)];
         assert_eq!(decide(&marks, StackEnd::Truncated(Why::NotMapped)).cause, Cause::Unknown);
         assert_eq!(decide(&marks, StackEnd::Complete).cause, Cause::Collector);

@@ -7,6 +7,7 @@
 //! everything is read through [`Bounded`], which ends the reading when it has gone on for too long, or too deep.
 
 use super::debugfile::Place;
+use super::names::{Tongue, readable};
 use addr2line::{Context, LookupContinuation, LookupResult, SplitDwarfLoad};
 use gimli::{DwarfPackage, EndianSlice, LittleEndian, Reader, ReaderOffsetId, SectionId};
 use object::{Object, ObjectSection, ReadCache};
@@ -22,8 +23,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use typed_arena::Arena;
 
-/// Sections of one file together, unpacked, in bytes; with more than that it gives no lines.
-const MAX_SECTIONS: u64 = 1 << 30;
+/// Sections of one module together, unpacked, in bytes, in whatever files they are. A file that would make it more is not read,
+/// and a `.dwo` file counts when its number was found to be right.
+pub(crate) const MAX_SECTIONS: u64 = 1 << 30;
 /// Those of them that are compressed: a small file can unpack to much.
 const MAX_PACKED: u64 = 512 << 20;
 /// `.dwo` files opened for one module.
@@ -31,7 +33,8 @@ const MAX_DWO: usize = 1 << 14;
 /// Inlined calls at one address.
 const MAX_INLINED: usize = 64;
 
-/// How often a byte may be read on average, over all look-ups. Real files need less than twice.
+/// How often a byte may be read on average, over all look-ups. Asked for every function that they have (6,800 to 68,000
+/// look-ups), libpython 3.11, glibc's debug file and a debug build of fdwatch came to 0.7, 0.6 and 0.6.
 const READS_PER_BYTE: u64 = 6;
 /// And how much on top of it for each look-up, which reads names again.
 const READS_PER_LOOKUP: u64 = 64 << 10;
@@ -63,6 +66,9 @@ const PACKAGED: [SectionId; 5] = [
     SectionId::DebugTypes,
 ];
 
+/// Those that tell a `.dwo` file's number.
+const NUMBERED: [SectionId; 2] = [SectionId::DebugAbbrev, SectionId::DebugInfo];
+
 /// What kind of file sections are read from, which decides their names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -79,6 +85,7 @@ pub(crate) struct Line {
     pub(crate) function: Option<String>,
     pub(crate) file: Option<String>,
     pub(crate) line: Option<u32>,
+    pub(crate) tongue: Tongue,
 }
 
 /// The debug information of one module.
@@ -98,6 +105,8 @@ struct Files {
     package: Option<Sections>,
     /// The `.dwo` files, as they are wanted.
     parts: Arena<Sections>,
+    /// Bytes of sections that may still be read.
+    room: Cell<u64>,
     limits: Limits,
 }
 
@@ -125,12 +134,18 @@ impl Dwarf {
         supplement: Option<&File>,
         place: &Place,
     ) -> Option<Self> {
-        let main = Sections::read(file, Kind::Whole)?;
-        let supplement = supplement.and_then(|file| Sections::read(file, Kind::Whole)).unwrap_or_default();
-        let package = package(path, module, place);
+        let mut room = MAX_SECTIONS;
+        let mut read = |file: &File, kind| {
+            let sections = Sections::read(file, kind, room)?;
+            room = room.saturating_sub(sections.size());
+            Some(sections)
+        };
+        let main = read(file, Kind::Whole)?;
+        let supplement = supplement.and_then(|file| read(file, Kind::Whole)).unwrap_or_default();
+        let package = package(path, module, place).and_then(|file| read(&file, Kind::Package));
         let size = main.size() + supplement.size() + package.as_ref().map_or(0, Sections::size);
-        let limits = Limits { left: Cell::new(size * READS_PER_BYTE), stack: Cell::new(0), spent: Cell::new(false) };
-        let files = Files { main, supplement, package, parts: Arena::new(), limits };
+        let limits = Limits::new(size * READS_PER_BYTE);
+        let files = Files { main, supplement, package, parts: Arena::new(), room: Cell::new(room), limits };
         files.limits.begin();
         let cell =
             catch_unwind(AssertUnwindSafe(|| Loaded::try_new(files, |files| Lookup::new(files)).ok())).ok()??;
@@ -158,6 +173,11 @@ impl Dwarf {
         self.cell.borrow_owner().limits.spent.get()
     }
 
+    /// What it holds in memory of the files, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        MAX_SECTIONS.saturating_sub(self.cell.borrow_owner().room.get())
+    }
+
     /// The `.dwo` file that a unit names: at the path where the compiler put it, else beside the module.
     fn part(&self, load: &SplitDwarfLoad<Bounded<'_>>) -> Vec<File> {
         let path = |r: &Bounded<'_>| PathBuf::from(OsStr::from_bytes(r.inner.slice()));
@@ -170,7 +190,7 @@ impl Dwarf {
 }
 
 /// The `.dwp` file of a module or of its debug file: their names with `.dwp` behind.
-fn package(path: &Path, module: &Path, place: &Place) -> Option<Sections> {
+fn package(path: &Path, module: &Path, place: &Place) -> Option<File> {
     let mut tried = None;
     for path in [path, module] {
         if tried.replace(path) == Some(path) {
@@ -179,7 +199,7 @@ fn package(path: &Path, module: &Path, place: &Place) -> Option<Sections> {
         let mut name = path.as_os_str().to_owned();
         name.push(".dwp");
         if let Some(file) = place.open(Path::new(&name)) {
-            return Sections::read(&file, Kind::Package);
+            return Some(file);
         }
     }
     None
@@ -217,11 +237,11 @@ impl<'a> Lookup<'a> {
         let Ok(mut frames) = frames else { return Vec::new() };
         let mut out = Vec::new();
         while let Ok(Some(frame)) = frames.next() {
-            let name =
-                frame.function.as_ref().and_then(|f| Some(super::names::readable(f.raw_name().ok()?.as_bytes())));
+            let name = frame.function.as_ref().and_then(|f| Some((f.raw_name().ok()?, f.language)));
             let at = frame.location;
             out.push(Line {
-                function: name,
+                tongue: name.as_ref().map_or(Tongue::Other, |(raw, language)| Tongue::of(raw.as_bytes(), *language)),
+                function: name.map(|(raw, _)| readable(raw.as_bytes())),
                 file: at.as_ref().and_then(|at| at.file).map(str::to_owned),
                 line: at.and_then(|at| at.line).filter(|&n| n > 0),
             });
@@ -246,17 +266,32 @@ fn unpacked<'a>(
     candidates: Vec<File>,
 ) -> Option<Arc<gimli::Dwarf<Bounded<'a>>>> {
     candidates.into_iter().find_map(|file| {
-        (files.parts.len() < MAX_DWO).then_some(())?;
-        let sections = &*files.parts.alloc(Sections::read(&file, Kind::Part)?);
+        (files.parts.len() < MAX_DWO && has_number(&file, load.dwo_id, files.room.get())).then_some(())?;
+        let Some(sections) = Sections::read(&file, Kind::Part, files.room.get()) else {
+            files.limits.spent.set(true);
+            return None;
+        };
+        files.room.set(files.room.get().saturating_sub(sections.size()));
+        let sections = &*files.parts.alloc(sections);
         files.limits.extend(sections.size() * READS_PER_BYTE);
         let mut dwarf = gimli::Dwarf::load(|id| gimli::Result::Ok(sections.get(id, &files.limits))).ok()?;
-        // GNU's split DWARF 4 has the number in the skeleton's and the unit's entry, DWARF 5 in the header.
-        let header = dwarf.units().next().ok()??;
-        let unit = dwarf.unit(header).ok()?;
-        (unit.dwo_id == Some(load.dwo_id)).then_some(())?;
         dwarf.make_dwo(&load.parent);
         Some(Arc::new(dwarf))
     })
+}
+
+/// Whether a `.dwo` file is the wanted one. Only what says so is read of it, and given back.
+fn has_number(file: &File, wanted: gimli::DwoId, room: u64) -> bool {
+    let Some(sections) = Sections::read_some(file, Kind::Part, &NUMBERED, room) else { return false };
+    let limits = Limits::new(sections.size() * READS_PER_BYTE);
+    limits.begin();
+    // GNU's split DWARF 4 has the number in the skeleton's and the unit's entry, DWARF 5 in the header.
+    let number = || {
+        let dwarf = gimli::Dwarf::load(|id| gimli::Result::Ok(sections.get(id, &limits))).ok()?;
+        let header = dwarf.units().next().ok()??;
+        dwarf.unit(header).ok()?.dwo_id
+    };
+    number() == Some(wanted)
 }
 
 /// The sections of one file.
@@ -264,23 +299,29 @@ fn unpacked<'a>(
 struct Sections(Vec<(SectionId, Box<[u8]>)>);
 
 impl Sections {
-    /// Reads them. `None` if there are none, or they are too large.
-    fn read(file: &File, kind: Kind) -> Option<Self> {
+    /// Reads them. `None` if there are none, or they have more than `room` bytes.
+    fn read(file: &File, kind: Kind, room: u64) -> Option<Self> {
+        let more = if kind == Kind::Package { &PACKAGED[..] } else { &[] };
+        let wanted: Vec<SectionId> = WANTED.iter().chain(more).copied().collect();
+        Self::read_some(file, kind, &wanted, room)
+    }
+
+    /// Those that are `wanted`.
+    fn read_some(file: &File, kind: Kind, wanted: &[SectionId], room: u64) -> Option<Self> {
         let cache = ReadCache::new(file);
         let object = object::File::parse(&cache).ok()?;
         let (mut out, mut total, mut packed) = (Vec::new(), 0u64, 0u64);
-        let more = if kind == Kind::Package { &PACKAGED[..] } else { &[] };
-        for &id in WANTED.iter().chain(more) {
+        for &id in wanted {
             let name = if kind == Kind::Whole { Some(id.name()) } else { id.dwo_name() };
             let Some(section) = name.and_then(|name| object.section_by_name(name)) else { continue };
             let Ok(range) = section.compressed_file_range() else { continue };
             total = total.saturating_add(range.uncompressed_size);
             let bytes = if range.format == object::CompressionFormat::None {
-                (total <= MAX_SECTIONS).then_some(())?;
+                (total <= room).then_some(())?;
                 read_at(file, range.offset, range.uncompressed_size)
             } else {
                 packed = packed.saturating_add(range.uncompressed_size);
-                (packed <= MAX_PACKED && total <= MAX_SECTIONS).then_some(())?;
+                (packed <= MAX_PACKED && total <= room).then_some(())?;
                 section.uncompressed_data().ok().map(|bytes| bytes.into_owned().into())
             };
             out.extend(bytes.map(|bytes| (id, bytes)));
@@ -317,6 +358,10 @@ struct Limits {
 }
 
 impl Limits {
+    fn new(left: u64) -> Limits {
+        Limits { left: Cell::new(left), stack: Cell::new(0), spent: Cell::new(false) }
+    }
+
     /// A look-up begins here: at this depth of the stack.
     fn begin(&self) {
         let here = 0u8;

@@ -1,10 +1,12 @@
 //! From frames to functions, files and lines: slow, only when somebody looks, and once.
 
+use super::cause::Causes;
 use super::debugfile::{self, Fetch};
-use super::dwarf::Dwarf;
+use super::dwarf::{self, Dwarf};
 use super::elf;
+use super::gotable::GoTable;
 use super::module::{Module, Modules};
-use super::names::readable;
+use super::names::{Tongue, readable};
 use super::perfmap::PerfMap;
 use super::symtab::SymbolTable;
 use super::types::{Frame, ModuleId, NO_FILE, Named};
@@ -19,6 +21,10 @@ use std::sync::Arc;
 
 /// Modules whose debug information is kept open; the longest unused is dropped.
 const MAX_LOADERS: usize = 8;
+/// And how much they may hold together, in bytes, before they are fewer; the last one used always stays.
+const MAX_HELD: u64 = dwarf::MAX_SECTIONS;
+/// Go programs whose tables are kept; the longest unused is dropped.
+const MAX_GO: usize = 4;
 /// Explained addresses kept; all are forgotten when there are more.
 const MAX_EXPLAINED: usize = 1 << 16;
 
@@ -30,6 +36,8 @@ pub(crate) struct Explainer {
     loaders: VecDeque<(ModuleId, Option<Dwarf>)>,
     known: FxHashMap<Frame, Arc<[Named]>>,
     perf_maps: FxHashMap<ModuleId, PerfMap>,
+    /// In order of use, the last used at the end. `None`: no Go program.
+    go: VecDeque<(ModuleId, Option<GoTable>)>,
     /// Modules whose debug information was not read to its end.
     spent: BTreeSet<ModuleId>,
     fetch: Option<Box<Fetch>>,
@@ -47,16 +55,19 @@ impl Explainer {
     }
 
     /// The functions at one frame: inlined ones first, innermost first, the physical one last. Never empty.
-    pub(crate) fn frame(&mut self, frame: Frame, modules: &Modules) -> Arc<[Named]> {
+    /// What they mean is said by `causes`.
+    pub(crate) fn frame(&mut self, frame: Frame, modules: &Modules, causes: &mut Causes) -> Arc<[Named]> {
         if let Some(known) = self.known.get(&frame) {
             return Arc::clone(known);
         }
-        let named: Arc<[Named]> = match frame.module.and_then(|id| Some((id, modules.get(id)?))) {
+        let mut named = match frame.module.and_then(|id| Some((id, modules.get(id)?))) {
             // Not remembered: other code may lie there when it is asked for again.
             Some((id, module)) if module.is_perf_map() => return self.made(frame, id, module),
-            Some((id, module)) => self.look_up(frame, id, module).into(),
-            None => Arc::new([unnamed(NO_FILE.to_owned(), frame.offset)]),
+            Some((id, module)) => self.look_up(frame, id, module),
+            None => vec![Named::bare(NO_FILE.to_owned(), frame.offset)],
         };
+        causes.settle(&mut named, frame, modules);
+        let named: Arc<[Named]> = named.into();
         if self.known.len() >= MAX_EXPLAINED {
             self.known.clear();
         }
@@ -75,15 +86,22 @@ impl Explainer {
         if let Some(file) = module.file() {
             map.update(&file);
         }
-        Arc::new([Named { function: map.find(frame.lookup()), ..unnamed(module.name(), frame.offset) }])
+        Arc::new([Named { function: map.find(frame.lookup()), ..Named::bare(module.name(), frame.offset) }])
     }
 
     fn look_up(&mut self, frame: Frame, id: ModuleId, module: &Module) -> Vec<Named> {
-        let base = unnamed(module.name(), frame.offset);
+        let base = Named::bare(module.name(), frame.offset);
         let mut out: Vec<Named> = Vec::new();
         if let Some(dwarf) = self.dwarf(id, module) {
             let lines = dwarf.lines(frame.lookup()).into_iter();
-            out.extend(lines.map(|l| Named { function: l.function, file: l.file, line: l.line, ..base.clone() }));
+            let named = |l: dwarf::Line| Named {
+                function: l.function,
+                file: l.file,
+                line: l.line,
+                tongue: l.tongue,
+                ..base.clone()
+            };
+            out.extend(lines.map(named));
             if dwarf.is_spent() {
                 self.spent.insert(id);
             }
@@ -99,9 +117,37 @@ impl Explainer {
         {
             let fetch = self.fetch.as_deref_mut();
             let table = self.tables.entry(id).or_insert_with(|| Arc::new(symbols(module, fetch)));
-            physical.function = table.find(frame.lookup()).map(readable);
+            let raw = table.find(frame.lookup());
+            physical.function = raw.map(readable);
+            physical.tongue = raw.map_or(physical.tongue, |raw| Tongue::of(raw, None));
+        }
+        if let [only] = &mut out[..]
+            && only.file.is_none()
+            && let Some(table) = self.go_table(id, module)
+            && let Some(function) = table.find(frame.lookup())
+        {
+            only.function.get_or_insert_with(|| readable(function.name));
+            if let Some((file, line)) = table.line(&function, frame.lookup()) {
+                (only.file, only.line) = (Some(file), Some(line));
+            }
         }
         out
+    }
+
+    /// The table that a Go program carries.
+    fn go_table(&mut self, id: ModuleId, module: &Module) -> Option<&GoTable> {
+        let at = self.go.iter().position(|(other, _)| *other == id);
+        let entry = match at.and_then(|at| self.go.remove(at)) {
+            Some(entry) => entry,
+            None => (id, module.file().and_then(|file| GoTable::read(&file))),
+        };
+        if self.go.iter().filter(|(_, t)| t.is_some()).count() >= MAX_GO
+            && let Some(oldest) = self.go.iter().position(|(_, t)| t.is_some())
+        {
+            self.go.remove(oldest);
+        }
+        self.go.push_back(entry);
+        self.go.back().and_then(|(_, table)| table.as_ref())
     }
 
     fn dwarf(&mut self, id: ModuleId, module: &Module) -> Option<&Dwarf> {
@@ -116,18 +162,29 @@ impl Explainer {
                 (id, opened.flatten())
             }
         };
-        // What has no DWARF costs nothing to remember.
-        let full = self.loaders.iter().filter(|(_, l)| l.is_some()).count() >= MAX_LOADERS;
-        if full && let Some(oldest) = self.loaders.iter().position(|(_, l)| l.is_some()) {
-            self.loaders.remove(oldest);
-        }
         self.loaders.push_back(entry);
+        // What has no DWARF costs nothing to remember.
+        let loaded = |(i, (_, l)): (usize, &(ModuleId, Option<Dwarf>))| Some((i, l.as_ref()?.size()));
+        let sizes: Vec<(usize, u64)> = self.loaders.iter().enumerate().filter_map(loaded).collect();
+        for at in too_many(&sizes) {
+            self.loaders.remove(at);
+        }
         self.loaders.back().and_then(|(_, l)| l.as_ref())
     }
 }
 
-fn unnamed(module: String, offset: u64) -> Named {
-    Named { module, offset, function: None, file: None, line: None, inlined: false, jumped: false, sign: None }
+/// Which of the loaders go, by their places, the last first; with each the bytes that it holds, the longest unused first.
+fn too_many(sizes: &[(usize, u64)]) -> Vec<usize> {
+    let mut held = 0u64;
+    let mut stay = 0;
+    for (_, size) in sizes.iter().rev() {
+        held = held.saturating_add(*size);
+        if stay > 0 && (stay == MAX_LOADERS || held > MAX_HELD) {
+            break;
+        }
+        stay += 1;
+    }
+    sizes.iter().rev().skip(stay).map(|(at, _)| *at).collect()
 }
 
 /// Opens the debug information of a module, in its own file or a separate one. `Some(None)`: there is some, and it cannot
@@ -180,4 +237,19 @@ fn has_symtab(file: &File) -> bool {
             t.symbols().next().is_some()
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_information_is_held_of_few_modules_and_not_too_much() {
+        assert!(too_many(&[]).is_empty());
+        assert!(too_many(&[(3, MAX_HELD * 2)]).is_empty(), "the last one stays");
+        assert_eq!(too_many(&[(0, 1), (2, MAX_HELD), (5, 1)]), [2, 0]);
+        assert_eq!(too_many(&[(0, MAX_HELD), (2, 1), (5, 1)]), [0]);
+        let ten: Vec<_> = (0..10).map(|i| (i, 1)).collect();
+        assert_eq!(too_many(&ten), [1, 0]);
+    }
 }

@@ -18,6 +18,7 @@ mod debugfile;
 mod dwarf;
 mod elf;
 mod explain;
+mod gotable;
 mod intern;
 mod jump;
 pub mod lang;
@@ -36,10 +37,13 @@ mod unwind;
 mod window;
 
 pub use cause::{Cause, Sign, Verdict};
-pub(crate) use cause::{REACH, Role, Row, decide, row_named};
+pub(crate) use cause::{REACH, Role, Row, decide};
 pub use debugfile::Fetch;
 pub use module::Module;
-pub(crate) use runtimes::{python_role, runtime_of};
+pub use runtimes::Library;
+#[cfg(test)]
+pub(crate) use runtimes::on_paper;
+pub(crate) use runtimes::python_role;
 pub use types::{Frame, FrameKind, ModuleId, NO_FILE, Named, SpaceId, StackCoverage, StackEnd, Why, file_name};
 pub use unwind::MAX_FRAMES;
 
@@ -169,9 +173,6 @@ impl Stacks {
             let skipped = inner.and_then(|inner| self.skipped(inner, frame, out.last()));
             out.extend(skipped);
             out.extend_from_slice(&self.explain_frame(frame));
-            if let Some(physical) = out.last_mut() {
-                physical.sign = self.causes.sign(frame, &self.modules);
-            }
             inner = Some(frame);
         }
         if self.explained.len() >= MAX_EXPLAINED {
@@ -185,7 +186,7 @@ impl Stacks {
     /// The function between two frames that has ended with a jump to the inner one, if one can be told.
     fn skipped(&mut self, inner: Frame, frame: Frame, called: Option<&Named>) -> Option<Named> {
         let at = jump::skipped(inner, frame, self.modules.get(frame.module?)?)?;
-        let named = self.explainer.frame(at, &self.modules);
+        let named = self.explainer.frame(at, &self.modules, &mut self.causes);
         let physical = named.last()?;
         let stem = |n: &Named| n.function.as_deref().map(|f| f.split(".cold").next().unwrap_or(f).to_string());
         let name = stem(physical)?;
@@ -194,8 +195,7 @@ impl Stacks {
         if same || name.ends_with("@plt") {
             return None;
         }
-        let sign = self.causes.sign(at, &self.modules);
-        Some(Named { jumped: true, inlined: false, sign, ..physical.clone() })
+        Some(Named { jumped: true, inlined: false, ..physical.clone() })
     }
 
     /// Asks `fetch` for the debug file with a build id where none is installed. What it gives is looked at, and not
@@ -206,18 +206,7 @@ impl Stacks {
 
     /// The functions at one frame: those inlined there first, the physical one last; at least one entry. Cached.
     pub fn explain_frame(&mut self, frame: Frame) -> Arc<[Named]> {
-        let named = self.explainer.frame(frame, &self.modules);
-        // A part of Python's evaluation loop that no symbol names gets the name that the compiler gives it.
-        let name = match named.last() {
-            Some(Named { function: None, .. }) => self.causes.code(&frame, &self.modules),
-            _ => None,
-        };
-        let Some(name) = name else { return named };
-        let mut named = named.to_vec();
-        if let Some(last) = named.last_mut() {
-            last.function = Some(format!("{name}.cold"));
-        }
-        named.into()
+        self.explainer.frame(frame, &self.modules, &mut self.causes)
     }
 
     /// What was seen and what was not, for a report.

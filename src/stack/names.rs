@@ -5,6 +5,40 @@ use std::fmt::{self, Write};
 /// Demangled names are cut off here, in bytes: a mangled name of 1 kB can stand for gigabytes.
 const MAX_NAME: usize = 8 << 10;
 
+/// The language of a function, as far as it matters for what a name means: a namespace `core` of C++ is not Rust's crate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Tongue {
+    Rust,
+    Cpp,
+    #[default]
+    Other,
+}
+
+impl Tongue {
+    /// By a name as the linker has it. `language` is that of the debug information (DW_AT_language), for names that are not
+    /// mangled.
+    pub(crate) fn of(raw: &[u8], language: Option<gimli::DwLang>) -> Tongue {
+        let rust = |name: &[u8]| std::str::from_utf8(name).is_ok_and(|n| rustc_demangle::try_demangle(n).is_ok());
+        match raw {
+            [b'_', b'R', ..] if rust(raw) => Tongue::Rust,
+            [b'_', b'Z', b'N', ..] if rust(raw) => Tongue::Rust,
+            [b'_', b'Z', ..] => Tongue::Cpp,
+            _ => match language {
+                Some(gimli::DW_LANG_Rust) => Tongue::Rust,
+                Some(
+                    gimli::DW_LANG_C_plus_plus
+                    | gimli::DW_LANG_C_plus_plus_03
+                    | gimli::DW_LANG_C_plus_plus_11
+                    | gimli::DW_LANG_C_plus_plus_14
+                    | gimli::DW_LANG_C_plus_plus_17
+                    | gimli::DW_LANG_C_plus_plus_20,
+                ) => Tongue::Cpp,
+                _ => Tongue::Other,
+            },
+        }
+    }
+}
+
 /// Demangles Rust (`_R`, legacy `_ZN…E` with a hash) and C++ (`_Z`); all other names are given back as they are, except
 /// for a symbol version (`close@@GLIBC_2.2.5`), which is cut off.
 ///
@@ -66,6 +100,16 @@ mod tests {
         assert_eq!(readable(b"_RNvC6_123foo3bar"), "123foo::bar");
         assert_eq!(readable(b"_ZN3foo3barEi"), "foo::bar(int)");
         assert_eq!(readable(b"_Z3barPc"), "bar(char*)");
+    }
+
+    #[test]
+    fn the_language_is_told_by_the_mangling_or_else_by_the_debug_information() {
+        assert_eq!(Tongue::of(b"_ZN4core3fmt9Formatter3pad17h0123456789abcdefE", None), Tongue::Rust);
+        assert_eq!(Tongue::of(b"_ZN4core6Engine4stopEv", None), Tongue::Cpp);
+        assert_eq!(Tongue::of(b"_RNvC6_123foo3bar", None), Tongue::Rust);
+        assert_eq!(Tongue::of(b"_Reader", None), Tongue::Other);
+        assert_eq!(Tongue::of(b"main", Some(gimli::DW_LANG_C_plus_plus_14)), Tongue::Cpp);
+        assert_eq!(Tongue::of(b"main", None), Tongue::Other);
     }
 
     #[test]

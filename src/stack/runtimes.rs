@@ -1,7 +1,97 @@
 //! What fdwatch knows of runtimes: the functions that give away why a descriptor is being closed, and the code that is
 //! nobody's own. To teach fdwatch a runtime, add rows here.
+//!
+//! A name alone says little: a C program may well have a `finalize_modules` or a `redup` of its own. So a row counts only
+//! in a file that has its runtime inside ([`HOMES`]), or in its language ([`Tongue`]), whatever the file is called: an
+//! interpreter that was linked into a program is found like the one of a distribution.
 
 use super::cause::{Match, Role, Row};
+use super::names::Tongue;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+
+/// How a file shows that it has a runtime inside.
+#[derive(Debug)]
+pub(crate) struct Home {
+    /// As in the rows.
+    pub(crate) runtime: &'static str,
+    /// Symbols as the linker has them: whatever defines one of them is or contains the runtime.
+    pub(crate) defines: &'static [&'static str],
+    /// Whether it runs Python code, whose frames fdwatch reads besides.
+    pub(crate) python: bool,
+    /// A function that has a symbol where the runtime's finalizers have symbols.
+    pub(crate) finalizer: Option<&'static str>,
+}
+
+const fn home(runtime: &'static str, defines: &'static [&'static str]) -> Home {
+    Home { runtime, defines, python: false, finalizer: None }
+}
+
+/// At most 16. What they define is public and has been there for long; all but Go's is exported.
+pub(crate) static HOMES: &[Home] = &[
+    // An interpreter, or one of those extension modules of its own that hold something of the rows below.
+    Home {
+        runtime: "CPython",
+        defines: &[
+            "_PyEval_EvalFrameDefault",
+            "PyEval_EvalFrameEx",
+            "PyInit__posixsubprocess",
+            "PyInit__socket",
+            "PyInit_select",
+            "PyInit_mmap",
+            "PyInit__io",
+            "PyInit_posix",
+        ],
+        python: true,
+        finalizer: Some("iobase_finalize"),
+    },
+    home("Go", &["runtime.main"]),
+    home("V8", &["_ZN2v82V810GetVersionEv"]),
+    home("Node", &["node_module_register"]),
+    home("libuv", &["uv_version_string"]),
+    // glibc and musl, dynamic and static; bionic; uClibc.
+    home("libc", &["__libc_start_main", "__libc_init", "__uClibc_main"]),
+    home("glib", &["g_spawn_async"]),
+    // Both shells export what their loadable modules may need.
+    home("bash", &["bash_tilde_expand"]),
+    home("zsh", &["zsh_main"]),
+];
+
+/// The runtimes that a file has inside, one bit for each of [`HOMES`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Homes(u16);
+
+impl Homes {
+    /// What a file has inside that defines this symbol.
+    pub(crate) fn defining(symbol: &str) -> Homes {
+        let bits = HOMES.iter().enumerate().filter(|(_, h)| h.defines.contains(&symbol));
+        Homes(bits.fold(0, |all, (i, _)| all | 1 << i))
+    }
+
+    pub(crate) fn add(&mut self, more: Homes) {
+        self.0 |= more.0;
+    }
+
+    /// Whether the runtime is inside. C++ and Rust are in no file and in any: there the language of a function tells.
+    pub(crate) fn has(self, runtime: &str) -> bool {
+        HOMES.iter().position(|h| h.runtime == runtime).is_none_or(|i| self.0 & 1 << i != 0)
+    }
+}
+
+/// What is known of a row's runtime besides.
+pub(crate) fn home_of(row: &Row) -> Option<&'static Home> {
+    HOMES.iter().find(|h| h.runtime == row.runtime)
+}
+
+/// Whether a function of this language, in a file with these runtimes inside, can be the row's.
+pub(crate) fn in_place(row: &Row, tongue: Tongue, homes: Homes) -> bool {
+    let spoken = match row.runtime {
+        "Rust" => tongue == Tongue::Rust,
+        "C++" => tongue == Tongue::Cpp,
+        _ => true,
+    };
+    spoken && homes.has(row.runtime)
+}
 
 const fn exact(runtime: &'static str, name: &'static str, role: Role) -> Row {
     Row { runtime, name, role, by: Match::Exact }
@@ -140,20 +230,81 @@ pub(crate) fn python_role(function: &str) -> Option<Role> {
 #[derive(Debug)]
 pub(crate) struct Runtime {
     /// As a reader calls it, behind "of".
-    pub(crate) noun: &'static str,
+    noun: &'static str,
     /// The last component of the module's path; `*` at the end stands for anything.
     modules: &'static [&'static str],
-    /// Parts of the source file's path.
-    files: &'static [&'static str],
-    /// Functions, without what stands before the first path; `*` as above.
-    functions: &'static [&'static str],
+    /// The runtimes of [`HOMES`] whose file is theirs from end to end.
+    whole: &'static [&'static str],
+    /// What the source file's path contains.
+    files: &'static [Part],
+    /// What makes a function theirs.
+    functions: &'static [Functions],
 }
 
-impl Runtime {
-    /// Whether it is the C library with its loader.
-    pub(crate) fn is_libc(&self) -> bool {
-        RUNTIMES.first().is_some_and(|libc| std::ptr::eq(libc, self))
+/// A part of a source file's path.
+#[derive(Debug)]
+struct Part {
+    text: &'static str,
+    /// What the next character is, if that matters.
+    before: fn(char) -> bool,
+    /// Only in a file with this runtime inside; empty for any.
+    home: &'static str,
+}
+
+/// Functions by their names, without what stands before the first path; `*` at the end stands for anything.
+#[derive(Debug)]
+struct Functions {
+    /// The language that they must be written in, where another may have such names.
+    tongue: Option<Tongue>,
+    /// Only in a file with this runtime inside; empty for any.
+    home: &'static str,
+    names: &'static [&'static str],
+}
+
+/// The code that a frame belongs to when it is not the user's.
+#[derive(Clone, Copy, Debug)]
+pub struct Library(&'static Runtime);
+
+impl Library {
+    /// As a reader calls it, behind "of": `the C library`.
+    pub fn noun(self) -> &'static str {
+        self.0.noun
     }
+
+    /// Whether it is the C library with its loader.
+    pub fn is_libc(self) -> bool {
+        RUNTIMES.first().is_some_and(|libc| libc.noun == self.0.noun)
+    }
+}
+
+impl PartialEq for Library {
+    fn eq(&self, other: &Library) -> bool {
+        self.0.noun == other.0.noun
+    }
+}
+
+impl Eq for Library {}
+
+impl fmt::Display for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.noun)
+    }
+}
+
+impl Serialize for Library {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+/// Reads a library; one of another version's table says nothing.
+pub(crate) fn known_library<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Library>, D::Error> {
+    let noun = std::borrow::Cow::<str>::deserialize(from)?;
+    Ok(RUNTIMES.iter().find(|r| r.noun == noun).map(Library))
+}
+
+const fn any(_: char) -> bool {
+    true
 }
 
 /// All of them, the C library first.
@@ -161,73 +312,210 @@ static RUNTIMES: &[Runtime] = &[
     Runtime {
         noun: "the C library",
         modules: &[
-            "libc.so*",
+            "libc.so",
+            "libc.so.*",
             "libc-2.*",
-            "libc.musl*",
+            "libc.musl-*",
             "ld-linux*",
-            "ld-musl*",
-            "ld-*",
-            "ld.so*",
-            "libpthread*",
-            "libresolv*",
-            "libnss_*",
+            "ld-musl-*",
+            "ld-2.*",
+            "ld.so",
+            "ld.so.*",
+            "ld64.so.*",
+            "libpthread.so.*",
+            "libpthread-2.*",
+            "libresolv.so.*",
+            "libresolv-2.*",
+            "libdl.so.*",
+            "libdl-2.*",
+            "librt.so.*",
+            "librt-2.*",
+            "libm.so.*",
+            "libm-2.*",
+            "libnss_files*",
+            "libnss_dns*",
+            "libnss_compat*",
             "[vdso]",
             "linux-vdso*",
         ],
-        // A static program has its C library inside; its sources lie there.
-        files: &["sysdeps/", "/csu/libc-start"],
-        functions: &["_start", "__libc_start_*"],
+        whole: &[],
+        // A static program has its C library inside. glibc is built in folders beside these.
+        files: &[
+            Part { text: "../sysdeps/", before: any, home: "libc" },
+            Part { text: "../csu/libc-start", before: any, home: "libc" },
+        ],
+        // Names that the language keeps for its implementation.
+        functions: &[Functions { tongue: None, home: "", names: &["_start", "__libc_start_*"] }],
     },
     Runtime {
         noun: "the interpreter",
-        modules: &["python", "python2*", "python3*", "libpython*"],
+        modules: &[
+            "python",
+            "python2",
+            "python2.*",
+            "python3",
+            "python3.*",
+            "libpython2.*",
+            "libpython3.*",
+            "libpython3.so",
+        ],
+        whole: &[],
         files: &[],
-        functions: &[],
+        // In a program that has it inside.
+        functions: &[Functions {
+            tongue: None,
+            home: "CPython",
+            names: &["_Py*", "Py_*", "PyEval_*", "PyObject_*", "PyRun_*", "PyImport_*", "PyVectorcall_*", "pymain_*"],
+        }],
     },
     Runtime {
         noun: "the standard library",
         modules: &["libstdc++.so*", "libc++.so*", "libc++abi.so*", "libgcc_s.so*"],
-        files: &["/rustc/", "/rustlib/src/", "/include/c++/"],
-        functions: &["std::*", "core::*", "alloc::*", "__gnu_cxx::*", "__cxa_*", "operator new*", "operator delete*"],
+        whole: &[],
+        // `/rustc/` and the compiler's commit; `rust-src`; GCC's number or LLVM's `v1`.
+        files: &[
+            Part { text: "/rustc/", before: |c| c.is_ascii_hexdigit(), home: "" },
+            Part { text: "/lib/rustlib/src/rust/", before: any, home: "" },
+            Part { text: "/include/c++/", before: |c| c.is_ascii_digit() || c == 'v', home: "" },
+        ],
+        functions: &[
+            Functions { tongue: Some(Tongue::Rust), home: "", names: &["std::*", "core::*", "alloc::*", "__rust*"] },
+            Functions {
+                tongue: Some(Tongue::Cpp),
+                home: "",
+                names: &["std::*", "__gnu_cxx::*", "operator new*", "operator delete*"],
+            },
+            Functions { tongue: None, home: "", names: &["__cxa_*"] },
+        ],
     },
     Runtime {
         noun: "Go's library",
         modules: &[],
-        files: &["/go/src/", "/lib/go-", "/go-1."],
-        functions: &[
-            "runtime.*",
-            "runtime/*",
-            "syscall.*",
-            "internal/*",
-            "os.*",
-            "os/*",
-            "io.*",
-            "bufio.*",
-            "net.*",
-            "sync.*",
-        ],
+        whole: &[],
+        files: &[],
+        // Packages of the standard library, by the first part of their paths.
+        functions: &[Functions {
+            tongue: None,
+            home: "Go",
+            names: &[
+                "runtime.*",
+                "runtime/*",
+                "syscall.*",
+                "syscall/*",
+                "internal/*",
+                "vendor/*",
+                "os.*",
+                "os/*",
+                "io.*",
+                "io/*",
+                "bufio.*",
+                "net.*",
+                "net/*",
+                "sync.*",
+                "sync/*",
+                "fmt.*",
+                "log.*",
+                "log/*",
+                "bytes.*",
+                "strings.*",
+                "sort.*",
+                "slices.*",
+                "maps.*",
+                "iter.*",
+                "unique.*",
+                "weak.*",
+                "reflect.*",
+                "strconv.*",
+                "errors.*",
+                "context.*",
+                "time.*",
+                "math.*",
+                "math/*",
+                "path.*",
+                "path/*",
+                "regexp.*",
+                "regexp/*",
+                "encoding/*",
+                "compress/*",
+                "archive/*",
+                "container/*",
+                "crypto.*",
+                "crypto/*",
+                "database/*",
+                "debug/*",
+                "embed.*",
+                "expvar.*",
+                "flag.*",
+                "go/*",
+                "hash.*",
+                "hash/*",
+                "html.*",
+                "html/*",
+                "image.*",
+                "image/*",
+                "index/*",
+                "mime.*",
+                "mime/*",
+                "plugin.*",
+                "testing.*",
+                "testing/*",
+                "text/*",
+                "unicode.*",
+                "unicode/*",
+                "type:.*",
+                "type..*",
+                "_rt0_*",
+                "_cgo_*",
+                "x_cgo_*",
+                "crosscall*",
+            ],
+        }],
     },
     Runtime {
         noun: "Node",
-        modules: &["node", "nodejs", "libnode.so*", "libuv.so*"],
-        files: &["/deps/uv/src/", "/deps/v8/src/"],
-        functions: &["v8::*", "node::*", "Builtins_*", "uv__*", "uv_*"],
+        modules: &["libnode.so.*", "libuv.so.*"],
+        whole: &["Node"],
+        files: &[],
+        // In a program that has them inside.
+        functions: &[
+            Functions { tongue: Some(Tongue::Cpp), home: "V8", names: &["v8::*"] },
+            Functions { tongue: None, home: "V8", names: &["Builtins_*"] },
+            Functions { tongue: None, home: "libuv", names: &["uv__*", "uv_*"] },
+        ],
     },
 ];
 
-/// The runtime that a frame belongs to, by its module's path, its source file and its function, as far as they are
-/// known.
-pub(crate) fn runtime_of(module: &str, file: Option<&str>, function: Option<&str>) -> Option<&'static Runtime> {
-    let module = module.rsplit('/').next().unwrap_or(module);
-    let function = function.map(bare);
+/// What is known of a frame: the module's path or the last component of it, the source file, the function.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct About<'a> {
+    pub(crate) module: &'a str,
+    pub(crate) file: Option<&'a str>,
+    pub(crate) function: Option<&'a str>,
+    pub(crate) tongue: Tongue,
+    /// The runtimes inside the module.
+    pub(crate) homes: Homes,
+}
+
+/// The library that a frame belongs to; `None` where it is the user's own, as far as is known.
+pub(crate) fn library_of(frame: About<'_>) -> Option<Library> {
+    let module = frame.module.rsplit('/').next().unwrap_or(frame.module);
+    let function = frame.function.map(bare);
     let fits = |patterns: &[&str], text: &str| {
         patterns.iter().any(|p| p.strip_suffix('*').map_or(*p == text, |prefix| text.starts_with(prefix)))
     };
-    RUNTIMES.iter().find(|r| {
+    let at_home = |home: &str| home.is_empty() || frame.homes.has(home);
+    let inside = |part: &Part, file: &str| {
+        let next = file.find(part.text).and_then(|at| file.get(at + part.text.len()..)?.chars().next());
+        at_home(part.home) && next.is_some_and(part.before)
+    };
+    let spoken = |f: &Functions| f.tongue.is_none_or(|t| t == frame.tongue) && at_home(f.home);
+    let theirs = |r: &&Runtime| {
         fits(r.modules, module)
-            || file.is_some_and(|f| r.files.iter().any(|part| f.contains(part)))
-            || function.is_some_and(|f| fits(r.functions, f))
-    })
+            || r.whole.iter().any(|home| frame.homes.has(home))
+            || frame.file.is_some_and(|f| r.files.iter().any(|part| inside(part, f)))
+            || function.is_some_and(|name| r.functions.iter().any(|f| spoken(f) && fits(f.names, name)))
+    };
+    RUNTIMES.iter().find(theirs).map(Library)
 }
 
 /// A function's name from its first path on: `<&dyn core::fmt::Debug as …` is of `core`, and so is, with the type that a
@@ -242,34 +530,101 @@ fn bare(name: &str) -> &str {
     name.get(space.map_or(0, |at| at + 1)..).unwrap_or(name)
 }
 
+/// The row of a readable name, and the library, of a frame that a test writes down: in a file that has what its name
+/// says, in the language that the function looks like.
+#[cfg(test)]
+pub(crate) fn on_paper(
+    module: &str,
+    file: Option<&str>,
+    name: Option<&str>,
+) -> (Option<&'static Row>, Option<Library>) {
+    let base = module.rsplit('/').next().unwrap_or(module);
+    let mut homes = Homes::default();
+    let inside: &[&str] = match base {
+        _ if base.starts_with("python") => &["PyInit__io"],
+        "node" => &["node_module_register", "uv_version_string", "_ZN2v82V810GetVersionEv"],
+        "bash" => &["bash_tilde_expand"],
+        "zsh" => &["zsh_main"],
+        _ => &["__libc_start_main", "runtime.main"],
+    };
+    inside.iter().for_each(|symbol| homes.add(Homes::defining(symbol)));
+    let tongue = match name {
+        Some(n) if n.contains('~') || n.contains("std::basic") || n.contains("unique_ptr") => Tongue::Cpp,
+        Some(n) if n.contains("::") => Tongue::Rust,
+        _ => Tongue::Other,
+    };
+    let row = name.and_then(|n| super::cause::row_named(n, tongue, homes));
+    (row, library_of(About { module, file, function: name, tongue, homes }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn noun(module: &str, file: Option<&str>, function: &str, tongue: Tongue, symbol: &str) -> Option<&'static str> {
+        let homes = Homes::defining(symbol);
+        library_of(About { module, file, function: Some(function), tongue, homes }).map(Library::noun)
+    }
+
     #[test]
     fn what_is_nobodys_own_is_known_by_module_file_or_function() {
-        let of = |module, file, function| runtime_of(module, file, function).map(|r| r.noun);
-        assert_eq!(of("/lib/x86_64-linux-gnu/libc.so.6", None, None), Some("the C library"));
-        assert_eq!(of("/bin/a", Some("../sysdeps/unix/close.c"), Some("close")), Some("the C library"));
-        assert_eq!(
-            of("/bin/a", None, Some("<&dyn core::ops::Fn<()> as core::ops::FnOnce>::call")),
-            Some("the standard library")
-        );
-        assert_eq!(
-            of("/bin/a", None, Some("void std::__invoke<main::{lambda()#1}>(int)")),
-            Some("the standard library")
-        );
-        assert_eq!(of("/bin/a", None, Some("internal/poll.(*FD).Close")), Some("Go's library"));
-        assert_eq!(of("/usr/bin/node", None, Some("worker")), Some("Node"));
-        for own in [
-            "main.main",
-            "<my::Foo as core::ops::drop::Drop>::drop",
-            "void my::f<std::string>(std::string)",
-            "log_close",
+        let (rust, cpp, c) = (Tongue::Rust, Tongue::Cpp, Tongue::Other);
+        assert_eq!(noun("/lib/x86_64-linux-gnu/libc.so.6", None, "f", c, ""), Some("the C library"));
+        let file = Some("./io/../sysdeps/unix/close.c");
+        assert_eq!(noun("/bin/a", file, "close", c, "__libc_start_main"), Some("the C library"));
+        let call = "<&dyn core::ops::Fn<()> as core::ops::FnOnce>::call";
+        assert_eq!(noun("/bin/a", None, call, rust, ""), Some("the standard library"));
+        let invoke = "void std::__invoke<main::{lambda()#1}>(int)";
+        assert_eq!(noun("/bin/a", None, invoke, cpp, ""), Some("the standard library"));
+        let commit = Some("/rustc/90b35a6239c3d8bdabc530a6a0816f7ff89a0aaf/library/std/src/fs.rs");
+        assert_eq!(noun("/bin/a", commit, "f", rust, ""), Some("the standard library"));
+        let close = "internal/poll.(*FD).Close";
+        assert_eq!(noun("/bin/a", None, close, c, "runtime.main"), Some("Go's library"));
+        assert_eq!(noun("/usr/bin/node", None, "worker", c, "node_module_register"), Some("Node"));
+        assert_eq!(noun("/opt/blender", None, "_PyEval_Vector", c, "PyInit_posix"), Some("the interpreter"));
+    }
+
+    /// Each name, file and module looks like a runtime's, and is not.
+    #[test]
+    fn what_a_user_may_call_his_own_stays_his() {
+        let (rust, cpp, c) = (Tongue::Rust, Tongue::Cpp, Tongue::Other);
+        for (module, file, function, tongue, symbol) in [
+            ("/bin/a", None, "main.main", c, "runtime.main"),
+            ("/bin/a", None, "<my::Foo as core::ops::drop::Drop>::drop", rust, ""),
+            ("/bin/a", None, "void my::f<std::string>(std::string)", cpp, ""),
+            ("/bin/a", None, "log_close", c, ""),
+            ("/opt/node-addon.node", None, "close_it", c, ""),
+            // A program called node that is no Node, a tool called ld-something.
+            ("/opt/chain/node", None, "main", c, ""),
+            ("/usr/bin/ld-check", None, "main", c, ""),
+            ("/opt/libc.solver", None, "main", c, ""),
+            // Namespaces of C++ that Rust has crates of, and the other way round.
+            ("/bin/a", None, "core::Engine::stop()", cpp, ""),
+            ("/bin/a", None, "alloc::release(int)", cpp, ""),
+            ("/bin/a", None, "v8::Motor::stop()", cpp, ""),
+            ("/bin/a", None, "__gnu_cxx::f", rust, ""),
+            // What a C compiler makes of functions that Go has packages of.
+            ("/bin/a", None, "os.part.0", c, ""),
+            ("/bin/a", None, "sync.constprop.0", c, ""),
+            ("/bin/a", None, "uv_index", c, ""),
+            ("/bin/a", None, "_PyLike", c, ""),
+            // A Go program below ~/go/src, and a module with a folder "internal".
+            ("/bin/a", Some("/home/me/go/src/job/main.go"), "job/internal/db.Close", c, "runtime.main"),
+            ("/bin/a", Some("src/sysdeps/unix.c"), "shut", c, "__libc_start_main"),
+            ("/bin/a", Some("/home/me/rustc/x.rs"), "x::f", rust, ""),
         ] {
-            assert_eq!(of("/bin/a", None, Some(own)), None, "{own}");
+            assert_eq!(noun(module, file, function, tongue, symbol), None, "{module} {file:?} {function}");
         }
-        assert_eq!(of("/opt/node-addon.node", None, Some("close_it")), None);
+    }
+
+    #[test]
+    fn every_row_has_a_home_or_a_language() {
+        for row in ROWS.iter().chain(NAMES) {
+            let known = home_of(row).is_some() || ["Rust", "C++"].contains(&row.runtime);
+            assert!(known, "{row:?}");
+            assert!(row.runtime == "Rust" || row.runtime == "C++" || !in_place(row, Tongue::Cpp, Homes::default()));
+        }
+        assert!(HOMES.len() <= 16);
     }
 
     #[test]

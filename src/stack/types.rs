@@ -1,6 +1,8 @@
 //! The values that the layer hands out: frames, names, and how a stack ended.
 
 use super::cause::Sign;
+use super::names::Tongue;
+use super::runtimes::Library;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -73,6 +75,8 @@ pub enum Why {
     UnreadableStack,
     /// The next frame would not lie further out: following it could go round for ever.
     NoProgress,
+    /// More signal handlers have interrupted one another than are followed.
+    TooManySignals,
     /// More frames than the limit ([`MAX_FRAMES`](super::MAX_FRAMES)).
     TooDeep,
     /// The mappings of the process could not be read; it is gone or hidden.
@@ -90,6 +94,7 @@ impl fmt::Display for Why {
             Why::LostRegister => "a needed register was not preserved",
             Why::UnreadableStack => "the stack could not be read",
             Why::NoProgress => "the stack does not lead outwards",
+            Why::TooManySignals => "more nested signal handlers than are followed",
             Why::TooDeep => "more frames than are followed",
             Why::NoMaps => "the memory map could not be read",
             Why::TooManyStacks => "too many different stacks",
@@ -131,9 +136,33 @@ pub struct Named {
     /// frame of its own: `offset`, `file` and `line` are those of its beginning.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub jumped: bool,
-    /// What its address says about why a descriptor is closed there.
+    /// What its address or name says about why a descriptor is closed there.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::cause::known_sign")]
     pub sign: Option<Sign>,
+    /// What it belongs to, if it is not the user's own.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::runtimes::known_library")]
+    pub library: Option<Library>,
+    /// The language of the function.
+    #[serde(skip)]
+    pub(crate) tongue: Tongue,
+}
+
+impl Named {
+    /// An address of which only the module is known.
+    pub(crate) fn bare(module: String, offset: u64) -> Named {
+        Named {
+            module,
+            offset,
+            function: None,
+            file: None,
+            line: None,
+            inlined: false,
+            jumped: false,
+            sign: None,
+            library: None,
+            tongue: Tongue::Other,
+        }
+    }
 }
 
 impl fmt::Display for Named {

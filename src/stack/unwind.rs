@@ -14,8 +14,9 @@ pub const MAX_FRAMES: usize = 256;
 
 /// Rules kept; all are forgotten when there are more.
 const MAX_RULES: usize = 1 << 17;
-/// Changes to another stack (signal handlers on a stack of their own) in one capture.
-const MAX_SWITCHES: u32 = 8;
+/// Signal handlers that interrupt one another in one capture. Each may lie on another stack, so that nothing else would end
+/// a walk that goes round between two.
+const MAX_SWITCHES: u32 = 32;
 /// A frame larger than this is not believed when only a frame pointer says so, in bytes.
 const MAX_FRAME: u64 = 8 << 20;
 
@@ -131,7 +132,7 @@ impl Unwinder {
                 }
                 switches += 1;
                 if switches > MAX_SWITCHES {
-                    return truncated(Why::NoProgress);
+                    return truncated(Why::TooManySignals);
                 }
             } else if cfa < sp || (cfa == sp && self.frames.len() > 1) {
                 // Only the innermost frame may have no stack of its own: glibc's vfork keeps its return address in a

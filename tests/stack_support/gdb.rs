@@ -68,7 +68,7 @@ pub fn there(test: &str) -> bool {
     let asked = Command::new("gdb").args(["-q", "-nx", "-batch", "-ex", "python print('yes')"]).output();
     let there = asked.is_ok_and(|o| String::from_utf8_lossy(&o.stdout).contains("yes"));
     if !there {
-        let _ = writeln!(std::io::stderr(), "skipped: {test}: no gdb with Python");
+        super::skip(test, "no gdb with Python");
     }
     there
 }

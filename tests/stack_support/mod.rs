@@ -196,6 +196,21 @@ pub fn compile(name: &str, label: &str, flags: &[&str], dir: &Path) -> Option<Pa
 pub fn build(compiler: &str, source: &str, label: &str, flags: &[&str], dir: &Path) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/targets/stack").join(source);
     let out = dir.join(format!("{}-{label}", source.split('.').next().unwrap_or(source)));
+    // Where the compiler cannot compress so, binutils may.
+    if let Some(at) = flags.iter().position(|f| *f == "-gz=zstd")
+        && !makes_zstd(compiler)
+    {
+        let plain: Vec<&str> = flags.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, f)| *f).collect();
+        let program = build(compiler, source, label, &plain, dir)?;
+        let mut objcopy = Command::new("objcopy");
+        return match objcopy.arg("--compress-debug-sections=zstd").arg(&program).output() {
+            Ok(done) if done.status.success() => Some(program),
+            _ => {
+                skip(&format!("{source} {label}"), "neither the compiler nor objcopy knows zstd");
+                None
+            }
+        };
+    }
     let mut words = compiler.split(' ');
     let mut command = Command::new(words.next().expect("a program"));
     command
@@ -211,6 +226,18 @@ pub fn build(compiler: &str, source: &str, label: &str, flags: &[&str], dir: &Pa
         Ok(done) => String::from_utf8_lossy(&done.stderr).into_owned(),
         Err(e) => e.to_string(),
     };
-    let _ = writeln!(std::io::stderr(), "skipped: {compiler} {flags:?} {source}: {why}");
+    skip(&format!("{compiler} {flags:?} {source}"), &why);
     None
+}
+
+/// Whether the compiler can compress debug sections by zstd.
+fn makes_zstd(compiler: &str) -> bool {
+    let mut command = Command::new(compiler);
+    command.args(["-gz=zstd", "-xc", "-c", "-o", "/dev/null", "/dev/null"]);
+    command.output().is_ok_and(|done| done.status.success())
+}
+
+/// Says that something was not tested and why, past the capture of the output.
+pub fn skip(what: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {what}: {why}");
 }

@@ -26,6 +26,12 @@ NOINLINE void by_fault(void) {
   struct sigaction sa; memset(&sa, 0, sizeof sa); sa.sa_handler = handler; sa.sa_flags = SA_RESETHAND;
   sigaction(SIGILL, &sa, 0); __asm__ volatile("ud2"); KEEP;
 }
+static int levels;
+NOINLINE void nested(int s) { if (--levels > 0) raise(s); else target_close(); KEEP; }
+NOINLINE void by_nested(int n) {
+  struct sigaction sa; memset(&sa, 0, sizeof sa); sa.sa_handler = nested; sa.sa_flags = SA_NODEFER;
+  sigaction(SIGUSR2, &sa, 0); levels = n; raise(SIGUSR2); KEEP;
+}
 NOINLINE void by_alloca(int n) { volatile char *p = alloca(n); p[0] = 1; p[n - 1] = 2; outer_step(); KEEP; p[0] = 2; }
 NOINLINE void by_realign(int n) {
   volatile char buf[64] __attribute__((aligned(64))); volatile char *p = alloca(n);
@@ -54,6 +60,7 @@ int main(int argc, char **argv) {
   if (!strcmp(how, "qsort")) by_qsort();
   if (!strcmp(how, "signal")) by_signal(0);
   if (!strcmp(how, "sigaltstack")) by_signal(SA_ONSTACK);
+  if (!strncmp(how, "nested", 6)) by_nested(atoi(how + 6));
   if (!strcmp(how, "fault")) by_fault();
   if (!strcmp(how, "alloca")) by_alloca(200 + argc);
   if (!strcmp(how, "realign")) by_realign(200 + argc);
