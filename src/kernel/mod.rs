@@ -11,6 +11,7 @@ pub(crate) mod fault;
 mod filter;
 mod known;
 mod launch;
+pub mod look;
 mod memory;
 mod order;
 mod place;

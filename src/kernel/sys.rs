@@ -6,7 +6,7 @@ use crate::base::{Arch, RawCall, Regs};
 use libc::{c_int, c_long, c_void, pid_t};
 use nix::errno::Errno;
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -139,6 +139,14 @@ pub(super) fn registers(tid: i32) -> Result<Regs, Errno> {
         cs: r.cs,
         fs_base: r.fs_base,
     })
+}
+
+/// tee(2): copies at most `max` bytes that wait in the pipe `from` into the pipe `to`, and leaves them there. Does not
+/// wait.
+pub(super) fn tee(from: &impl AsFd, to: &impl AsFd, max: usize) -> Result<usize, Errno> {
+    let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());
+    // SAFETY: tee touches no memory of ours; both descriptors are open while they are borrowed.
+    Errno::result(unsafe { libc::tee(from, to, max, libc::SPLICE_F_NONBLOCK) }).map(|n| n as usize)
 }
 
 /// Writes one word of the task's `struct user` (PTRACE_POKEUSER).
