@@ -1,11 +1,14 @@
 //! When to break into the prompt: pure, over what an event is about to change and what the rules found.
 
+pub mod catch;
+pub mod condition;
 pub mod suppression;
 
 use crate::base::{Fd, LifeId, Pid, Tid};
 use crate::event::{Call, Cause, Escape, Event, EventKind};
 use crate::finding::{Finding, Object, Severity};
 use crate::model::{Transition, World};
+use catch::{Catches, Caught, Kind};
 use glob::Pattern;
 
 /// Which implicit closes break.
@@ -33,6 +36,15 @@ pub enum Why {
     Interrupted,
     /// The user asked for the next event.
     Stepped,
+    /// The user asked for the result of the call.
+    Finished,
+    /// What the user wants to be caught.
+    Caught {
+        /// By which, of which there is one at least.
+        by: Vec<Caught>,
+        /// Why it would have been shown anyway.
+        also: Option<Box<Why>>,
+    },
 }
 
 /// A stop that is shown to the user.
@@ -71,6 +83,20 @@ pub struct Policy {
     pub implicit: Implicit,
     /// Whether findings of severity error break.
     pub findings: bool,
+    /// What is to be caught.
+    pub catches: Catches,
+}
+
+impl Why {
+    /// A word of a condition's `why` for what would break by itself.
+    pub fn word(why: Option<&Why>) -> &'static str {
+        match why {
+            Some(Why::Implicit(..)) => "implicit",
+            Some(Why::Asked(_)) => "asked",
+            Some(Why::Found(_)) => "found",
+            _ => "none",
+        }
+    }
 }
 
 impl Policy {
@@ -106,7 +132,7 @@ impl Policy {
     /// Whether anything but the stack of a close can make it break: then calls whose result matters must be looked at
     /// before they are made, too.
     pub fn asks_for_names(&self) -> bool {
-        !self.fds.is_empty() || !self.paths.is_empty()
+        !self.fds.is_empty() || !self.paths.is_empty() || self.catches.wants(Kind::Close)
     }
 
     /// Which of these findings breaks, if one does.
