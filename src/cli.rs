@@ -118,6 +118,12 @@ pub struct Run {
     /// Run the commands of FILE at the first break, one a line
     #[arg(short = 'x', value_name = "FILE")]
     pub scripts: Vec<PathBuf>,
+    /// Never ask: when the script is used up, the target goes on by itself
+    #[arg(long)]
+    pub batch: bool,
+    /// Write down what is typed and shown, so that -x FILE does it again
+    #[arg(long, value_name = "FILE")]
+    pub transcript: Option<PathBuf>,
     /// Options that audit has, too
     #[command(flatten)]
     pub common: Common,
@@ -190,6 +196,12 @@ pub struct Attach {
     /// Run the commands of FILE at the first break, one a line
     #[arg(short = 'x', value_name = "FILE")]
     pub scripts: Vec<PathBuf>,
+    /// Never ask: when the script is used up, the target goes on by itself
+    #[arg(long)]
+    pub batch: bool,
+    /// Write down what is typed and shown, so that -x FILE does it again
+    #[arg(long, value_name = "FILE")]
+    pub transcript: Option<PathBuf>,
     /// What makes its status
     #[command(flatten)]
     pub verdict: Verdict,

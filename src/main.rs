@@ -6,8 +6,9 @@ use fdwatch::cli::{self, Breaks, Cli, CoLocate, Color, Command, Common, Output, 
 use fdwatch::event::ExitStatus;
 use fdwatch::finding::Finding;
 use fdwatch::kernel::{self, Caught, Debuginfod, LaunchError, Launched, Requests};
+use fdwatch::policy::catch::Catches;
 use fdwatch::policy::{Implicit, Policy};
-use fdwatch::prompt::{Prompt, ScriptLine, Terminal, check_script};
+use fdwatch::prompt::{Prompt, ScriptLine, Terminal, Transcript, check_script};
 use fdwatch::render::Style;
 use fdwatch::report::diff::{Part, Story, compare, report_diff, story_diff};
 use fdwatch::report::{self, Report};
@@ -283,9 +284,12 @@ fn say(bytes: &[u8]) -> Result<()> {
 fn run(args: cli::Run) -> Result<ExitCode> {
     let script = script(&args.commands, &args.scripts)?;
     check_script(&script).map_err(anyhow::Error::msg)?;
-    let terminal = match std::io::stdin().is_terminal() {
-        true => Terminal::open().ok(),
-        false => None,
+    // Whoever redirects the target's input may still be at a terminal, but need not: with a script nobody is awaited there.
+    let terminal = match (args.batch, std::io::stdin().is_terminal(), script.is_empty()) {
+        (true, ..) => None,
+        (_, true, _) => Terminal::open().ok(),
+        (_, false, true) => Terminal::open().ok().filter(Terminal::is_ours),
+        (_, false, false) => None,
     };
     // What runs in the background must not take the terminal from what runs in the foreground.
     let (terminal, background) = match terminal {
@@ -306,11 +310,14 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         Some(t) => Style::for_stream(color(args.common.out.color), t.stream()),
         None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
     };
-    let policy = policy(&args.fds, &args.paths, args.breaks);
+    let mut policy = policy(&args.fds, &args.paths, args.breaks);
+    let transcript = transcript(args.transcript.as_deref())?;
+    let mut prompt = Prompt::new(script, terminal.is_some(), style).with_transcript(transcript);
+    let prepared = prompt.prepare(&mut policy).map_err(anyhow::Error::msg)?;
     let debuginfod = debuginfod(&args.common)?;
     let launched = start(&args.argv, &args.common, terminal.is_some())?;
     let target = fdwatch::base::Pid(launched.tid.0);
-    let prompt = Prompt::new(script, terminal.is_some(), style);
+    let _ = std::io::stderr().write_all(prepared.as_bytes());
     if terminal.is_some() {
         eprintln!("fdwatch: watching the closes of {}; Ctrl-C opens the prompt", shown(&args.argv));
     }
@@ -324,6 +331,9 @@ fn run(args: cli::Run) -> Result<ExitCode> {
     }
     let outcome = outcome?;
     write_report(&mut session, &outcome, &args.argv, &args.common)?;
+    if frontend.failure().is_some() {
+        return Ok(ExitCode::from(FAILED));
+    }
     if outcome.ended_by_user {
         return Ok(ExitCode::SUCCESS);
     }
@@ -333,18 +343,29 @@ fn run(args: cli::Run) -> Result<ExitCode> {
 fn attach(args: cli::Attach) -> Result<ExitCode> {
     let script = script(&args.commands, &args.scripts)?;
     check_script(&script).map_err(anyhow::Error::msg)?;
+    if args.batch && script.is_empty() {
+        bail!("--batch asks nobody: add -x FILE or -ex CMD");
+    }
     let asks = args.prompt || !script.is_empty();
     if !asks && (!args.fds.is_empty() || !args.paths.is_empty() || args.breaks != Breaks::Escaped) {
         bail!("--fd, --path and --break say where to break: add --prompt, -x FILE or -ex CMD");
     }
     let pid = Pid(args.pid);
-    let terminal = match args.prompt {
+    let terminal = match args.prompt && !args.batch {
         true => Some(terminal_for_attach(pid)?),
         false => None,
     };
     prepare(&args.common.out)?;
     let recording = recording(&args.common)?;
     let debuginfod = debuginfod(&args.common)?;
+    let style = match &terminal {
+        Some(t) => Style::for_stream(color(args.common.out.color), t.stream()),
+        None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
+    };
+    let mut policy = policy(&args.fds, &args.paths, args.breaks);
+    let transcript = transcript(args.transcript.as_deref())?;
+    let mut prompt = Prompt::new(script, terminal.is_some(), style).with_transcript(transcript);
+    let prepared = prompt.prepare(&mut policy).map_err(anyhow::Error::msg)?;
     let mut attached = kernel::attach(pid, args.children, Requests::new())?;
     if let Some(time) = args.time {
         attached.tracer.limit(time);
@@ -358,21 +379,21 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
         // Whoever reads it may be gone: that is no reason to leave.
         let _ = writeln!(std::io::stderr(), "fdwatch: attached to {pid} ({name}), {tasks}; {key}");
     }
-    let style = match &terminal {
-        Some(t) => Style::for_stream(color(args.common.out.color), t.stream()),
-        None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
-    };
-    let mut session = Session::attach(attached, policy(&args.fds, &args.paths, args.breaks));
+    let _ = std::io::stderr().write_all(prepared.as_bytes());
+    let mut session = Session::attach(attached, policy);
     fetch(&mut session, debuginfod);
     record(&mut session, recording, &[]);
-    let outcome = match asks {
+    let (outcome, failed) = match asks {
         true => {
-            let prompt = Prompt::new(script, terminal.is_some(), style);
-            session.run(&mut Interactive::attached(prompt, terminal, style))?
+            let mut frontend = Interactive::attached(prompt, terminal, style);
+            (session.run(&mut frontend)?, frontend.failure().is_some())
         }
-        false => session.run(&mut Quiet)?,
+        false => (session.run(&mut Quiet)?, false),
     };
     write_report(&mut session, &outcome, &[], &args.common)?;
+    if failed {
+        return Ok(ExitCode::from(FAILED));
+    }
     Ok(verdict(session.findings(), &args.verdict).unwrap_or(ExitCode::SUCCESS))
 }
 
@@ -404,7 +425,15 @@ fn policy(fds: &[i32], paths: &[glob::Pattern], breaks: Breaks) -> Policy {
             Breaks::None => Implicit::Never,
         },
         findings: true,
+        catches: Catches::default(),
     }
+}
+
+fn transcript(path: Option<&Path>) -> Result<Option<Transcript>> {
+    let Some(path) = path else { return Ok(None) };
+    let name = fdwatch::base::text::escape(path.as_os_str().as_encoded_bytes());
+    let file = report::create(path).map_err(anyhow::Error::msg)?;
+    Ok(Some(Transcript::new(file, name)))
 }
 
 fn shown(argv: &[std::ffi::OsString]) -> String {

@@ -2,8 +2,10 @@
 
 use super::frontend::{Decision, Frontend, Then, View};
 use crate::base::Pid;
-use crate::prompt::{Prompt, Scene, Terminal};
+use crate::base::text::escape;
+use crate::prompt::{Console, Prompt, Scene, Stderr, Terminal};
 use crate::render::{FileSources, Style};
+use crate::report::Report;
 use nix::sys::signal::{Signal, killpg, raise};
 
 /// Asks the prompt at each break.
@@ -34,6 +36,11 @@ impl Interactive {
         Interactive { prompt: prompt.attached(), terminal, target: None, sources: FileSources::new(), style }
     }
 
+    /// What went wrong in a script, if something did.
+    pub fn failure(&self) -> Option<&str> {
+        self.prompt.failure()
+    }
+
     fn give(&mut self) -> std::io::Result<()> {
         match (&mut self.terminal, self.target) {
             (Some(terminal), Some(target)) => terminal.give_to(target),
@@ -59,13 +66,30 @@ impl Frontend for Interactive {
             sources: &mut self.sources,
             at: view.at,
             tids: view.tids,
+            policy: view.policy,
+            live: view.live,
             style: self.style,
         };
         self.prompt.ask(&mut scene, self.terminal.as_mut()).unwrap_or_else(|e| {
             // Nobody can be asked any more: the terminal is gone, and with it the user.
             eprintln!("fdwatch: {e}");
-            Decision { keep: false, then: if self.target.is_some() { Then::Kill } else { Then::Detach } }
+            Decision { then: if self.target.is_some() { Then::Kill } else { Then::Detach }, ..Decision::default() }
         })
+    }
+
+    fn on_report(&mut self, report: &Report) {
+        let Some(path) = self.prompt.report_to() else { return };
+        let name = escape(path.as_os_str().as_encoded_bytes());
+        let format = if path.extension().is_some_and(|e| e == "json") { "json" } else { "text" };
+        let Some(format) = crate::report::format(format) else { return };
+        let line = match crate::report::write_whole(&path, &format.write(report)) {
+            Ok(()) => format!("{name}: the report of all so far\n"),
+            Err(e) => format!("{name}: {e}\n"),
+        };
+        match &mut self.terminal {
+            Some(terminal) => terminal.write(&line),
+            None => Stderr.write(&line),
+        }
     }
 
     fn on_suspended(&mut self) {

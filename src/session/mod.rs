@@ -3,9 +3,11 @@
 //! The only place where the kernel, the model, the stacks and what the user sees meet.
 
 mod attach;
+mod catch;
 mod claim;
 mod frontend;
 mod interactive;
+mod live;
 mod log;
 mod names;
 mod pipeline;
@@ -113,6 +115,10 @@ pub struct Session {
     ignore: u32,
     /// The user wants to see the next event.
     step: bool,
+    /// The task whose call is to be shown when it returns.
+    finishing: Option<Tid>,
+    /// That call, where its entry was all that had to be looked at.
+    finish_call: Option<crate::event::Call>,
     /// Nothing is looked at any more.
     relay: bool,
     ended_by_user: bool,
@@ -159,6 +165,8 @@ impl Session {
             breaks: 0,
             ignore: 0,
             step: false,
+            finishing: None,
+            finish_call: None,
             relay: false,
             ended_by_user: false,
             withheld: None,
@@ -429,26 +437,26 @@ impl Session {
     ) -> Result<Decision, Error> {
         // Of what was reported before the end was decided, nothing is shown.
         if self.ended_by_user || self.relay {
-            return Ok(Decision { keep: false, then: Then::Continue { ignore: 0 } });
+            return Ok(Decision::default());
         }
         if self.ignore > 0 {
             self.ignore -= 1;
-            return Ok(Decision { keep: false, then: Then::Continue { ignore: 0 } });
+            return Ok(Decision::default());
         }
         self.tracer.hold()?;
         self.reconcile_all(frontend);
         self.step = false;
+        self.finishing = None;
+        self.finish_call = None;
         self.breaks += 1;
         let at = make(&self.world, self.breaks);
         let tids = self.tracer.tids().into_iter().map(named).collect::<Vec<_>>();
-        let mut names = names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps };
-        let view =
-            View { world: &self.world, findings: &self.pipeline.findings, names: &mut names, at: &at, tids: &tids };
-        let decision = frontend.on_break(view);
+        let decision = self.ask(&at, &tids, frontend);
         match decision.then {
             Then::Continue { ignore } => self.ignore = ignore,
             Then::Next => self.step = true,
-            Then::Signal(_) => {}
+            Then::Finish => self.finishing = Some(at.tid),
+            Then::Signal(_) | Then::Report => {}
             Then::Kill => {
                 self.ended_by_user = true;
                 self.tracer.kill_all();
@@ -462,6 +470,32 @@ impl Session {
             }
         }
         Ok(decision)
+    }
+}
+
+impl Session {
+    /// Asks the front end until it lets the target go on: meanwhile it may want a report of all so far.
+    fn ask(&mut self, at: &Break, tids: &[(Tid, String, String)], frontend: &mut dyn Frontend) -> Decision {
+        loop {
+            let mut names = names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps };
+            let view = View {
+                world: &self.world,
+                findings: &self.pipeline.findings,
+                names: &mut names,
+                at,
+                tids,
+                policy: &mut self.policy,
+                live: &mut live::Kernel,
+            };
+            let decision = frontend.on_break(view);
+            if decision.then != Then::Report {
+                return decision;
+            }
+            let status = self.status.unwrap_or(ExitStatus::Code(0));
+            let mut report = self.report(&Outcome { status, ended_by_user: false }, Vec::new(), true);
+            report.target = Target::Unknown;
+            frontend.on_report(&report);
+        }
     }
 }
 
