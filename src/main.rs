@@ -7,6 +7,7 @@ use fdwatch::event::ExitStatus;
 use fdwatch::finding::Finding;
 use fdwatch::kernel::{self, Caught, Debuginfod, LaunchError, Launched, Requests};
 use fdwatch::policy::catch::Catches;
+use fdwatch::policy::inject::Injection;
 use fdwatch::policy::{Implicit, Policy};
 use fdwatch::prompt::{Prompt, ScriptLine, Terminal, Transcript, check_script};
 use fdwatch::render::Style;
@@ -116,8 +117,9 @@ fn audit(args: cli::Audit) -> Result<ExitCode> {
     prepare(&args.common.out)?;
     let recording = recording(&args.common)?;
     let debuginfod = debuginfod(&args.common)?;
+    let policy = Policy { injections: injections(&args.common)?, ..Policy::default() };
     let launched = start(&args.argv, &args.common, false)?;
-    let mut session = Session::new(launched, Policy::default(), args.common.no_seccomp);
+    let mut session = Session::new(launched, policy, args.common.no_seccomp);
     fetch(&mut session, debuginfod);
     record(&mut session, recording, &args.argv);
     let outcome = session.run(&mut Quiet)?;
@@ -311,6 +313,7 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
     };
     let mut policy = policy(&args.fds, &args.paths, args.breaks);
+    policy.injections = injections(&args.common)?;
     let transcript = transcript(args.transcript.as_deref())?;
     let mut prompt = Prompt::new(script, terminal.is_some(), style).with_transcript(transcript);
     let prepared = prompt.prepare(&mut policy).map_err(anyhow::Error::msg)?;
@@ -363,6 +366,7 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
         None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
     };
     let mut policy = policy(&args.fds, &args.paths, args.breaks);
+    policy.injections = injections(&args.common)?;
     let transcript = transcript(args.transcript.as_deref())?;
     let mut prompt = Prompt::new(script, terminal.is_some(), style).with_transcript(transcript);
     let prepared = prompt.prepare(&mut policy).map_err(anyhow::Error::msg)?;
@@ -426,7 +430,17 @@ fn policy(fds: &[i32], paths: &[glob::Pattern], breaks: Breaks) -> Policy {
         },
         findings: true,
         catches: Catches::default(),
+        injections: Vec::new(),
     }
+}
+
+/// What `--inject` asks for.
+fn injections(common: &Common) -> Result<Vec<Injection>> {
+    let read = |text: &String| {
+        Injection::parse(text)
+            .map_err(|e| anyhow::anyhow!("--inject {}: {e}", fdwatch::base::text::escape(text.as_bytes())))
+    };
+    common.injections.iter().map(read).collect()
 }
 
 fn transcript(path: Option<&Path>) -> Result<Option<Transcript>> {

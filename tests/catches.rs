@@ -234,3 +234,30 @@ fn a_transcript_does_again_what_was_done() {
     assert_eq!(commands(&first), commands(&second));
     assert!(again.stderr.contains("results altered by 1 injection"), "{}", again.stderr);
 }
+
+#[test]
+fn calls_are_altered_as_the_command_line_says() {
+    if !bash("calls_are_altered_as_the_command_line_says") {
+        return;
+    }
+    let audit = |inject: &str, script: &str| {
+        common::run(Command::new(fdwatch()).args(["audit", "--inject", inject, "--", "bash", "-c", script]))
+    };
+    let third = "for i in 1 2 3; do exec 8</etc/passwd; exec 8<&-; [ -e /proc/self/fd/8 ] && echo $i; done";
+    for (inject, stdout, told) in [
+        ("close:fd=8:nth=2:keep", "2\n", "keep of close(8)"),
+        ("close:path=/etc/passwd:when=2+:error=EIO:if=fd == 8", "2\n3\n", "fail EIO of close(8)"),
+        ("close:fd=8:path=/none:keep", "", ""),
+    ] {
+        let done = audit(inject, third);
+        assert_eq!(done.stdout, stdout, "{inject}: {}", done.stderr);
+        assert_eq!(done.stderr.contains("results altered by"), !told.is_empty(), "{inject}: {}", done.stderr);
+        assert!(done.stderr.contains(told), "{inject}: {}", done.stderr);
+    }
+    let over = "exec 8</dev/null; exec 8</etc/passwd; read x <&8; echo \"[$x]\"";
+    let done = audit("dup2,dup3:fd=8:if=path == \"/dev/null\":keep", over);
+    assert_eq!(done.stdout, "[]\n", "8 is /dev/null still: {}", done.stderr);
+    let wrong = audit("close:keeep", "echo started");
+    assert_eq!((wrong.code(), wrong.stdout.as_str()), (125, ""), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("did you mean keep?"), "{}", wrong.stderr);
+}

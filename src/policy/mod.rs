@@ -2,6 +2,7 @@
 
 pub mod catch;
 pub mod condition;
+pub mod inject;
 pub mod suppression;
 
 use crate::base::{Fd, LifeId, Pid, Tid};
@@ -10,6 +11,7 @@ use crate::finding::{Finding, Object, Severity};
 use crate::model::{Transition, World};
 use catch::{Catches, Caught, Kind};
 use glob::Pattern;
+use inject::Injection;
 
 /// Which implicit closes break.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -85,6 +87,8 @@ pub struct Policy {
     pub findings: bool,
     /// What is to be caught.
     pub catches: Catches,
+    /// What is to be altered.
+    pub injections: Vec<Injection>,
 }
 
 impl Why {

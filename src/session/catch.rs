@@ -9,6 +9,7 @@ use crate::kernel::procfs;
 use crate::model::{Moment, Transition, What, World};
 use crate::policy::Why;
 use crate::policy::catch::{Caught, Kind, Lookup, Occurrence};
+use crate::policy::inject::How;
 use crate::render::Names;
 use crate::render::why::why;
 
@@ -100,6 +101,34 @@ impl Session {
             let concerns = Concerns::Finding(finding.name, finding.fd);
             let by = self.caught(Kind::Finding, event.tid, call, &site, concerns, word);
             (!by.is_empty()).then_some((finding, Why::Caught { by, also }))
+        })
+    }
+
+    /// How the call that `event` is about to make is altered by what was asked for on the command line, and the life that
+    /// it would have ended.
+    pub(super) fn injected(&mut self, event: &Event, transitions: &[Transition]) -> Option<(LifeId, How)> {
+        let EventKind::Call(call) = &event.kind else { return None };
+        let (tid, pid, world) = (event.tid, self.pid_of(event.tid), &self.world);
+        let names = SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps };
+        let (mut answers, injections) = (Answers(names), &mut self.policy.injections);
+        transitions.iter().find_map(|t| {
+            let Transition::End { life: id, .. } = t else { return None };
+            let life = world.life(*id);
+            let at = Occurrence {
+                kind: Kind::Close,
+                world,
+                tid,
+                pid,
+                call: Some(call),
+                site: &call.site,
+                fd: life.map(|l| l.fd),
+                life,
+                finding: None,
+                why: "none",
+            };
+            // Each counts for itself.
+            let all: Vec<How> = injections.iter_mut().filter_map(|i| i.of(&at, &mut answers)).collect();
+            all.first().map(|how| (*id, *how))
         })
     }
 

@@ -10,6 +10,7 @@ use crate::finding::{SWEEP, object};
 use crate::kernel::{Entering, Error, Resume, Stop, Stopped, procfs};
 use crate::model::Transition;
 use crate::policy::catch::Kind;
+use crate::policy::inject::{How, Injection};
 use crate::policy::{Break, Why};
 use crate::render::call::{errno, invocation};
 use crate::report::Altered;
@@ -95,7 +96,7 @@ impl Session {
             Need::Nothing => return self.tracer.resume(task, Resume::Go),
             Need::Entry => true,
             // Its end may have been asked for, and can be shown only before it comes.
-            Need::Exit => frontend.wants_breaks() && self.policy.asks_for_names(),
+            Need::Exit => !self.policy.injections.is_empty() || frontend.wants_breaks() && self.policy.asks_for_names(),
             Need::Placement => {
                 self.tracer.asks_for_placement(&task);
                 return self.tracer.resume(task, Resume::ToExit);
@@ -173,6 +174,11 @@ impl Session {
         let mut event = Event { at: self.now(), tid, kind: EventKind::Call(call) };
         let transitions = self.world.consequences(&event);
         let mut decision = go;
+        if !self.policy.injections.is_empty()
+            && let Some(altered) = self.inject(task, (row, need), raw, (&mut event, &transitions))?
+        {
+            return Ok(altered.then_some(go));
+        }
         if frontend.wants_breaks() {
             if need != Need::Entry
                 && self.policy.catches.needs_stack(Kind::Close)
@@ -279,6 +285,30 @@ impl Session {
         let Some(life) = self.world.open_life(tid, fd) else { return false };
         let flags = self.world.file(life.file).map_or(0, |f| f.file.flags);
         row.name != "ioctl" || flags & libc::O_PATH as u32 == 0
+    }
+
+    /// Alters the call as was asked for on the command line: `Some(true)` if it will not be made, `Some(false)` if that
+    /// could not be brought about because the task is gone, `None` if it is none of those.
+    fn inject(
+        &mut self,
+        task: &Stopped,
+        (row, need): (&'static Row, Need),
+        raw: &RawCall,
+        (event, transitions): (&mut Event, &[Transition]),
+    ) -> Result<Option<bool>, Error> {
+        if need != Need::Entry
+            && self.policy.injections.iter().any(Injection::needs_stack)
+            && let (Some(at), EventKind::Call(call)) = (self.locate(task)?, &mut event.kind)
+        {
+            call.site = self.sites.site(&at, None);
+        }
+        let Some((life, how)) = self.injected(event, transitions) else { return Ok(None) };
+        let (how, result) = match how {
+            How::Keep => ("keep".to_string(), skipped_result(row, raw).unwrap_or(0)),
+            How::Error(n) => (format!("fail {}", errno(n)), -i64::from(n)),
+            How::Value(n) => (format!("return {n}"), n),
+        };
+        self.alter(task, row, raw, (how, result), life).map(Some)
     }
 
     fn alter(

@@ -249,7 +249,7 @@ pub(super) fn list(policy: &Policy) -> String {
         let (number, text) = (c.number, &c.trap);
         out += &format!("{number:<3} catch {text}\n{}", details(c));
     }
-    let mut also = Vec::new();
+    let mut also: Vec<String> = policy.injections.iter().map(|i| format!("--inject, at {}", i.waits_for())).collect();
     also.extend(policy.fds.iter().map(|fd| format!("--fd {fd}")));
     also.extend(policy.paths.iter().map(|p| format!("--path {}", shown(p.as_str()))));
     also.push(match policy.implicit {

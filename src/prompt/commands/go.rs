@@ -2,8 +2,8 @@
 
 use super::super::{At, Flow, Then};
 use super::{About, Command, Group, at_most_one, nothing, number, one, shown};
-use crate::base::nearest;
 use crate::policy::Why;
+use crate::policy::inject::error_number;
 use crate::render::call::errno;
 use nix::sys::signal::Signal as Sig;
 use std::str::FromStr;
@@ -102,24 +102,7 @@ fn error(args: &[&str]) -> Result<i32, String> {
             _ => Err(format!("there is no error {n}")),
         };
     }
-    error_of(word)
-}
-
-/// The number of an error by its name, in whatever case.
-pub(super) fn error_of(word: &str) -> Result<i32, String> {
-    let upper = word.to_ascii_uppercase();
-    let names: Vec<String> = (1..=LAST_ERROR).map(errno).collect();
-    let wanted = match upper.as_str() {
-        "EWOULDBLOCK" => "EAGAIN",
-        "ENOTSUP" => "EOPNOTSUPP",
-        name => name,
-    };
-    (1..=LAST_ERROR).find(|n| errno(*n) == wanted).ok_or_else(|| {
-        match nearest(&upper, names.iter().map(String::as_str)) {
-            Some(n) => format!("no error is called \"{}\"; did you mean {n}?", shown(word)),
-            None => format!("no error is called \"{}\": see errno(3)", shown(word)),
-        }
-    })
+    error_number(word)
 }
 
 impl Command for Fail {
