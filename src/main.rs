@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use fdwatch::base::Pid;
 use fdwatch::cli::{self, Breaks, Cli, CoLocate, Color, Command, Common, Output, Verdict};
+use fdwatch::config;
 use fdwatch::event::ExitStatus;
 use fdwatch::finding::Finding;
 use fdwatch::kernel::{self, Caught, Debuginfod, LaunchError, Launched, Requests};
@@ -26,7 +27,14 @@ const DIFF_FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     let failed = if cli::is_diff(std::env::args_os()) { DIFF_FAILED } else { FAILED };
-    let cli = match cli::parse(std::env::args_os()) {
+    let (args, notes) = match config::with_files(std::env::args_os().collect()) {
+        Ok(read) => read,
+        Err(line) => return fail_with(&line, failed),
+    };
+    for note in notes {
+        let _ = writeln!(std::io::stderr(), "fdwatch: {note}");
+    }
+    let cli = match cli::parse(args.into_iter()) {
         Ok(cli) => cli,
         Err(Ok(text)) => {
             let _ = std::io::stdout().write_all(text.as_bytes());
@@ -63,6 +71,26 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Attach(attach) => self::attach(attach),
         Command::Show(args) => show(&args),
         Command::Diff(args) => diff(&args),
+        Command::Break(args) => {
+            let watcher = kernel::knock(args.pid).map_err(anyhow::Error::msg)?;
+            let _ = writeln!(std::io::stderr(), "fdwatch: asked fdwatch {watcher} to open its prompt");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Doctor => doctor(),
+        Command::Trust => {
+            let (path, text, keys) = config::trust().map_err(anyhow::Error::msg)?;
+            let name = fdwatch::base::text::escape(path.as_os_str().as_encoded_bytes());
+            let mut out = format!("trusted until it changes: {name}\n");
+            for line in text.lines() {
+                out += &format!("  {}\n", fdwatch::base::text::escape(line.as_bytes()));
+            }
+            out += &match keys.is_empty() {
+                true => "nothing in it needed that\n".to_string(),
+                false => format!("heeded from now on: {}\n", keys.join(", ")),
+            };
+            say(out.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Explain(explain) => {
             let style = Style::for_stream(fdwatch::render::Color::Auto, &std::io::stdout());
             let text = match explain.name {
@@ -283,6 +311,43 @@ fn say(bytes: &[u8]) -> Result<()> {
     }
 }
 
+/// What is in the way, and whether tracing works: that is tried.
+fn doctor() -> Result<ExitCode> {
+    use kernel::doctor::{Check, Health, checks};
+    let style = to_stdout(Color::Auto);
+    let mut all = checks();
+    let command = kernel::Command { argv: vec!["true".into()], own_group: false, seccomp: true };
+    let tried = Launched::start(&command, &Caught::new()).map_err(|e| e.to_string()).and_then(|launched| {
+        let mut session = Session::new(launched, Policy::default(), false);
+        let outcome = session.run(&mut Quiet).map_err(|e| e.to_string())?;
+        match (outcome.status, session.world().lives().count()) {
+            (ExitStatus::Code(0), lives) if lives > 0 => Ok(()),
+            (status, lives) => Err(format!("true ended with {status:?}, and {lives} lives were seen")),
+        }
+    });
+    let (what, step) = ("a run", None);
+    all.push(match tried {
+        Ok(()) => Check { what, health: Health::Good, found: "a program was watched to its end".to_string(), step },
+        Err(e) => Check { what, health: Health::Broken, found: e, step },
+    });
+    let broken = all.iter().any(|c| c.health == Health::Broken);
+    say(fdwatch::render::page::health(
+        &all.iter()
+            .map(|c| {
+                let mark = match c.health {
+                    Health::Good => "ok",
+                    Health::Limited => "limited",
+                    Health::Broken => "broken",
+                };
+                (c.what, mark, c.found.as_str(), c.step.as_deref())
+            })
+            .collect::<Vec<_>>(),
+        style,
+    )
+    .as_bytes())?;
+    Ok(ExitCode::from(u8::from(broken)))
+}
+
 fn run(args: cli::Run) -> Result<ExitCode> {
     let script = script(&args.commands, &args.scripts)?;
     check_script(&script).map_err(anyhow::Error::msg)?;
@@ -293,9 +358,16 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         (_, false, true) => Terminal::open().ok().filter(Terminal::is_ours),
         (_, false, false) => None,
     };
+    let terminal = match &args.tty {
+        Some(path) => {
+            let name = fdwatch::base::text::escape(path.as_os_str().as_encoded_bytes());
+            Some(Terminal::open_apart(path).with_context(|| format!("--tty {name}"))?)
+        }
+        None => terminal,
+    };
     // What runs in the background must not take the terminal from what runs in the foreground.
     let (terminal, background) = match terminal {
-        Some(t) if !t.is_ours() => (None, true),
+        Some(t) if !t.is_apart() && !t.is_ours() => (None, true),
         t => (t, false),
     };
     if background && script.is_empty() {
@@ -318,13 +390,17 @@ fn run(args: cli::Run) -> Result<ExitCode> {
     let mut prompt = Prompt::new(script, terminal.is_some(), style).with_transcript(transcript);
     let prepared = prompt.prepare(&mut policy).map_err(anyhow::Error::msg)?;
     let debuginfod = debuginfod(&args.common)?;
-    let launched = start(&args.argv, &args.common, terminal.is_some())?;
+    let shared = terminal.as_ref().is_some_and(|t| !t.is_apart());
+    let launched = start(&args.argv, &args.common, shared)?;
     let target = fdwatch::base::Pid(launched.tid.0);
     let _ = std::io::stderr().write_all(prepared.as_bytes());
     if terminal.is_some() {
         eprintln!("fdwatch: watching the closes of {}; Ctrl-C opens the prompt", shown(&args.argv));
     }
-    let mut frontend = Interactive::new(prompt, terminal, target, style).context("the terminal")?;
+    let mut frontend = match terminal {
+        Some(t) if t.is_apart() => Interactive::apart(prompt, t, style),
+        t => Interactive::new(prompt, t, target, style).context("the terminal")?,
+    };
     let mut session = Session::new(launched, policy, args.common.no_seccomp);
     fetch(&mut session, debuginfod);
     record(&mut session, recording, &args.argv);

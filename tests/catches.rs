@@ -255,7 +255,7 @@ fn calls_are_altered_as_the_command_line_says() {
         assert!(done.stderr.contains(told), "{inject}: {}", done.stderr);
     }
     let over = "exec 8</dev/null; exec 8</etc/passwd; read x <&8; echo \"[$x]\"";
-    let done = audit("dup2,dup3:fd=8:if=path == \"/dev/null\":keep", over);
+    let done = audit("dup2,dup3:fd=8:keep:if=path == \"/dev/null\"", over);
     assert_eq!(done.stdout, "[]\n", "8 is /dev/null still: {}", done.stderr);
     let wrong = audit("close:keeep", "echo started");
     assert_eq!((wrong.code(), wrong.stdout.as_str()), (125, ""), "{}", wrong.stderr);

@@ -395,6 +395,14 @@ extern "C" fn pass_on(signal: c_int) {
     }
 }
 
+extern "C" fn knock(_: c_int) {
+    let target = TARGET.load(Ordering::Relaxed);
+    if target > 0 {
+        // SAFETY: kill(2) is async-signal-safe and takes numbers.
+        unsafe { libc::kill(target, libc::SIGSTOP) };
+    }
+}
+
 /// Whether SIGPIPE was ignored when this process started, before Rust's runtime ignored it.
 static PIPE_WAS_IGNORED: AtomicI32 = AtomicI32::new(0);
 
@@ -432,6 +440,8 @@ pub(super) enum Disposition {
     Ignore,
     /// Send it to the target.
     PassOn,
+    /// Stop the target, which fdwatch then sees.
+    Knock,
 }
 
 /// Sets the disposition of `signal`; returns whether it was ignored before.
@@ -445,6 +455,7 @@ pub(super) fn dispose(signal: c_int, how: Disposition) -> bool {
             Disposition::Default => libc::SIG_DFL,
             Disposition::Ignore => libc::SIG_IGN,
             Disposition::PassOn => pass_on as extern "C" fn(c_int) as usize,
+            Disposition::Knock => knock as extern "C" fn(c_int) as usize,
         };
         libc::sigaction(signal, &raw const new, &raw mut old);
         old.sa_sigaction == libc::SIG_IGN

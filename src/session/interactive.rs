@@ -31,6 +31,11 @@ impl Interactive {
         Ok(new)
     }
 
+    /// A front end on a terminal that the target does not share.
+    pub fn apart(prompt: Prompt, terminal: Terminal, style: Style) -> Interactive {
+        Interactive { prompt, terminal: Some(terminal), target: None, sources: FileSources::new(), style }
+    }
+
     /// A front end for a target that was attached to: the terminal is ours alone.
     pub fn attached(prompt: Prompt, terminal: Option<Terminal>, style: Style) -> Interactive {
         Interactive { prompt: prompt.attached(), terminal, target: None, sources: FileSources::new(), style }

@@ -33,7 +33,7 @@ use crate::base::{Pid, Tid};
 use crate::event::{Event, ExitStatus};
 use crate::finding::{Finding, Seen};
 use crate::identity::Ledger;
-use crate::kernel::{Error, Launched, Next, Resume, Stop, Stopped, Tracer, procfs};
+use crate::kernel::{Error, KNOCK, Launched, Next, Resume, Stop, Stopped, Tracer, procfs};
 use crate::model::{Flights, Transition, World};
 use crate::policy::{Break, Policy};
 use crate::render::FileSources;
@@ -359,6 +359,7 @@ impl Session {
                 Next::Gone(tid, stop) => self.on_gone(tid, stop, frontend),
                 Next::Adopted(tid) => self.on_adopted(tid, frontend),
                 Next::Stopped(task, stop) if self.relay => match stop {
+                    Stop::Signal(KNOCK) if task.signal_is_passed_on() => self.tracer.resume(task, Resume::Go)?,
                     Stop::Signal(sig) => self.tracer.resume(task, Resume::Deliver(sig))?,
                     Stop::Group(sig) => self.on_group_stop(task, sig, frontend)?,
                     Stop::Seccomp => self.on_entry_unwatched(task)?,

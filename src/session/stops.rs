@@ -7,7 +7,7 @@ use super::{Session, TaskState};
 use crate::base::{Arch, Fd, LifeId, Pid, RawCall, ReadMemory, Regs, Tid};
 use crate::event::{Call, CallInfo, Correction, Effect, Event, EventKind, ExitStatus, Fork, Found, Site, Start};
 use crate::finding::{SWEEP, object};
-use crate::kernel::{Entering, Error, Resume, Stop, Stopped, procfs};
+use crate::kernel::{Entering, Error, KNOCK, Resume, Stop, Stopped, procfs};
 use crate::model::Transition;
 use crate::policy::catch::Kind;
 use crate::policy::inject::{How, Injection};
@@ -778,6 +778,13 @@ impl Session {
         let pid = self.pid_of(tid);
         // That of an attached target's terminal is the target's; ours comes as a request.
         let ours = self.attached.is_none() && frontend.takes_interrupts();
+        if sig == KNOCK && task.signal_is_passed_on() {
+            // Somebody knocked at fdwatch, which stopped the target (kernel::knock).
+            return match self.attached.is_none() && frontend.wants_breaks() {
+                true => self.interrupted(task, frontend),
+                false => self.tracer.resume(task, Resume::Go),
+            };
+        }
         if sig == libc::SIGINT && ours && task.signal_is_from_kernel() {
             if let Some(i) = self.echoes.iter().position(|p| *p == pid) {
                 self.echoes.swap_remove(i);
@@ -789,21 +796,7 @@ impl Session {
             let others: Vec<Pid> =
                 self.world.processes().filter(|(p, s)| *p != pid && s.tasks > 0).map(|p| p.0).collect();
             self.echoes = others.into_iter().filter(|p| self.tracer.will_report(*p, sig)).collect();
-            let make = move |_: &crate::model::World, number| Break {
-                number,
-                tid,
-                pid,
-                why: Why::Interrupted,
-                call: None,
-                life: None,
-                fd: None,
-                object: None,
-                finding: None,
-                can_keep: false,
-            };
-            self.ignore = 0;
-            let decision = self.show(make, frontend)?;
-            return self.carry_out(task, decision);
+            return self.interrupted(task, frontend);
         }
         if self.attached.is_none() && matches!(sig, libc::SIGTERM | libc::SIGHUP) {
             // What is sent to the whole process group (as timeout(1) does) reaches the target by itself and by way of us.
@@ -818,6 +811,27 @@ impl Session {
             }
         }
         self.tracer.resume(task, Resume::Deliver(sig))
+    }
+
+    /// A break because the user wants one, wherever the target is.
+    fn interrupted(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
+        let tid = task.tid();
+        let pid = self.pid_of(tid);
+        let make = move |_: &crate::model::World, number| Break {
+            number,
+            tid,
+            pid,
+            why: Why::Interrupted,
+            call: None,
+            life: None,
+            fd: None,
+            object: None,
+            finding: None,
+            can_keep: false,
+        };
+        self.ignore = 0;
+        let decision = self.show(make, frontend)?;
+        self.carry_out(task, decision)
     }
 
     /// Job control has stopped the task.
