@@ -48,7 +48,7 @@ impl When {
     }
 
     fn includes(self, n: u64) -> bool {
-        (self.first..=self.last).contains(&n) && (n - self.first) % self.step == 0
+        (self.first..=self.last).contains(&n) && (n - self.first).is_multiple_of(self.step)
     }
 }
 

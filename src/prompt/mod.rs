@@ -423,6 +423,9 @@ impl Prompt {
     /// Lines up to `end`, which become the commands of a break.
     fn collect(&mut self, at: &mut At<'_, '_>, number: u32) -> Result<Result<(), String>, PromptError> {
         let mut block = Vec::new();
+        if self.interactive && self.script.is_empty() && self.pending.is_empty() {
+            at.say(&format!("the commands of break {number}, a line each; end ends them"));
+        }
         loop {
             let line = match self.next_line(at, BLOCK_PROMPT)? {
                 None => break,

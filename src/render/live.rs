@@ -36,6 +36,8 @@ pub struct Seen {
 /// What there is to say of `fd` at this moment, in a few words; safe to show.
 pub fn now(live: &mut dyn Live, tid: Tid, fd: Fd, file: &NewFile) -> Option<String> {
     match file.kind {
+        // Of a terminal or a null device it says nothing.
+        FileKind::Path if file.path.starts_with(b"/dev/") && !file.path.starts_with(b"/dev/shm/") => None,
         FileKind::Path | FileKind::Memfd => live.position(tid, fd).map(|n| format!("at {n}")),
         FileKind::Eventfd => live.counter(tid, fd).map(|n| format!("counter {n}")),
         FileKind::Socket => {

@@ -142,8 +142,12 @@ pub(crate) fn any_condition() -> impl Strategy<Value = Condition> {
         (proptest::sample::select(numbers.to_vec()), proptest::sample::select(orders.to_vec()), any::<i64>())
             .prop_map(|(f, o, n)| Condition::Number(f, o, n)),
         (proptest::sample::select(texts.to_vec()), like).prop_map(|(f, l)| Condition::Text(f, l)),
-        (proptest::sample::select(words.to_vec()), any::<bool>(), any::<proptest::sample::Index>())
-            .prop_map(|(f, is, i)| Condition::Word(f, is, *i.get(&f.words()[..]))),
+        (proptest::sample::select(words.to_vec()), any::<bool>(), any::<proptest::sample::Index>()).prop_map(
+            |(f, is, i)| {
+                let words = f.words();
+                Condition::Word(f, is, words[i.index(words.len())])
+            }
+        ),
         proptest::sample::select(flags.to_vec()).prop_map(Condition::Flag),
     ];
     leaf.prop_recursive(4, 24, 4, |inner| {

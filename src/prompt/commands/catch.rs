@@ -253,9 +253,7 @@ pub(super) fn list(policy: &Policy) -> String {
     also.extend(policy.fds.iter().map(|fd| format!("--fd {fd}")));
     also.extend(policy.paths.iter().map(|p| format!("--path {}", shown(p.as_str()))));
     also.push(match policy.implicit {
-        Implicit::Escaped => {
-            "closes that no code asked for, of numbers that somebody holds (--break escaped)".to_string()
-        }
+        Implicit::Escaped => "closes that no code asked for, of numbers still held (--break escaped)".to_string(),
         Implicit::All => "all closes that no code asked for (--break implicit)".to_string(),
         Implicit::Never => "no close by itself (--break none)".to_string(),
     });

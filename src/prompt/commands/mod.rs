@@ -148,8 +148,11 @@ pub fn find(word: &str) -> Result<&'static dyn Command, String> {
     COMMANDS.iter().find(|c| name(c) == chosen).copied().ok_or_else(|| format!("unknown command \"{chosen}\""))
 }
 
+/// A command and its arguments.
+pub(super) type Parsed<'l> = (&'static dyn Command, Vec<&'l str>);
+
 /// The command of a line and its arguments; `None` for an empty line and a comment.
-pub(super) fn parse(line: &str) -> Option<Result<(&'static dyn Command, Vec<&str>), String>> {
+pub(super) fn parse(line: &str) -> Option<Result<Parsed<'_>, String>> {
     let line = line.trim();
     if line.is_empty() || line.starts_with("# ") || line == "#" {
         return None;
