@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Done, fdwatch, has, pythons, skip};
+use common::{Done, fdwatch, has, pythons, skip, start};
 use std::process::Command;
 
 fn run(options: &[&str], command: &[&str]) -> Done {
@@ -260,4 +260,31 @@ fn calls_are_altered_as_the_command_line_says() {
     let wrong = audit("close:keeep", "echo started");
     assert_eq!((wrong.code(), wrong.stdout.as_str()), (125, ""), "{}", wrong.stderr);
     assert!(wrong.stderr.contains("did you mean keep?"), "{}", wrong.stderr);
+}
+
+/// The kernel says who traces whom, and who stands still.
+#[test]
+fn a_process_is_handed_over_where_it_stands() {
+    let Some(py) = python("a_process_is_handed_over_where_it_stands") else { return };
+    let program = "
+import os
+print(os.getpid(), flush=True)
+fd = os.open('/etc/passwd', os.O_RDONLY); os.dup2(fd, 50); os.close(50); print('gone on', flush=True)
+";
+    let options = ["--no-seccomp", "--fd", "50", "-ex", "gdb"];
+    let mut running = start(Command::new(fdwatch()).arg("run").args(options).args(["--", &py, "-S", "-c", program]));
+    let pid: i32 = running.line().expect("a line").parse().expect("a pid");
+    let status = || std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let end = std::time::Instant::now() + common::LIMIT;
+    while !(status().contains("TracerPid:\t0\n") && status().contains("State:\tT (stopped)")) {
+        assert!(std::time::Instant::now() < end, "{}", status());
+        // Between two looks at a state that the kernel announces to nobody.
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGCONT).unwrap();
+    let done = running.end();
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "gone on\n"), "{}", done.stderr);
+    assert!(done.stderr.contains(&format!("gdb -p {pid}")), "{}", done.stderr);
+    let filtered = run(&["--fd", "8", "-ex", "gdb"], &["bash", "-c", EIGHT]);
+    assert!(filtered.stderr.contains("start it with --no-seccomp"), "{}", filtered.stderr);
 }

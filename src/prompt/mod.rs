@@ -47,6 +47,8 @@ pub struct Scene<'a> {
     pub policy: &'a mut Policy,
     /// What only the kernel knows.
     pub live: &'a mut dyn Live,
+    /// Whether the target can be left for good, so that somebody else can trace it.
+    pub can_leave: bool,
     /// How text is to look.
     pub style: Style,
 }
@@ -71,6 +73,8 @@ pub enum Then {
     Kill,
     /// Without being watched.
     Detach,
+    /// Without being watched, and stopped, so that another debugger can take it over.
+    HandOver,
 }
 
 impl Default for Then {
@@ -392,7 +396,7 @@ impl Prompt {
                     if goes_on && at.interactive {
                         at.say("[continuing]");
                     }
-                    if then == Then::Detach && at.interactive {
+                    if matches!(then, Then::Detach | Then::HandOver) && at.interactive {
                         at.say("[detached]");
                     }
                     return Ok(Decision { keep: at.keep, fail: at.fail, then });

@@ -73,6 +73,7 @@ fn ask(prompt: &mut Prompt, w: &mut Stage, console: &mut Paper) -> Decision {
         tids: &w.tids,
         policy: &mut w.policy,
         live: &mut Kernel,
+        can_leave: false,
         style: Style::plain(),
     };
     prompt.run(&mut scene, console).unwrap()
@@ -264,6 +265,7 @@ fn words_complete() {
         tids: &w.tids,
         policy: &mut w.policy,
         live: &mut Kernel,
+        can_leave: false,
         style: Style::plain(),
     };
     let words = Words::of(&scene, MAIN);

@@ -24,6 +24,8 @@ pub struct View<'a> {
     pub policy: &'a mut Policy,
     /// What only the kernel knows.
     pub live: &'a mut dyn Live,
+    /// Whether the target can be left for good: with a seccomp filter of ours somebody must answer for it to the end.
+    pub can_leave: bool,
 }
 
 /// Someone, or something, to ask.

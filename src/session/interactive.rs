@@ -73,6 +73,7 @@ impl Frontend for Interactive {
             tids: view.tids,
             policy: view.policy,
             live: view.live,
+            can_leave: view.can_leave,
             style: self.style,
         };
         self.prompt.ask(&mut scene, self.terminal.as_mut()).unwrap_or_else(|e| {

@@ -452,12 +452,17 @@ impl Session {
         self.breaks += 1;
         let at = make(&self.world, self.breaks);
         let tids = self.tracer.tids().into_iter().map(named).collect::<Vec<_>>();
-        let decision = self.ask(&at, &tids, frontend);
+        let mut decision = self.ask(&at, &tids, frontend);
+        if decision.then == Then::HandOver {
+            // It stops as soon as it is let go, and whoever takes it over finds it so.
+            self.tracer.send(at.pid, libc::SIGSTOP);
+            decision.then = Then::Detach;
+        }
         match decision.then {
             Then::Continue { ignore } => self.ignore = ignore,
             Then::Next => self.step = true,
             Then::Finish => self.finishing = Some(at.tid),
-            Then::Signal(_) | Then::Report => {}
+            Then::Signal(_) | Then::Report | Then::HandOver => {}
             Then::Kill => {
                 self.ended_by_user = true;
                 self.tracer.kill_all();
@@ -487,6 +492,7 @@ impl Session {
                 tids,
                 policy: &mut self.policy,
                 live: &mut live::Kernel,
+                can_leave: self.limits.all_calls,
             };
             let decision = frontend.on_break(view);
             if decision.then != Then::Report {

@@ -218,6 +218,35 @@ impl Command for Detach {
     }
 }
 
+pub(super) struct Gdb;
+
+impl Command for Gdb {
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["gdb"],
+            usage: "gdb",
+            group: Group::Leave,
+            summary: "hand the stopped process over to gdb, and say how it is called there",
+            help: "Every task is let go, the process of this break stopped: gdb -p finds it where it stands,\n\
+                   and the call of this break is made when it goes on. Works for a target that was attached to, or started\n\
+                   with --no-seccomp: with a filter of fdwatch's somebody must answer for it to the end.",
+            example: ("gdb", "then gdb -p PID in another terminal"),
+            repeats: false,
+        }
+    }
+    fn check(&self, args: &[&str]) -> Result<(), String> {
+        nothing(self.about().usage, args)
+    }
+    fn run(&self, _: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
+        if !at.scene.can_leave {
+            return Err("its seccomp filter needs fdwatch to the end: start it with --no-seccomp".to_string());
+        }
+        let pid = at.scene.at.pid;
+        at.say(&format!("process {pid} stands still until somebody continues it: gdb -p {pid}, or kill -CONT {pid}"));
+        Ok(Flow::Resume(Then::HandOver))
+    }
+}
+
 pub(super) struct Kill;
 
 impl Command for Kill {

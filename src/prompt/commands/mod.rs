@@ -134,6 +134,7 @@ pub static COMMANDS: &[&dyn Command] = &[
     &help::Explain,
     &help::Help,
     &go::Detach,
+    &go::Gdb,
     &go::Kill,
     &go::Quit,
 ];
