@@ -145,6 +145,8 @@ fn text_of(path: &Path) -> Result<Option<String>, String> {
     let said = |e: std::io::Error| format!("{}: {e}", escape(path.as_os_str().as_bytes()));
     match std::fs::metadata(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        // HOME is somebody else's, as with setpriv(1) and some uses of sudo(8): what is there is not this user's.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => return Ok(None),
         Err(e) => return Err(said(e)),
         Ok(m) if m.len() > LONGEST => return Err(format!("{}: it is too long", escape(path.as_os_str().as_bytes()))),
         Ok(_) => {}
