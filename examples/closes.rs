@@ -9,7 +9,7 @@ use fdwatch::kernel::{Caught, Command, Launched};
 use fdwatch::model::Change;
 use fdwatch::policy::Policy;
 use fdwatch::render::Names;
-use fdwatch::session::{Decision, Frontend, Session, Then, View};
+use fdwatch::session::{Decision, Frontend, Session, View};
 
 /// A front end that asks nobody and prints what ends.
 struct Closes;
@@ -37,7 +37,7 @@ impl Frontend for Closes {
     }
 
     fn on_break(&mut self, _: View<'_>) -> Decision {
-        Decision { keep: false, then: Then::Continue { ignore: 0 } }
+        Decision::default()
     }
 }
 

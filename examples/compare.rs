@@ -11,7 +11,7 @@ use fdwatch::kernel::{Caught, Command, Launched, procfs};
 use fdwatch::model::World;
 use fdwatch::policy::Policy;
 use fdwatch::render::Names;
-use fdwatch::session::{Decision, Frontend, Session, Then, View};
+use fdwatch::session::{Decision, Frontend, Session, View};
 use std::collections::BTreeMap;
 
 #[derive(Default)]
@@ -69,7 +69,7 @@ impl Frontend for Compare {
     }
 
     fn on_break(&mut self, _: View<'_>) -> Decision {
-        Decision { keep: false, then: Then::Continue { ignore: 0 } }
+        Decision::default()
     }
 }
 

@@ -14,7 +14,7 @@ use fdwatch::kernel::{Caught, Command, Launched, procfs};
 use fdwatch::model::{Flights, World};
 use fdwatch::policy::Policy;
 use fdwatch::render::{Names, call};
-use fdwatch::session::{Decision, Frontend, Session, Then, View};
+use fdwatch::session::{Decision, Frontend, Session, View};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ffi::OsString;
@@ -277,7 +277,7 @@ impl Frontend for Oracle {
     }
 
     fn on_break(&mut self, _: View<'_>) -> Decision {
-        Decision { keep: false, then: Then::Continue { ignore: 0 } }
+        Decision::default()
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Follows file descriptors, and stops at the close that breaks a child.
 #[derive(Parser, Debug)]
-#[command(name = "fdwatch", version, styles = Styles::plain(), subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "fdwatch", version, styles = Styles::plain(), subcommand_required = true, args_override_self = true)]
 #[command(after_help = "\
 Exit status: the target's own; death by a signal is repeated. 99 with findings
 (audit and attach, see --error-exitcode), 0 if you ended the target at the
@@ -44,6 +44,12 @@ pub enum Command {
     Show(Show),
     /// Compare two reports, or two findings or lives in them
     Diff(Diff),
+    /// Open the prompt of the fdwatch that watches PID, where Ctrl-C does not reach it
+    Break(Knock),
+    /// Say what would keep fdwatch from working here, and the step that mends it
+    Doctor,
+    /// Trust the .fdwatch.toml of this folder, or of the nearest above it, as it is now
+    Trust,
     /// Say what a finding means, with an example and the fix
     Explain(Explain),
 }
@@ -104,6 +110,10 @@ pub struct Common {
     /// `detach`, and can enter seccomp's strict mode
     #[arg(long)]
     pub no_seccomp: bool,
+    /// Alter calls that end a descriptor, in strace's words: close:path=/tmp/a:nth=1:keep, close,dup2:error=EIO:when=2+;
+    /// if=CONDITION may come last; every report says so (repeatable)
+    #[arg(long = "inject", value_name = "CALLS:HOW")]
+    pub injections: Vec<String>,
     /// Get debug files that are not installed from the servers of DEBUGINFOD_URLS, by debuginfod-find
     #[arg(long)]
     pub debuginfod: bool,
@@ -183,6 +193,15 @@ pub struct Run {
     /// Run the commands of FILE at the first break, one a line
     #[arg(short = 'x', value_name = "FILE")]
     pub scripts: Vec<PathBuf>,
+    /// Ask at terminal DEV (as `tty` names it there) instead of the target's
+    #[arg(long, value_name = "DEV")]
+    pub tty: Option<PathBuf>,
+    /// Never ask: when the script is used up, the target goes on by itself
+    #[arg(long)]
+    pub batch: bool,
+    /// Write down what is typed and shown, so that -x FILE does it again
+    #[arg(long, value_name = "FILE")]
+    pub transcript: Option<PathBuf>,
     /// Options that audit has, too
     #[command(flatten)]
     pub common: Common,
@@ -261,6 +280,12 @@ pub struct Attach {
     /// Run the commands of FILE at the first break, one a line
     #[arg(short = 'x', value_name = "FILE")]
     pub scripts: Vec<PathBuf>,
+    /// Never ask: when the script is used up, the target goes on by itself
+    #[arg(long)]
+    pub batch: bool,
+    /// Write down what is typed and shown, so that -x FILE does it again
+    #[arg(long, value_name = "FILE")]
+    pub transcript: Option<PathBuf>,
     /// What makes its status
     #[command(flatten)]
     pub verdict: Verdict,
@@ -329,6 +354,34 @@ pub struct Diff {
     #[arg(value_name = "B")]
     pub b: OsString,
 }
+
+/// `fdwatch break`.
+#[derive(Args, Debug)]
+pub struct Knock {
+    /// An fdwatch, or a process that it watches
+    #[arg(value_name = "PID", allow_negative_numbers = true, value_parser = pid)]
+    pub pid: i32,
+}
+
+/// What `fdwatch` says by itself.
+const SCREEN: &str = "\
+fdwatch: a debugger for file descriptors
+
+Output that never arrives, a file that is closed too early or twice, a child
+that gets the wrong one: fdwatch stops at the close that does it, before it
+happens, and says who opened the descriptor, who closes it and who needed it.
+
+  fdwatch run -- python3 job.py    stop there; then bt (who closes it), keep
+                                   (let it live), continue
+  fdwatch audit -- make check      ask nothing: a report, and status 99 if
+                                   something was found
+  fdwatch attach 4711              the same for what is running; Ctrl-C leaves
+                                   it as it was
+  fdwatch explain                  what can be found, with examples and fixes
+  fdwatch doctor                   whether anything here is in its way
+
+At the prompt help lists the commands. More: fdwatch --help, fdwatch run --help.
+";
 
 /// `fdwatch explain`.
 #[derive(Args, Debug)]
@@ -443,11 +496,13 @@ pub fn is_diff(mut args: impl Iterator<Item = OsString>) -> bool {
 /// With one line that says what is wrong and what to do. `Err(Ok(text))` is help or a version that was asked for.
 pub fn parse(args: impl Iterator<Item = OsString>) -> Result<Cli, Result<String, String>> {
     let args = gdb_style(args.collect());
+    if args.len() < 2 {
+        return Err(Ok(SCREEN.to_string()));
+    }
     Cli::try_parse_from(args).map_err(|e| {
-        use clap::error::ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+        use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
         match e.kind() {
             DisplayHelp | DisplayVersion => Ok(e.render().to_string()),
-            DisplayHelpOnMissingArgumentOrSubcommand => Err(format!("say what to do\n\n{}", e.render())),
             _ => Err(one_line(&e.render().to_string())),
         }
     })

@@ -17,7 +17,7 @@
 //! - [`stack`]: return addresses now, names later; why a close came; Python's frames.
 //! - [`kernel`]: the only folder that calls ptrace, waits, or reads `/proc`.
 //! - [`render`], [`prompt`], [`report`]: values to text, commands to decisions.
-//! - [`session`]: the conductor. [`cli`]: the command line.
+//! - [`session`]: the conductor. [`cli`]: the command line; [`config`]: settings from files.
 //!
 //! To watch a program from one's own code: start it with [`kernel::Launched::start`], hand it to a
 //! [`session::Session`], and implement [`session::Frontend`]; `examples/closes.rs` does it in fifty lines.
@@ -29,6 +29,7 @@ compile_error!("fdwatch runs on x86-64 Linux only: its unwinder and its system c
 
 pub mod base;
 pub mod cli;
+pub mod config;
 pub mod event;
 pub mod finding;
 pub mod identity;

@@ -5,13 +5,16 @@ mod sifting;
 use anyhow::{Context, Result, bail};
 use fdwatch::base::Pid;
 use fdwatch::cli::{self, Breaks, Cli, CoLocate, Color, Command, Common, Output, Uses, Verdict};
+use fdwatch::config;
 use fdwatch::event::ExitStatus;
 use fdwatch::finding::Options;
 use fdwatch::identity::Rehearsal;
 use fdwatch::kernel::{self, Caught, Debuginfod, Filter, LaunchError, Launched, Requests};
+use fdwatch::policy::catch::Catches;
+use fdwatch::policy::inject::Injection;
 use fdwatch::policy::suppression::Suppressions;
 use fdwatch::policy::{Expected, Implicit, Policy};
-use fdwatch::prompt::{Prompt, ScriptLine, Terminal, check_script};
+use fdwatch::prompt::{Prompt, ScriptLine, Terminal, Transcript, check_script};
 use fdwatch::render::Style;
 use fdwatch::report::diff::{Part, Story, compare, report_diff, story_diff};
 use fdwatch::report::{self, Report};
@@ -30,7 +33,14 @@ const DIFF_FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     let failed = if cli::is_diff(std::env::args_os()) { DIFF_FAILED } else { FAILED };
-    let cli = match cli::parse(std::env::args_os()) {
+    let (args, notes) = match config::with_files(std::env::args_os().collect()) {
+        Ok(read) => read,
+        Err(line) => return fail_with(&line, failed),
+    };
+    for note in notes {
+        let _ = writeln!(std::io::stderr(), "fdwatch: {note}");
+    }
+    let cli = match cli::parse(args.into_iter()) {
         Ok(cli) => cli,
         Err(Ok(text)) => {
             let _ = std::io::stdout().write_all(text.as_bytes());
@@ -67,6 +77,26 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Attach(attach) => self::attach(attach),
         Command::Show(args) => show(&args),
         Command::Diff(args) => diff(&args),
+        Command::Break(args) => {
+            let watcher = kernel::knock(args.pid).map_err(anyhow::Error::msg)?;
+            let _ = writeln!(std::io::stderr(), "fdwatch: asked fdwatch {watcher} to open its prompt");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Doctor => doctor(),
+        Command::Trust => {
+            let (path, text, keys) = config::trust().map_err(anyhow::Error::msg)?;
+            let name = fdwatch::base::text::escape(path.as_os_str().as_encoded_bytes());
+            let mut out = format!("trusted until it changes: {name}\n");
+            for line in text.lines() {
+                out += &format!("  {}\n", fdwatch::base::text::escape(line.as_bytes()));
+            }
+            out += &match keys.is_empty() {
+                true => "nothing in it needed that\n".to_string(),
+                false => format!("heeded from now on: {}\n", keys.join(", ")),
+            };
+            say(out.as_bytes())?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Explain(explain) => {
             let style = Style::for_stream(fdwatch::render::Color::Auto, &std::io::stdout());
             let text = match explain.name {
@@ -122,8 +152,9 @@ fn audit(args: cli::Audit) -> Result<ExitCode> {
     let recording = recording(&args.common)?;
     let debuginfod = debuginfod(&args.common)?;
     let sifting = Sifting::new(&args.common.sift, &args.common.out)?;
+    let policy = Policy { injections: injections(&args.common)?, ..Policy::default() };
     let launched = start(&args.argv, &args.common, false, &Caught::new())?;
-    let mut session = Session::new(launched, Policy::default(), args.common.no_seccomp);
+    let mut session = Session::new(launched, policy, args.common.no_seccomp);
     fetch(&mut session, debuginfod);
     session.obey(options(&args.common));
     if args.common.uses == Uses::All {
@@ -298,17 +329,64 @@ fn say(bytes: &[u8]) -> Result<()> {
     }
 }
 
+/// What is in the way, and whether tracing works: that is tried.
+fn doctor() -> Result<ExitCode> {
+    use kernel::doctor::{Check, Health, checks};
+    let style = to_stdout(Color::Auto);
+    let mut all = checks();
+    let command = kernel::Command { argv: vec!["true".into()], own_group: false, seccomp: true };
+    let tried = Launched::start(&command, &Caught::new()).map_err(|e| e.to_string()).and_then(|launched| {
+        let mut session = Session::new(launched, Policy::default(), false);
+        let outcome = session.run(&mut Quiet).map_err(|e| e.to_string())?;
+        match (outcome.status, session.world().lives().count()) {
+            (ExitStatus::Code(0), lives) if lives > 0 => Ok(()),
+            (status, lives) => Err(format!("true ended with {status:?}, and {lives} lives were seen")),
+        }
+    });
+    let (what, step) = ("a run", None);
+    all.push(match tried {
+        Ok(()) => Check { what, health: Health::Good, found: "a program was watched to its end".to_string(), step },
+        Err(e) => Check { what, health: Health::Broken, found: e, step },
+    });
+    let broken = all.iter().any(|c| c.health == Health::Broken);
+    say(fdwatch::render::page::health(
+        &all.iter()
+            .map(|c| {
+                let mark = match c.health {
+                    Health::Good => "ok",
+                    Health::Limited => "limited",
+                    Health::Broken => "broken",
+                };
+                (c.what, mark, c.found.as_str(), c.step.as_deref())
+            })
+            .collect::<Vec<_>>(),
+        style,
+    )
+    .as_bytes())?;
+    Ok(ExitCode::from(u8::from(broken)))
+}
+
 fn run(args: cli::Run) -> Result<ExitCode> {
     let armed = args.arm.iter().map(|text| armed(text)).collect::<Result<Vec<_>>>()?;
     let script = script(&args.commands, &args.scripts)?;
     check_script(&script).map_err(anyhow::Error::msg)?;
-    let terminal = match std::io::stdin().is_terminal() {
-        true => Terminal::open().ok(),
-        false => None,
+    // Whoever redirects the target's input may still be at a terminal, but need not: with a script nobody is awaited there.
+    let terminal = match (args.batch, std::io::stdin().is_terminal(), script.is_empty()) {
+        (true, ..) => None,
+        (_, true, _) => Terminal::open().ok(),
+        (_, false, true) => Terminal::open().ok().filter(Terminal::is_ours),
+        (_, false, false) => None,
+    };
+    let terminal = match &args.tty {
+        Some(path) => {
+            let name = fdwatch::base::text::escape(path.as_os_str().as_encoded_bytes());
+            Some(Terminal::open_apart(path).with_context(|| format!("--tty {name}"))?)
+        }
+        None => terminal,
     };
     // What runs in the background must not take the terminal from what runs in the foreground.
     let (terminal, background) = match terminal {
-        Some(t) if !t.is_ours() => (None, true),
+        Some(t) if !t.is_apart() && !t.is_ours() => (None, true),
         t => (t, false),
     };
     if background && script.is_empty() {
@@ -325,17 +403,25 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         Some(t) => Style::for_stream(color(args.common.out.color), t.stream()),
         None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
     };
-    let policy = policy(&args.fds, &args.paths, args.breaks, &args.stops)?;
+    let mut policy = policy(&args.fds, &args.paths, args.breaks, &args.stops)?;
+    policy.injections = injections(&args.common)?;
+    let transcript = transcript(args.transcript.as_deref())?;
+    let mut prompt = Prompt::new(script, terminal.is_some(), style).with_transcript(transcript);
+    let prepared = prompt.prepare(&mut policy).map_err(anyhow::Error::msg)?;
     let mut debug_files = debuginfod(&args.common)?;
     let sifting = Sifting::new(&args.common.sift, &args.common.out)?;
-    let (caught, input, shares) = (Caught::new(), StandardInput::new(), terminal.is_some());
+    let shares = terminal.as_ref().is_some_and(|t| !t.is_apart());
+    let (caught, input) = (Caught::new(), StandardInput::new());
     let launched = start(&args.argv, &args.common, shares, &caught)?;
     let target = fdwatch::base::Pid(launched.tid.0);
-    let prompt = Prompt::new(script, terminal.is_some(), style);
+    let _ = std::io::stderr().write_all(prepared.as_bytes());
     if terminal.is_some() {
         eprintln!("fdwatch: watching the closes of {}; Ctrl-C opens the prompt", shown(&args.argv));
     }
-    let mut frontend = Interactive::new(prompt, terminal, target, style).context("the terminal")?;
+    let mut frontend = match terminal {
+        Some(t) if t.is_apart() => Interactive::apart(prompt, t, style),
+        t => Interactive::new(prompt, t, target, style).context("the terminal")?,
+    };
     let begin = |launched, debug_files, to_record| {
         let mut session = Session::new(launched, policy.clone(), args.common.no_seccomp);
         fetch(&mut session, debug_files);
@@ -365,6 +451,9 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         session.rehearse(rehearsal, true);
     };
     write_report(&mut session, &outcome, &args.argv, &args.common, &sifting)?;
+    if frontend.failure().is_some() {
+        return Ok(ExitCode::from(FAILED));
+    }
     if outcome.ended_by_user {
         return Ok(ExitCode::SUCCESS);
     }
@@ -418,6 +507,9 @@ fn armed(text: &std::ffi::OsStr) -> Result<Rehearsal> {
 fn attach(args: cli::Attach) -> Result<ExitCode> {
     let script = script(&args.commands, &args.scripts)?;
     check_script(&script).map_err(anyhow::Error::msg)?;
+    if args.batch && script.is_empty() {
+        bail!("--batch asks nobody: add -x FILE or -ex CMD");
+    }
     let asks = args.prompt || !script.is_empty();
     let names = !args.fds.is_empty() || !args.paths.is_empty() || args.breaks != Breaks::Escaped;
     if !asks && (names || !args.stops.no_break.is_empty() || !args.stops.expect_child.is_empty()) {
@@ -426,7 +518,7 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
         );
     }
     let pid = Pid(args.pid);
-    let terminal = match args.prompt {
+    let terminal = match args.prompt && !args.batch {
         true => Some(terminal_for_attach(pid)?),
         false => None,
     };
@@ -434,6 +526,15 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
     let recording = recording(&args.common)?;
     let debuginfod = debuginfod(&args.common)?;
     let sifting = Sifting::new(&args.common.sift, &args.common.out)?;
+    let style = match &terminal {
+        Some(t) => Style::for_stream(color(args.common.out.color), t.stream()),
+        None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
+    };
+    let mut policy = policy(&args.fds, &args.paths, args.breaks, &args.stops)?;
+    policy.injections = injections(&args.common)?;
+    let transcript = transcript(args.transcript.as_deref())?;
+    let mut prompt = Prompt::new(script, terminal.is_some(), style).with_transcript(transcript);
+    let prepared = prompt.prepare(&mut policy).map_err(anyhow::Error::msg)?;
     let mut attached = kernel::attach(pid, args.children, Requests::new())?;
     if let Some(time) = args.time {
         attached.tracer.limit(time);
@@ -447,11 +548,8 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
         // Whoever reads it may be gone: that is no reason to leave.
         let _ = writeln!(std::io::stderr(), "fdwatch: attached to {pid} ({name}), {tasks}; {key}");
     }
-    let style = match &terminal {
-        Some(t) => Style::for_stream(color(args.common.out.color), t.stream()),
-        None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
-    };
-    let mut session = Session::attach(attached, policy(&args.fds, &args.paths, args.breaks, &args.stops)?);
+    let _ = std::io::stderr().write_all(prepared.as_bytes());
+    let mut session = Session::attach(attached, policy);
     fetch(&mut session, debuginfod);
     session.obey(options(&args.common));
     if args.common.uses == Uses::All {
@@ -459,14 +557,17 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
     }
     record(&mut session, recording, &[]);
     session.suppress(sifting.suppressions.clone());
-    let outcome = match asks {
+    let (outcome, failed) = match asks {
         true => {
-            let prompt = Prompt::new(script, terminal.is_some(), style);
-            session.run(&mut Interactive::attached(prompt, terminal, style))?
+            let mut frontend = Interactive::attached(prompt, terminal, style);
+            (session.run(&mut frontend)?, frontend.failure().is_some())
         }
-        false => session.run(&mut Quiet)?,
+        false => (session.run(&mut Quiet)?, false),
     };
     let report = write_report(&mut session, &outcome, &[], &args.common, &sifting)?;
+    if failed {
+        return Ok(ExitCode::from(FAILED));
+    }
     Ok(verdict(&report, &args.common.sift, &args.verdict).unwrap_or(ExitCode::SUCCESS))
 }
 
@@ -504,12 +605,30 @@ fn policy(fds: &[i32], paths: &[glob::Pattern], breaks: Breaks, stops: &cli::Sto
         inheritable: wants(cli::Kind::Inheritable),
         child_side: wants(cli::Kind::ChildSide),
         findings: wants(cli::Kind::Findings),
+        catches: Catches::default(),
+        injections: Vec::new(),
     })
 }
 
 /// What the user wants of the rules.
 fn options(common: &Common) -> Options {
     Options { allow_inherit: common.allow_inherit.clone(), leaks_at_exit: common.leaks_at_exit }
+}
+
+/// What `--inject` asks for.
+fn injections(common: &Common) -> Result<Vec<Injection>> {
+    let read = |text: &String| {
+        Injection::parse(text)
+            .map_err(|e| anyhow::anyhow!("--inject {}: {e}", fdwatch::base::text::escape(text.as_bytes())))
+    };
+    common.injections.iter().map(read).collect()
+}
+
+fn transcript(path: Option<&Path>) -> Result<Option<Transcript>> {
+    let Some(path) = path else { return Ok(None) };
+    let name = fdwatch::base::text::escape(path.as_os_str().as_encoded_bytes());
+    let file = report::create(path).map_err(anyhow::Error::msg)?;
+    Ok(Some(Transcript::new(file, name)))
 }
 
 fn shown(argv: &[std::ffi::OsString]) -> String {

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Each layer and those that it may use besides itself.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("base", &[]),
     ("event", &["base"]),
     ("syscall", &["base", "event"]),
@@ -18,6 +18,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("prompt", &["base", "event", "model", "finding", "policy", "stack", "syscall", "render"]),
     ("report", &["base", "event", "model", "identity", "finding", "policy", "stack", "syscall", "render"]),
     ("cli", &["base", "finding"]),
+    ("config", &["base"]),
     (
         "session",
         &[

@@ -549,3 +549,107 @@ fn a_step_says_what_a_call_does_to_a_number() {
     let part = format!("] after recvmsg, which received fd {}\n", got.join(" and "));
     assert!(passed.contains(&part), "{part}: {passed}");
 }
+
+#[test]
+fn who_keeps_ctrl_c_to_himself_is_reached_by_another_way() {
+    let Some(py) = python("who_keeps_ctrl_c_to_himself_is_reached_by_another_way") else { return };
+    let code = "import signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGUSR1])\n\
+                print('ready', flush=True)\nfor line in sys.stdin: print(line.upper(), end='', flush=True)";
+    let mut p = Pty::start(&mut watched(&[], &[&py, "-S", "-c", code]));
+    p.expect("ready\n");
+    let target = p.foreground();
+    for (n, pid) in [(1, target), (2, p.pid())] {
+        let asked = run(Command::new(fdwatch()).args(["break", &pid.to_string()]));
+        assert_eq!(asked.code(), 0, "{}", asked.stderr);
+        p.expect(&format!("break {n} ["));
+        p.expect("interrupted\n");
+        p.expect("(fdwatch) ");
+        p.line("continue");
+        p.expect("[continuing]\n");
+        p.line("one");
+        p.expect("ONE\n");
+    }
+    p.send("\x04");
+    assert_eq!(p.end().0, 0);
+    let nobody = run(Command::new(fdwatch()).args(["break", &std::process::id().to_string()]));
+    assert_eq!(nobody.code(), 125, "{}", nobody.stderr);
+}
+
+/// Opens and closes fd 8, then copies its input.
+const EIGHT: &str = "exec 8</etc/passwd; exec 8<&-; cat; echo end";
+
+#[test]
+fn the_prompt_can_be_on_another_terminal() {
+    const TEST: &str = "the_prompt_can_be_on_another_terminal";
+    if lacks(TEST, "bash") || lacks(TEST, "sleep") {
+        return;
+    }
+    let mut other = Pty::start(Command::new("sleep").arg("1000"));
+    let path = other.path().to_string();
+    let mut p = Pty::start(&mut watched(&["--tty", &path, "--fd", "8"], &["bash", "-c", EIGHT]));
+    other.expect("break 1 [");
+    other.expect("(fdwatch) ");
+    assert!(other.ask("fd 8").contains("/etc/passwd"));
+    other.line("continue");
+    p.line("mine");
+    p.expect("mine\nmine\n");
+    // Ctrl-C on the target's terminal opens the prompt on the other.
+    p.send("\x03");
+    other.expect("break 2 [");
+    other.expect("(fdwatch) ");
+    other.line("continue");
+    p.send("\x04");
+    p.expect("end\n");
+    let (code, rest) = p.end();
+    assert_eq!(code, 0, "{rest}");
+    let bad = run(&mut watched(&["--tty", "/dev/null"], &["echo", "started"]));
+    assert_eq!((bad.code(), bad.stdout.as_str()), (125, ""), "{}", bad.stderr);
+}
+
+#[test]
+fn a_target_with_its_input_redirected_is_asked_about_at_the_terminal() {
+    if lacks("a_target_with_its_input_redirected_is_asked_about_at_the_terminal", "bash") {
+        return;
+    }
+    let mut shell = Command::new("sh");
+    let script = "echo from a file | \"$FDWATCH\" run --fd 8 -- bash -c \"$EIGHT\" | tr a-z A-Z";
+    let mut p = Pty::start(shell.args(["-c", script]).env("FDWATCH", fdwatch()).env("EIGHT", EIGHT));
+    p.expect("break 1 [");
+    p.expect("(fdwatch) ");
+    assert!(p.ask("fd 8").contains("/etc/passwd"));
+    p.line("continue");
+    p.expect("FROM A FILE\nEND\n");
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
+fn breaks_are_set_and_their_commands_typed_at_the_prompt() {
+    if lacks("breaks_are_set_and_their_commands_typed_at_the_prompt", "bash") {
+        return;
+    }
+    let script = "for i in 1 2 3; do exec 8</etc/passwd; exec 8<&-; done; echo end";
+    let mut p = Pty::start(&mut watched(&["-ex", "tcatch open if path == \"/etc/passwd\""], &["bash", "-c", script]));
+    p.expect("break 1 [");
+    p.expect("] opened fd ");
+    p.expect("(fdwatch) ");
+    assert!(p.ask("catch close if fd = 8").contains("column 13: \"=\" means nothing here; to compare, write =="));
+    assert!(p.ask("catch close if fd==8").contains("break 2: close if fd == 8\n"));
+    p.line("commands");
+    p.expect("> ");
+    p.line("fd 8");
+    p.expect("> ");
+    p.line("end");
+    p.expect("(fdwatch) ");
+    assert!(p.ask("info breaks").contains("2   catch close if fd == 8\n      fd 8\n"));
+    for _ in 0..3 {
+        p.line("continue");
+        p.expect("  caught  by 2: close if fd == 8\n");
+        p.expect("(fdwatch) fd 8\n");
+        p.expect("(fdwatch) ");
+    }
+    p.line("delete 2");
+    p.expect("(fdwatch) ");
+    p.line("continue");
+    p.expect("end\n");
+    assert_eq!(p.end().0, 0);
+}

@@ -5,12 +5,15 @@
 
 mod attach;
 mod debuginfod;
+pub mod doctor;
 mod error;
 #[cfg(test)]
 pub(crate) mod fault;
 mod filter;
+mod knock;
 mod known;
 mod launch;
+pub mod look;
 mod memory;
 mod order;
 mod place;
@@ -25,6 +28,7 @@ pub use attach::{AttachError, Attached, attach};
 pub use debuginfod::Debuginfod;
 pub use error::Error;
 pub use filter::Filter;
+pub use knock::{KNOCK, knock};
 pub use launch::{Command, LaunchError, Launched, die_by, find};
 pub use memory::Memory;
 pub use requests::{Request, Requests};

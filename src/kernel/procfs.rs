@@ -192,7 +192,7 @@ pub fn yama_scope() -> Option<u32> {
 }
 
 /// A number of `/proc/TID/fdinfo/FD` (proc_pid_fdinfo(5)).
-fn fdinfo(tid: Tid, fd: Fd, name: &str, radix: u32) -> Option<u64> {
+pub(super) fn fdinfo(tid: Tid, fd: Fd, name: &str, radix: u32) -> Option<u64> {
     let text = read(format!("/proc/{tid}/fdinfo/{fd}")).ok()?;
     let text = String::from_utf8_lossy(&text);
     let value = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))?;

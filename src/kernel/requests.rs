@@ -28,12 +28,12 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Takes over SIGINT, SIGQUIT, SIGTERM and SIGHUP, but for those that were ignored when fdwatch was started.
+    /// Takes over SIGINT, SIGQUIT, SIGTERM, SIGHUP and SIGUSR1, but for those that were ignored when fdwatch was started.
     ///
     /// fdwatch does not stop either by its terminal's keys: the target would stand still with it.
     pub fn new() -> Requests {
         let mut signals = Vec::new();
-        for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP] {
+        for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP, libc::SIGUSR1] {
             match sys::dispose(signal, Disposition::Default) {
                 true => drop(sys::dispose(signal, Disposition::Ignore)),
                 false => signals.push(signal),

@@ -30,6 +30,10 @@ impl Caught {
         for s in [libc::SIGTERM, libc::SIGHUP] {
             set(s, Disposition::PassOn);
         }
+        match super::knock::listen() {
+            true => ignored.push(libc::SIGUSR1),
+            false => defaults.push(libc::SIGUSR1),
+        }
         if !sys::pipe_signal_was_ignored() {
             // Rust's runtime ignores it before main.
             defaults.push(libc::SIGPIPE);

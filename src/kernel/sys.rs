@@ -6,7 +6,7 @@ use crate::base::{Arch, RawCall, Regs};
 use libc::{c_int, c_long, c_void, pid_t};
 use nix::errno::Errno;
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -139,6 +139,14 @@ pub(super) fn registers(tid: i32) -> Result<Regs, Errno> {
         cs: r.cs,
         fs_base: r.fs_base,
     })
+}
+
+/// tee(2): copies at most `max` bytes that wait in the pipe `from` into the pipe `to`, and leaves them there. Does not
+/// wait.
+pub(super) fn tee(from: &impl AsFd, to: &impl AsFd, max: usize) -> Result<usize, Errno> {
+    let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());
+    // SAFETY: tee touches no memory of ours; both descriptors are open while they are borrowed.
+    Errno::result(unsafe { libc::tee(from, to, max, libc::SPLICE_F_NONBLOCK) }).map(|n| n as usize)
 }
 
 /// Writes one word of the task's `struct user` (PTRACE_POKEUSER).
@@ -387,6 +395,14 @@ extern "C" fn pass_on(signal: c_int) {
     }
 }
 
+extern "C" fn knock(_: c_int) {
+    let target = TARGET.load(Ordering::Relaxed);
+    if target > 0 {
+        // SAFETY: kill(2) is async-signal-safe and takes numbers.
+        unsafe { libc::kill(target, libc::SIGSTOP) };
+    }
+}
+
 /// Whether SIGPIPE was ignored when this process started, before Rust's runtime ignored it.
 static PIPE_WAS_IGNORED: AtomicI32 = AtomicI32::new(0);
 
@@ -424,6 +440,8 @@ pub(super) enum Disposition {
     Ignore,
     /// Send it to the target.
     PassOn,
+    /// Stop the target, which fdwatch then sees.
+    Knock,
 }
 
 /// Sets the disposition of `signal`; returns whether it was ignored before.
@@ -437,6 +455,7 @@ pub(super) fn dispose(signal: c_int, how: Disposition) -> bool {
             Disposition::Default => libc::SIG_DFL,
             Disposition::Ignore => libc::SIG_IGN,
             Disposition::PassOn => pass_on as extern "C" fn(c_int) as usize,
+            Disposition::Knock => knock as extern "C" fn(c_int) as usize,
         };
         libc::sigaction(signal, &raw const new, &raw mut old);
         old.sa_sigaction == libc::SIG_IGN

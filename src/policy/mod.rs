@@ -1,5 +1,8 @@
 //! When to break into the prompt: pure, over what an event is about to change and what the rules found.
 
+pub mod catch;
+pub mod condition;
+pub mod inject;
 mod predict;
 pub mod suppression;
 
@@ -9,7 +12,9 @@ use crate::base::{Fd, LifeId, Pid, Tid};
 use crate::event::{Call, Cause, Escape, Event, EventKind};
 use crate::finding::{Finding, Object, Severity};
 use crate::model::{Life, Transition, World};
+use catch::{Catches, Caught, Kind};
 use glob::Pattern;
+use inject::Injection;
 
 /// Which implicit closes break.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -42,6 +47,15 @@ pub enum Why {
     Interrupted,
     /// The user asked for the next event.
     Stepped,
+    /// The user asked for the result of the call.
+    Finished,
+    /// What the user wants to be caught.
+    Caught {
+        /// By which, of which there is one at least.
+        by: Vec<Caught>,
+        /// Why it would have been shown anyway.
+        also: Option<Box<Why>>,
+    },
 }
 
 /// A stop that is shown to the user.
@@ -86,6 +100,22 @@ pub struct Policy {
     pub child_side: bool,
     /// Whether findings of severity error break.
     pub findings: bool,
+    /// What is to be caught.
+    pub catches: Catches,
+    /// What is to be altered.
+    pub injections: Vec<Injection>,
+}
+
+impl Why {
+    /// A word of a condition's `why` for what would break by itself.
+    pub fn word(why: Option<&Why>) -> &'static str {
+        match why {
+            Some(Why::Implicit(..)) => "implicit",
+            Some(Why::Asked(_)) => "asked",
+            Some(Why::Found(_)) => "found",
+            _ => "none",
+        }
+    }
 }
 
 impl Policy {
@@ -128,6 +158,7 @@ impl Policy {
             || self.inheritable
             || self.child_side
             || !self.expected.is_empty()
+            || self.catches.wants(Kind::Close)
     }
 
     /// Which of these findings breaks, if one does.

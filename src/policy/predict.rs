@@ -143,7 +143,7 @@ mod tests {
     }
 
     fn exec(s: &mut Script, tid: i32, exe: &str) {
-        let program = Program { exe: exe.into(), argv: vec![exe.into()] };
+        let program = Program { exe: exe.into(), argv: vec![exe.into()], ..Program::default() };
         s.event(Tid(tid), EventKind::Exec { former: Tid(tid), program });
     }
 

@@ -1,6 +1,7 @@
 //! Where lines come from and text goes to.
 
 use super::{COMMANDS, Scene};
+use crate::base::Tid;
 use crate::finding::rules;
 use std::io::{self, Write};
 
@@ -32,8 +33,8 @@ pub struct Words {
 
 impl Words {
     /// What there is in this scene.
-    pub(super) fn of(scene: &Scene<'_>) -> Words {
-        let table = scene.world.task(scene.at.tid).and_then(|t| scene.world.table(t.table));
+    pub(super) fn of(scene: &Scene<'_>, tid: Tid) -> Words {
+        let table = scene.world.task(tid).and_then(|t| scene.world.table(t.table));
         let open: Vec<_> = table.into_iter().flat_map(|t| t.open()).collect();
         let mut named = Offer {
             fds: open.iter().map(|(fd, _)| fd.to_string()).collect(),
@@ -42,7 +43,7 @@ impl Words {
         };
         named.objects.sort();
         named.objects.dedup();
-        let of = |c: &&dyn super::Command| (c.names().first().copied().unwrap_or_default(), c.complete(&named));
+        let of = |c: &&'static dyn super::Command| (c.name(), c.complete(&named));
         Words { commands: COMMANDS.iter().map(of).collect() }
     }
 
@@ -55,7 +56,7 @@ impl Words {
         let all: Vec<String> = match before.split_whitespace().next() {
             None => self.commands.iter().map(|c| c.0.to_string()).collect(),
             Some(command) => {
-                let name = super::commands::find(command).ok().and_then(|c| c.names().first().copied());
+                let name = super::commands::find(command).ok().map(|c| c.name());
                 self.commands.iter().find(|c| Some(c.0) == name).map(|c| c.1.clone()).unwrap_or_default()
             }
         };

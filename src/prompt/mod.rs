@@ -5,26 +5,29 @@
 
 pub mod commands;
 mod console;
+mod transcript;
 mod tty;
 
 #[cfg(test)]
 mod tests;
 
-pub use commands::{COMMANDS, Command};
+pub use commands::{COMMANDS, Command, manual};
 pub use console::{Console, Input, Stderr, Words};
+pub use transcript::Transcript;
 pub use tty::Terminal;
 
-use crate::base::Tid;
 use crate::base::text::escape;
+use crate::base::{Pid, Tid};
 use crate::finding::Finding;
 use crate::model::World;
-use crate::policy::{Break, Why};
+use crate::policy::{Break, Policy, Why};
 use crate::render::backtrace::{Trace, trace};
 use crate::render::banner::banner;
 use crate::render::style::Ink;
 use crate::render::why::of_break;
-use crate::render::{Names, Sources, Style};
+use crate::render::{Live, Names, Sources, Style};
 use std::collections::VecDeque;
+use std::path::PathBuf;
 
 /// What there is to see at a break.
 pub struct Scene<'a> {
@@ -40,6 +43,12 @@ pub struct Scene<'a> {
     pub at: &'a Break,
     /// The tasks that stand still: (tid, name, state), as the target and the kernel call them.
     pub tids: &'a [(Tid, String, String)],
+    /// What breaks; commands change it.
+    pub policy: &'a mut Policy,
+    /// What only the kernel knows.
+    pub live: &'a mut dyn Live,
+    /// Whether the target can be left for good, so that somebody else can trace it.
+    pub can_leave: bool,
     /// How text is to look.
     pub style: Style,
 }
@@ -54,6 +63,10 @@ pub enum Then {
     },
     /// Until the next event that concerns descriptors.
     Next,
+    /// Until the call at which the break was has returned.
+    Finish,
+    /// Not yet: a report of all so far is wanted, and then the prompt again.
+    Report,
     /// Until the next break, with a signal: the one that was withheld, or this.
     Signal(Option<i32>),
     /// Not at all: all of it is killed.
@@ -62,13 +75,23 @@ pub enum Then {
     Detach,
     /// Not at all: it is killed and started again, to stop at the end that the nth finding (from 0) blames.
     Rewind(usize),
+    /// Without being watched, and stopped, so that another debugger can take it over.
+    HandOver,
 }
 
-/// What the user wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Default for Then {
+    fn default() -> Then {
+        Then::Continue { ignore: 0 }
+    }
+}
+
+/// What the user wants; by default that the target goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Decision {
     /// The close does not happen, and the program is told that it did.
     pub keep: bool,
+    /// The call does not happen, and the program is told this error (errno(3)).
+    pub fail: Option<i32>,
     /// How the target goes on.
     pub then: Then,
 }
@@ -99,6 +122,16 @@ pub struct Prompt {
     attached: bool,
     style: Style,
     last: Option<String>,
+    /// What the break that was hit wants done.
+    at_hit: VecDeque<ScriptLine>,
+    /// Breaks were set that are worth stopping for without a user.
+    standing: bool,
+    /// What was decided at this break before a report was asked for.
+    resumed: Option<Decision>,
+    report_to: Option<PathBuf>,
+    transcript: Option<Transcript>,
+    /// What went wrong in a script.
+    failure: Option<String>,
 }
 
 /// What commands see and change.
@@ -108,7 +141,13 @@ pub struct At<'s, 'a> {
     console: &'s mut dyn Console,
     interactive: bool,
     attached: bool,
+    /// The task that is looked at, and its process.
+    tid: Tid,
+    pid: Pid,
     keep: bool,
+    fail: Option<i32>,
+    report_to: Option<PathBuf>,
+    transcript: &'s mut Option<Transcript>,
     trace: Option<Trace>,
     frame: Option<usize>,
     /// The file that `list` showed last, and its first line not shown.
@@ -120,34 +159,64 @@ pub struct At<'s, 'a> {
 pub enum Flow {
     /// The next command.
     Stay,
+    /// Lines follow, up to `end`, which are the commands of this break.
+    Collect(u32),
     /// The target goes on.
     Resume(Then),
 }
 
 /// Says what is wrong with a script, before the target starts: one line with the place and the nearest that is right.
 pub fn check_script(lines: &[ScriptLine]) -> Result<(), String> {
+    let mut block: Option<&ScriptLine> = None;
     for line in lines {
-        let Some((word, args)) = words(&line.text) else { continue };
-        let checked = commands::find(word).and_then(|c| c.check(&args));
-        checked.map_err(|e| format!("{}: {e}", escape(line.from.as_bytes())))?;
+        let at = |e: String| format!("{}: {e}", escape(line.from.as_bytes()));
+        if block.is_some() && is_end(&line.text) {
+            block = None;
+            continue;
+        }
+        if check(&line.text, block.is_some()).map_err(at)? {
+            block = Some(line);
+        }
     }
-    Ok(())
+    match block {
+        Some(line) => Err(format!("{}: these commands have no end", escape(line.from.as_bytes()))),
+        None => Ok(()),
+    }
 }
 
-/// The words of a command line; `None` for an empty line and a comment.
-fn words(line: &str) -> Option<(&str, Vec<&str>)> {
-    let line = line.trim();
-    if line.starts_with("# ") || line == "#" {
-        return None;
+/// Checks a line; says whether a block begins with it.
+fn check(line: &str, in_block: bool) -> Result<bool, String> {
+    let Some(parsed) = commands::parse(line) else { return Ok(false) };
+    let (command, args) = parsed?;
+    command.check(&args)?;
+    let begins = command.name() == "commands";
+    if begins && in_block {
+        return Err("commands cannot stand among commands".to_string());
     }
-    let mut words = line.split_whitespace();
-    Some((words.next()?, words.collect()))
+    Ok(begins)
+}
+
+fn is_end(line: &str) -> bool {
+    line.trim() == "end"
 }
 
 impl Prompt {
     /// A prompt that first runs `script`. Without `interactive`, the target goes on by itself when that is used up.
     pub fn new(script: Vec<ScriptLine>, interactive: bool, style: Style) -> Prompt {
-        Prompt { script: script.into(), pending: VecDeque::new(), interactive, attached: false, style, last: None }
+        Prompt {
+            script: script.into(),
+            pending: VecDeque::new(),
+            interactive,
+            attached: false,
+            style,
+            last: None,
+            at_hit: VecDeque::new(),
+            standing: false,
+            resumed: None,
+            report_to: None,
+            transcript: None,
+            failure: None,
+        }
     }
 
     /// The same for a target that was running before: whoever quits leaves it running.
@@ -155,9 +224,73 @@ impl Prompt {
         Prompt { attached: true, ..self }
     }
 
-    /// Whether breaks are of any use: there is a user, or a script that is not used up.
+    /// The same, writing down what is done.
+    pub fn with_transcript(self, transcript: Option<Transcript>) -> Prompt {
+        Prompt { transcript, ..self }
+    }
+
+    /// Whether breaks are of any use: there is a user, or a script that is not used up, or something to be caught.
     pub fn is_live(&self) -> bool {
-        self.interactive || !self.script.is_empty()
+        self.interactive || self.standing || !self.script.is_empty()
+    }
+
+    /// What went wrong in a script, with the place; the target was ended because of it where there is no user.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// The file that a report is wanted in, which [`Then::Report`] has told.
+    pub fn report_to(&mut self) -> Option<PathBuf> {
+        self.report_to.take()
+    }
+
+    /// Does what stands first in the script and needs no target: what is to be caught is so from the start. Gives what
+    /// is to be shown.
+    ///
+    /// # Errors
+    /// With the place: what cannot be done.
+    pub fn prepare(&mut self, policy: &mut Policy) -> Result<String, String> {
+        let mut out = String::new();
+        while let Some(line) = self.script.front().cloned() {
+            let at = |e: String| format!("{}: {e}", escape(line.from.as_bytes()));
+            let Some(parsed) = commands::parse(&line.text) else {
+                self.script.pop_front();
+                continue;
+            };
+            let (command, args) = parsed.map_err(at)?;
+            let done = match command.name() {
+                "commands" => {
+                    let number = commands::block_of(&args, policy).map_err(at)?;
+                    self.log(&line.text);
+                    self.script.pop_front();
+                    let mut block = Vec::new();
+                    while let Some(next) = self.script.pop_front().filter(|l| !is_end(&l.text)) {
+                        self.log(&next.text);
+                        block.push(next.text);
+                    }
+                    self.log("end");
+                    policy.catches.get(number).map_err(at)?.commands = block;
+                    continue;
+                }
+                _ => command.prepare(&args, policy),
+            };
+            let Some(done) = done else { break };
+            self.script.pop_front();
+            self.log(&line.text);
+            let text = done.map_err(at)?;
+            if let Some(t) = &mut self.transcript {
+                t.output(&text);
+            }
+            out += &text;
+        }
+        self.standing = !policy.catches.is_empty();
+        Ok(out)
+    }
+
+    fn log(&mut self, line: &str) {
+        if let Some(t) = &mut self.transcript {
+            t.command(line);
+        }
     }
 
     /// Shows the break and runs commands until one decides.
@@ -183,50 +316,157 @@ impl Prompt {
 
     /// As [`Prompt::ask`], on any console.
     pub fn run(&mut self, scene: &mut Scene<'_>, console: &mut dyn Console) -> Result<Decision, PromptError> {
-        let go = Decision { keep: false, then: Then::Continue { ignore: 0 } };
+        let go = Decision::default();
         if !self.is_live() {
             return Ok(go);
         }
         scene.style = self.style;
-        let text = banner(scene.at, scene.world, scene.tids, scene.names, scene.sources, scene.style);
-        if self.interactive && scene.at.why == Why::Interrupted {
-            // Behind the ^C that the terminal shows.
-            console.write("\n");
-        }
-        console.write(&text);
+        let before = self.resumed.take();
         let (interactive, attached) = (self.interactive, self.attached);
-        let mut at = At { scene, console, interactive, attached, keep: false, trace: None, frame: None, listed: None };
-        loop {
-            let line = match self.line(&mut at)? {
-                Some(line) => line,
-                None => return Ok(Decision { keep: at.keep, ..go }),
-            };
-            match at.command(&line) {
-                Ok(Flow::Stay) => {}
-                Ok(Flow::Resume(then)) => {
-                    if matches!(then, Then::Continue { .. } | Then::Next | Then::Signal(_)) && interactive {
-                        at.say("[continuing]");
-                    }
-                    if matches!(then, Then::Rewind(_)) {
-                        at.say("[starting again]");
-                    }
-                    if then == Then::Detach && interactive {
-                        at.say("[detached]");
-                    }
-                    return Ok(Decision { keep: at.keep, then });
-                }
-                Err(e) => at.complain(&e),
+        let mut transcript = self.transcript.take();
+        let (tid, pid) = (scene.at.tid, scene.at.pid);
+        let Decision { keep, fail, .. } = before.unwrap_or_default();
+        let mut at = At {
+            scene,
+            console,
+            interactive,
+            attached,
+            tid,
+            pid,
+            keep,
+            fail,
+            report_to: None,
+            transcript: &mut transcript,
+            trace: None,
+            frame: None,
+            listed: None,
+        };
+        if before.is_none() {
+            self.announce(&mut at);
+        }
+        let done = self.commands(&mut at);
+        self.report_to = at.report_to.take();
+        self.standing = !at.scene.policy.catches.is_empty();
+        self.transcript = transcript;
+        if let Ok(decision) = &done
+            && decision.then == Then::Report
+        {
+            self.resumed = Some(*decision);
+        }
+        done
+    }
+
+    /// Shows the break, and takes up what is to be done at it.
+    fn announce(&mut self, at: &mut At<'_, '_>) {
+        let s = &mut *at.scene;
+        let text = banner(s.at, s.world, s.tids, s.names, s.sources, s.style);
+        if at.interactive && s.at.why == Why::Interrupted {
+            // Behind the ^C that the terminal shows.
+            at.console.write("\n");
+        }
+        at.show(&text);
+        self.at_hit.clear();
+        if let Why::Caught { by, .. } = &at.scene.at.why {
+            for c in by {
+                let from = format!("the commands of break {}", c.number);
+                self.at_hit.extend(c.commands.iter().map(|text| ScriptLine { text: text.clone(), from: from.clone() }));
             }
         }
     }
 
-    /// The next command; `None` when there is none and nobody to ask.
-    fn line(&mut self, at: &mut At<'_, '_>) -> Result<Option<String>, PromptError> {
+    /// Runs commands until one decides.
+    fn commands(&mut self, at: &mut At<'_, '_>) -> Result<Decision, PromptError> {
         loop {
-            if let Some(line) = self.script.pop_front() {
-                if words(&line.text).is_some() {
-                    at.echo(&line.text);
-                    return Ok(Some(line.text));
+            let Some((line, from)) = self.line(at)? else {
+                return Ok(Decision { keep: at.keep, fail: at.fail, then: Then::default() });
+            };
+            if let Some(t) = at.transcript {
+                match check(&line, false) {
+                    Ok(_) => t.command(&line),
+                    // Run again, it would end the script.
+                    Err(_) => t.output(&format!("{line}\n")),
+                }
+            }
+            let e = match at.command(&line) {
+                Ok(Flow::Stay) => continue,
+                Ok(Flow::Collect(number)) => match self.collect(at, number)? {
+                    Ok(()) => continue,
+                    Err(e) => e,
+                },
+                Ok(Flow::Resume(then)) => {
+                    let goes_on = matches!(then, Then::Continue { .. } | Then::Next | Then::Finish | Then::Signal(_));
+                    if goes_on && at.interactive {
+                        at.say("[continuing]");
+                    }
+                    if matches!(then, Then::Detach | Then::HandOver) && at.interactive {
+                        at.say("[detached]");
+                    }
+                    return Ok(Decision { keep: at.keep, fail: at.fail, then });
+                }
+                Err(e) => e,
+            };
+            let Some(from) = from else {
+                at.complain(&e);
+                continue;
+            };
+            // The rest of a script means nothing when a part of it was not done.
+            let e = format!("{}: {e}", escape(from.as_bytes()));
+            at.complain(&e);
+            self.script.clear();
+            self.at_hit.clear();
+            if !self.interactive {
+                self.failure = Some(e);
+                return Ok(Decision { keep: at.keep, fail: at.fail, then: self.end_of_all() });
+            }
+        }
+    }
+
+    /// How a target goes on after which nobody looks.
+    fn end_of_all(&self) -> Then {
+        if self.attached { Then::Detach } else { Then::Kill }
+    }
+
+    /// Lines up to `end`, which become the commands of a break.
+    fn collect(&mut self, at: &mut At<'_, '_>, number: u32) -> Result<Result<(), String>, PromptError> {
+        let mut block = Vec::new();
+        if self.interactive && self.script.is_empty() && self.pending.is_empty() {
+            at.say(&format!("the commands of break {number}, a line each; end ends them"));
+        }
+        loop {
+            let line = match self.next_line(at, BLOCK_PROMPT)? {
+                None => break,
+                Some((line, _)) => line,
+            };
+            if let Some(t) = at.transcript {
+                t.command(&line);
+            }
+            if is_end(&line) {
+                break;
+            }
+            match check(&line, true) {
+                Ok(_) => block.push(line),
+                Err(e) => at.complain(&e),
+            }
+        }
+        block.retain(|l| commands::parse(l).is_some());
+        Ok(at.scene.policy.catches.get(number).map(|c| c.commands = block))
+    }
+
+    /// The next command, and where it comes from unless it was typed; `None` when there is none and nobody to ask.
+    fn line(&mut self, at: &mut At<'_, '_>) -> Result<Option<(String, Option<String>)>, PromptError> {
+        self.next_line(at, PROMPT)
+    }
+
+    fn next_line(
+        &mut self,
+        at: &mut At<'_, '_>,
+        prompt: &str,
+    ) -> Result<Option<(String, Option<String>)>, PromptError> {
+        loop {
+            if let Some(line) = self.at_hit.pop_front().or_else(|| self.script.pop_front()) {
+                if commands::parse(&line.text).is_some() {
+                    at.echo(prompt, &line.text);
+                    return Ok(Some((line.text, Some(line.from))));
                 }
                 continue;
             }
@@ -234,28 +474,30 @@ impl Prompt {
                 return Ok(None);
             }
             if let Some(line) = self.pending.pop_front() {
-                if words(&line).is_some() {
-                    at.echo(&line);
+                if commands::parse(&line).is_some() {
+                    at.echo(prompt, &line);
                     self.remember(&line);
-                    return Ok(Some(line));
+                    return Ok(Some((line, None)));
                 }
                 continue;
             }
-            let offered = Words::of(at.scene);
-            match at.console.read(PROMPT, &offered)? {
-                Input::End => return Ok(Some("quit".to_string())),
+            let offered = Words::of(at.scene, at.tid);
+            match at.console.read(prompt, &offered)? {
+                Input::End if prompt != PROMPT => return Ok(None),
+                Input::End => return Ok(Some(("quit".to_string(), None))),
+                Input::Interrupted if prompt != PROMPT => return Ok(None),
                 Input::Interrupted => continue,
                 // A paste comes as one input of several lines: each is a command, also those behind one that resumes.
                 Input::Line(text) => {
                     let mut lines = text.split(['\n', '\r']);
                     let first = lines.next().unwrap_or_default().to_string();
                     self.pending.extend(lines.filter(|l| !l.trim().is_empty()).map(str::to_string));
-                    if words(&first).is_some() {
+                    if commands::parse(&first).is_some() {
                         self.remember(&first);
-                        return Ok(Some(first));
+                        return Ok(Some((first, None)));
                     }
-                    if let (true, Some(last)) = (first.trim().is_empty(), &self.last) {
-                        return Ok(Some(last.clone()));
+                    if let (true, Some(last), PROMPT) = (first.trim().is_empty(), &self.last, prompt) {
+                        return Ok(Some((last.clone(), None)));
                     }
                 }
             }
@@ -263,19 +505,21 @@ impl Prompt {
     }
 
     fn remember(&mut self, line: &str) {
-        let command = words(line).and_then(|(word, _)| commands::find(word).ok());
+        let command = commands::parse(line).and_then(Result::ok).map(|(command, _)| command);
         // A slip of the finger is not repeated, and neither is what must not happen twice by mistake.
-        self.last = command.is_some_and(|c| c.repeats()).then(|| line.to_string());
+        self.last = command.is_some_and(|c| c.about().repeats).then(|| line.to_string());
     }
 }
 
 /// What stands before the cursor.
 const PROMPT: &str = "(fdwatch) ";
+/// The same where lines are collected.
+const BLOCK_PROMPT: &str = "> ";
 
 impl At<'_, '_> {
     fn command(&mut self, line: &str) -> Result<Flow, String> {
-        let Some((word, args)) = words(line) else { return Ok(Flow::Stay) };
-        let command = commands::find(word)?;
+        let Some(parsed) = commands::parse(line) else { return Ok(Flow::Stay) };
+        let (command, args) = parsed?;
         command.check(&args)?;
         command.run(&args, self)
     }
@@ -283,15 +527,35 @@ impl At<'_, '_> {
     /// Shows text that has its line ends.
     pub fn show(&mut self, text: &str) {
         self.console.write(text);
+        if let Some(t) = self.transcript {
+            t.output(text);
+        }
     }
 
     /// Shows a line.
     pub fn say(&mut self, line: &str) {
-        self.console.write(&format!("{line}\n"));
+        self.show(&format!("{line}\n"));
     }
 
-    fn echo(&mut self, line: &str) {
-        self.console.write(&format!("{PROMPT}{}\n", escape(line.as_bytes())));
+    fn echo(&mut self, prompt: &str, line: &str) {
+        self.console.write(&format!("{prompt}{}\n", escape(line.as_bytes())));
+    }
+
+    /// Whether the call at which the target stands will not be made.
+    fn is_altered(&self) -> bool {
+        self.keep || self.fail.is_some()
+    }
+
+    /// Marks the call as one that does not happen and fails.
+    fn fail(&mut self, errno: i32) -> Result<(), String> {
+        match self.scene.at.call.as_ref().map(|c| c.info.ret) {
+            Some(None) => {
+                (self.fail, self.keep) = (Some(errno), false);
+                Ok(())
+            }
+            Some(Some(_)) => Err("this call has been made already: it cannot be made to fail".to_string()),
+            None => Err("the target is not at a call that could be made to fail".to_string()),
+        }
     }
 
     fn complain(&mut self, error: &str) {
@@ -340,7 +604,7 @@ impl At<'_, '_> {
                 _ => "this call has been made already: it cannot be kept from happening".to_string(),
             });
         }
-        self.keep = true;
+        (self.keep, self.fail) = (true, None);
         Ok(())
     }
 

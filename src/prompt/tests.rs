@@ -4,7 +4,9 @@ use super::*;
 use crate::base::{Fd, PyStackId, StackId};
 use crate::event::Site;
 use crate::finding::testing::{MAIN, Script};
+use crate::policy::catch::Trap;
 use crate::render::banner::tests::implicit_break;
+use crate::render::live::tests::Paper as Kernel;
 use crate::render::testing::{PaperNames, PaperSources, cpython};
 use proptest::prelude::*;
 
@@ -42,6 +44,7 @@ struct Stage {
     names: PaperNames,
     sources: PaperSources,
     tids: Vec<(Tid, String, String)>,
+    policy: Policy,
 }
 
 fn world() -> Stage {
@@ -50,7 +53,14 @@ fn world() -> Stage {
     for n in 1..=30 {
         sources.0.insert(("job.py".into(), n), format!("line {n}"));
     }
-    Stage { script, at, names: cpython(), sources, tids: vec![(MAIN, "python3".into(), "close".into())] }
+    Stage {
+        script,
+        at,
+        names: cpython(),
+        sources,
+        tids: vec![(MAIN, "python3".into(), "close".into())],
+        policy: Policy::default(),
+    }
 }
 
 fn ask(prompt: &mut Prompt, w: &mut Stage, console: &mut Paper) -> Decision {
@@ -61,6 +71,9 @@ fn ask(prompt: &mut Prompt, w: &mut Stage, console: &mut Paper) -> Decision {
         sources: &mut w.sources,
         at: &w.at,
         tids: &w.tids,
+        policy: &mut w.policy,
+        live: &mut Kernel,
+        can_leave: false,
         style: Style::plain(),
     };
     prompt.run(&mut scene, console).unwrap()
@@ -78,9 +91,9 @@ const GO: Then = Then::Continue { ignore: 0 };
 
 #[test]
 fn commands_decide() {
-    assert_eq!(type_in(&["continue"]).0, Decision { keep: false, then: GO });
+    assert_eq!(type_in(&["continue"]).0, Decision::default());
     assert_eq!(type_in(&["c 3"]).0.then, Then::Continue { ignore: 2 });
-    assert_eq!(type_in(&["keep", "cont"]).0, Decision { keep: true, then: GO });
+    assert_eq!(type_in(&["keep", "cont"]).0, Decision { keep: true, ..Decision::default() });
     assert_eq!(type_in(&["n"]).0.then, Then::Next);
     assert!(type_in(&["rewind", "c"]).1.contains("nothing was found yet"));
     assert_eq!(type_in(&["det"]).0.then, Then::Detach);
@@ -102,7 +115,19 @@ fn mistakes_name_what_was_meant() {
     assert_eq!(said("k"), "ambiguous command \"k\": keep, kill");
     assert_eq!(said("info fi"), "nothing was found so far");
     assert_eq!(said("info f"), "ambiguous list \"f\": fds, findings");
-    assert_eq!(said("info"), "of what? fds, procs, threads, findings");
+    assert_eq!(said("info"), "of what? fds, procs, threads, breaks, findings");
+    assert_eq!(said("info procs now"), "\"now\" is one word too many; usage: info fds|procs|threads|breaks|findings");
+    assert_eq!(said("info fds if knd == pipe"), "the condition, column 2: unknown field \"knd\"; did you mean kind?");
+    assert_eq!(said("catch clos"), "column 1: no event is called \"clos\"; did you mean close?");
+    assert_eq!(said("catch close if fd = 3"), "column 13: \"=\" means nothing here; to compare, write ==");
+    assert_eq!(said("ignore 1"), "two numbers are needed; usage: ignore N COUNT");
+    assert_eq!(said("ignore 1 2"), "there is no break 1: none was set");
+    assert_eq!(said("fail EBADFF"), "no error is called \"EBADFF\"; did you mean EBADF?");
+    assert_eq!(said("fail 4000"), "there is no error 4000");
+    assert_eq!(said("peek 3 0"), "a number of bytes begins at 1");
+    assert_eq!(said("peek 9"), "fd 9 is not open here");
+    assert_eq!(said("who 9"), "fd 9 is not open here: hist 9 tells what it was");
+    assert_eq!(said("thread 9"), "there is no task 9: info threads lists them");
     assert_eq!(said("frobnicate\u{202e}"), "unknown command \"frobnicate\\u{202e}\"; try help");
     assert_eq!(said("continue x"), "\"x\" is not a count");
     assert_eq!(said("continue 0"), "a count begins at 1");
@@ -132,10 +157,10 @@ fn an_empty_line_repeats_what_may_be_repeated() {
 fn pasted_lines_are_all_executed_also_at_the_next_break() {
     let (mut p, mut w) = (Prompt::new(vec![], true, Style::plain()), world());
     let mut c = lines(&["bt py\ncontinue\nfd 3\n\nkeep\nnext"]);
-    assert_eq!(ask(&mut p, &mut w, &mut c), Decision { keep: false, then: GO });
+    assert_eq!(ask(&mut p, &mut w, &mut c), Decision::default());
     assert!(c.shown.contains("#8   job.py:2 in <module>\n(fdwatch) continue\n"), "{}", c.shown);
     let mut c = lines(&[]);
-    assert_eq!(ask(&mut p, &mut w, &mut c), Decision { keep: true, then: Then::Next });
+    assert_eq!(ask(&mut p, &mut w, &mut c), Decision { keep: true, then: Then::Next, ..Decision::default() });
     assert!(c.shown.contains("(fdwatch) fd 3\nfd 3 #1 /tmp/a\n"), "{}", c.shown);
 }
 
@@ -144,15 +169,15 @@ fn a_script_runs_and_then_the_target_goes_on_by_itself() {
     let (mut p, mut w) =
         (Prompt::new(script(&["bt py", "keep", "# so far", "c", "fd 3"]), false, Style::plain()), world());
     let mut c = Paper::default();
-    assert_eq!(ask(&mut p, &mut w, &mut c), Decision { keep: true, then: GO });
+    assert_eq!(ask(&mut p, &mut w, &mut c), Decision { keep: true, ..Decision::default() });
     assert!(c.shown.contains("(fdwatch) bt py\n> #8 "), "{}", c.shown);
     assert!(!c.shown.contains("[continuing]"));
     let mut c = Paper::default();
-    assert_eq!(ask(&mut p, &mut w, &mut c), Decision { keep: false, then: GO });
+    assert_eq!(ask(&mut p, &mut w, &mut c), Decision::default());
     assert!(c.shown.contains("(fdwatch) fd 3\nfd 3 #1 /tmp/a\n"), "{}", c.shown);
     assert!(!p.is_live());
     let mut c = Paper::default();
-    assert_eq!(ask(&mut p, &mut w, &mut c), Decision { keep: false, then: GO });
+    assert_eq!(ask(&mut p, &mut w, &mut c), Decision::default());
     assert_eq!(c.shown, "", "and says nothing more");
 }
 
@@ -213,13 +238,17 @@ fn bt_opened_shows_where_the_life_began() {
 fn every_command_has_its_help_and_can_be_found() {
     let all = type_in(&["help", "c"]).1;
     for c in COMMANDS {
-        let name = c.names()[0];
-        assert!(all.lines().any(|l| l.starts_with(c.usage()) && l.contains(c.summary())), "{name}");
-        assert!(all.lines().all(|l| l.len() <= 90), "{all}");
-        assert_eq!(commands::find(name).unwrap().names()[0], name);
-        assert!(type_in(&[&format!("help {name}"), "c"]).1.contains(c.usage()), "{name}");
-        for other in c.names() {
-            let owners = COMMANDS.iter().filter(|c| c.names().contains(other)).count();
+        let (name, about) = (c.name(), c.about());
+        assert!(all.lines().any(|l| l.starts_with(&format!("  {}", about.usage))), "{name}");
+        assert!(all.lines().all(|l| l.len() <= 80), "{all}");
+        assert_eq!(commands::find(name).unwrap().name(), name);
+        let help = type_in(&[&format!("help {name}"), "c"]).1;
+        assert!(help.contains(about.usage) && help.contains(about.example.0), "{name}: {help}");
+        // Of a command whose lines are of several, the example is the first.
+        let (command, args) = commands::parse(about.example.0).unwrap().unwrap();
+        assert_eq!((command.name(), command.check(&args)), (name, Ok(())), "the example of {name}");
+        for other in about.names {
+            let owners = COMMANDS.iter().filter(|c| c.about().names.contains(other)).count();
             assert_eq!(owners, 1, "{other}");
         }
     }
@@ -235,9 +264,12 @@ fn words_complete() {
         sources: &mut w.sources,
         at: &w.at,
         tids: &w.tids,
+        policy: &mut w.policy,
+        live: &mut Kernel,
+        can_leave: false,
         style: Style::plain(),
     };
-    let words = Words::of(&scene);
+    let words = Words::of(&scene, MAIN);
     let of = |line: &str| words.complete(line);
     assert_eq!(of("con"), (0, vec!["continue".to_string()]));
     assert_eq!(of("info f"), (5, vec!["fds".to_string(), "findings".to_string()]));
@@ -245,6 +277,133 @@ fn words_complete() {
     assert_eq!(of("hist #"), (5, vec!["#1".to_string()]));
     assert_eq!(of("explain dou"), (8, vec!["double-close".to_string()]));
     assert_eq!(of("nonsense x\u{2003}"), (13, vec![]));
+}
+
+/// What is decided and shown at the break `at` of `w` by a prompt with this script.
+fn scripted(w: &mut Stage, lines: &[&str]) -> (Prompt, Decision, String) {
+    let mut p = Prompt::new(script(lines), false, Style::plain());
+    let prepared = p.prepare(&mut w.policy).unwrap();
+    let mut c = Paper::default();
+    let d = ask(&mut p, w, &mut c);
+    (p, d, prepared + &c.shown)
+}
+
+#[test]
+fn catches_at_the_head_of_a_script_are_set_before_the_start() {
+    let mut w = world();
+    let (p, _, shown) =
+        scripted(&mut w, &["catch close if fd==3", "ignore 1 2", "commands", "bt py", "keep", "end", "info breaks"]);
+    assert!(
+        shown.starts_with("break 1: close if fd == 3\nthe next 2 hits of break 1 are passed over\nbreak 1 ["),
+        "{shown}"
+    );
+    let list = "1   catch close if fd == 3\n    the next 2 are passed over\n      bt py\n      keep\nalso closes";
+    assert!(shown.contains(list), "{shown}");
+    assert!(p.is_live(), "what is to be caught is worth a break although the script is used up");
+}
+
+#[test]
+fn the_commands_of_a_break_are_run_at_its_hit() {
+    let mut w = world();
+    w.policy.catches.add(Trap::parse("close").unwrap(), false);
+    w.policy.catches.get(1).unwrap().commands = vec!["keep".into(), "continue 2".into(), "never".into()];
+    let catch = w.policy.catches.list()[0].clone();
+    let by = vec![crate::policy::catch::Caught {
+        number: 1,
+        kind: catch.trap.kind,
+        text: catch.trap.to_string(),
+        commands: catch.commands.clone(),
+    }];
+    w.at.why = Why::Caught { by, also: Some(Box::new(w.at.why.clone())) };
+    let (mut p, mut c) = (Prompt::new(vec![], true, Style::plain()), lines(&[]));
+    let d = ask(&mut p, &mut w, &mut c);
+    assert_eq!(d, Decision { keep: true, then: Then::Continue { ignore: 1 }, ..d });
+    assert!(c.shown.contains("  caught  by 1: close\n") && c.shown.contains("  why     implicit:"), "{}", c.shown);
+}
+
+#[test]
+fn blocks_of_commands_are_read_and_checked() {
+    let shown = type_in(&["catch open", "commands 1", "bt", "contineu", "", "end", "info breaks", "c"]).1;
+    assert!(shown.contains("> \nunknown command \"contineu\"; did you mean continue?\n> \n"), "{shown}");
+    assert!(shown.contains("1   catch open\n      bt\nalso"), "{shown}");
+    let wrong = |l: &[&str]| check_script(&script(l)).unwrap_err();
+    assert_eq!(wrong(&["catch close", "commands", "bt"]), "-ex 2: these commands have no end");
+    assert_eq!(wrong(&["commands 1", "commands 2"]), "-ex 2: commands cannot stand among commands");
+    assert_eq!(wrong(&["commands 1", "bt pyy", "end"]), "-ex 2: unknown kind of stack \"pyy\"; did you mean py?");
+}
+
+#[test]
+fn an_error_ends_a_script_with_its_place() {
+    let (p, d, shown) = scripted(&mut world(), &["fd 3", "frame 99", "keep"]);
+    assert_eq!(d, Decision { then: Then::Kill, ..Decision::default() });
+    assert_eq!(p.failure(), Some("-ex 2: there is no frame 99: they go from 0 to 12"));
+    assert!(!shown.contains("keep\n"), "{shown}");
+    // With a user, the prompt stays.
+    let (mut p, mut c) = (Prompt::new(script(&["frame 99", "keep"]), true, Style::plain()), lines(&["next"]));
+    assert_eq!(ask(&mut p, &mut world(), &mut c), Decision { then: Then::Next, ..Decision::default() });
+    assert_eq!(p.failure(), None);
+}
+
+#[test]
+fn what_if_and_a_report_in_between() {
+    assert_eq!(type_in(&["fail eio", "c"]).0, Decision { fail: Some(5), ..Decision::default() });
+    assert_eq!(type_in(&["keep", "fail 9", "c"]).0, Decision { fail: Some(9), ..Decision::default() });
+    assert_eq!(type_in(&["finish"]).0.then, Then::Finish);
+    assert!(type_in(&["keep", "finish", "c"]).1.contains("there is no result to wait for"));
+    let (mut p, mut w) = (Prompt::new(vec![], true, Style::plain()), world());
+    let mut c = lines(&["keep", "save /tmp/some report.json"]);
+    assert_eq!(ask(&mut p, &mut w, &mut c).then, Then::Report);
+    assert_eq!(p.report_to(), Some("/tmp/some report.json".into()));
+    let mut c = lines(&["c"]);
+    let d = ask(&mut p, &mut w, &mut c);
+    assert_eq!(d, Decision { keep: true, ..Decision::default() }, "what was decided before is not lost");
+    assert!(!c.shown.contains("break 1"), "{}", c.shown);
+}
+
+#[test]
+fn looking_around() {
+    let shown =
+        type_in(&["info fds full if path =~ \"/tmp/*\" && !inherits", "peek 3", "fd 3", "who", "tree #1", "c"]).1;
+    assert!(
+        shown.contains("3   #1      yes      /tmp/a    opened\n      O_WRONLY|O_CREAT|O_CLOEXEC; at 12\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("position 12 of 40 bytes\n> 00000008  61"), "{shown}");
+    assert!(shown.contains("  now      at 12\n"), "{shown}");
+    assert!(shown.contains("#1 /tmp/a\nPID  FD  CLOEXEC"), "{shown}");
+    assert!(shown.contains("> 100 job  <- fd 3 (cloexec)\n"), "{shown}");
+    assert!(type_in(&["info fds if kind == pipe", "c"]).1.contains("none of the 1 open descriptors is so"));
+}
+
+#[test]
+fn another_task_is_looked_at() {
+    let mut w = world();
+    w.script.fork(MAIN, 200);
+    w.script.close(200, 3);
+    let mut c = lines(&["proc 200", "info fds", "bt", "thread 100", "info fds", "c"]);
+    ask(&mut Prompt::new(vec![], true, Style::plain()), &mut w, &mut c);
+    assert!(c.shown.contains("looking at thread 200 of process 200"), "{}", c.shown);
+    assert!(c.shown.contains("no descriptor is open\n"), "{}", c.shown);
+    assert!(c.shown.contains("of task 200 no stack was taken: thread 100 goes back\n"), "{}", c.shown);
+    assert!(c.shown.contains("/tmp/a    opened\n"), "{}", c.shown);
+}
+
+#[test]
+fn a_transcript_can_be_run_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("transcript");
+    let transcript = Transcript::new(std::fs::File::create(&path).unwrap(), "transcript".into());
+    let mut w = world();
+    let mut p =
+        Prompt::new(script(&["catch close if fd == 3"]), true, Style::plain()).with_transcript(Some(transcript));
+    p.prepare(&mut w.policy).unwrap();
+    ask(&mut p, &mut w, &mut lines(&["commands 1", "bt py", "end", "fd 3", "fdd", "keep", "c"]));
+    let text = std::fs::read_to_string(&path).unwrap();
+    let commands: Vec<&str> = text.lines().filter(|l| !l.starts_with("# ")).collect();
+    assert_eq!(commands, ["catch close if fd == 3", "commands 1", "bt py", "end", "fd 3", "keep", "c"], "{text}");
+    assert!(text.contains("\n# fd 3 #1 /tmp/a\n"), "{text}");
+    let (_, d, _) = scripted(&mut world(), &text.lines().collect::<Vec<_>>());
+    assert_eq!(d, Decision { keep: true, ..Decision::default() });
 }
 
 proptest! {
@@ -267,7 +426,7 @@ proptest! {
 
 /// Lines of all kinds: noise, and real commands with noise behind them.
 fn any_line() -> impl Strategy<Value = String> {
-    let names: Vec<&str> = COMMANDS.iter().flat_map(|c| c.names().iter().copied()).collect();
+    let names: Vec<&str> = COMMANDS.iter().flat_map(|c| c.about().names.iter().copied()).collect();
     let arg = prop_oneof![
         "[ -~]{0,8}",
         "#?[0-9]{0,20}",
@@ -275,6 +434,8 @@ fn any_line() -> impl Strategy<Value = String> {
         Just("native".to_string()),
         Just("full closed".to_string()),
         Just("fds".to_string()),
+        Just("fds full if fd == 3 || kind == pipe".to_string()),
+        Just("close if (fd".to_string()),
         Just("4294967295".to_string()),
         Just("18446744073709551615".to_string()),
     ];

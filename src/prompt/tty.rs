@@ -17,7 +17,7 @@ use rustyline::{CompletionType, Config, Context, Editor, Helper};
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How many lines are remembered.
 const HISTORY: usize = 1000;
@@ -32,14 +32,31 @@ pub struct Terminal {
     held: Option<(Termios, nix::unistd::Pid)>,
     editor: Option<Editor<Completion, FileHistory>>,
     history: Option<PathBuf>,
+    /// Whether it is not the one that controls us: then nobody shares it, and it edits its lines itself.
+    apart: bool,
 }
 
 impl Terminal {
+    /// Opens another terminal than the controlling one, which the target does not share.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or is no terminal.
+    pub fn open_apart(path: &Path) -> io::Result<Terminal> {
+        let file = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(path)?;
+        let own = sane(tcgetattr(&file)?);
+        Ok(Terminal { file, own, held: None, editor: None, history: None, apart: true })
+    }
+
+    /// Whether it is another than the controlling terminal.
+    pub fn is_apart(&self) -> bool {
+        self.apart
+    }
+
     /// Opens /dev/tty; an error when there is no controlling terminal.
     pub fn open() -> io::Result<Terminal> {
         let file = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open("/dev/tty")?;
         let own = sane(tcgetattr(&file)?);
-        Ok(Terminal { file, own, held: None, editor: None, history: history_file() })
+        Ok(Terminal { file, own, held: None, editor: None, history: history_file(), apart: false })
     }
 
     /// Whether this process is in the foreground: it may read, and Ctrl-C goes to it.
@@ -65,6 +82,10 @@ impl Terminal {
 
     /// Takes the terminal from whoever has it, and remembers how they had it.
     pub fn take(&mut self) -> io::Result<()> {
+        if self.apart {
+            // Whoever used it last may have left it in another mode.
+            return Ok(tcsetattr(&self.file, SetArg::TCSANOW, &self.own)?);
+        }
         if self.held.is_some() {
             return Ok(());
         }
@@ -92,6 +113,9 @@ impl Terminal {
 
     /// Takes the terminal for good, when the target is over.
     pub fn reclaim(&mut self) -> io::Result<()> {
+        if self.apart {
+            return Ok(());
+        }
         self.held = None;
         self.quietly(|t| {
             tcsetpgrp(&t.file, getpgrp())?;
@@ -117,7 +141,7 @@ impl Terminal {
 
     /// The line editor; `None` where the terminal is too simple for one.
     fn editor(&mut self) -> Option<&mut Editor<Completion, FileHistory>> {
-        if self.editor.is_none() && !is_simple(std::env::var("TERM").ok().as_deref()) {
+        if self.editor.is_none() && !self.apart && !is_simple(std::env::var("TERM").ok().as_deref()) {
             let config = Config::builder()
                 .behavior(Behavior::PreferTerm)
                 .completion_type(CompletionType::List)

@@ -4,13 +4,14 @@ use super::call::{self, object};
 use super::place::{at_line, base, place};
 use super::record::escape_words;
 use super::style::{Ink, Style, columns, keep_start, wrap};
-use super::table::threads;
+use super::table::{program, threads};
 use super::why::of_break;
 use super::{Names, Sources, finding};
 use crate::base::text::escape;
 use crate::base::{Fd, Tid};
 use crate::event::{Cause, Effect, Escape};
 use crate::model::World;
+use crate::policy::catch::Kind;
 use crate::policy::{Break, Why};
 
 /// How many tasks are listed after an interrupt.
@@ -27,16 +28,23 @@ pub fn banner(
 ) -> String {
     let comm = tids.iter().find(|t| t.0 == at.tid).map(|t| format!(" {}", escape(t.1.as_bytes()))).unwrap_or_default();
     let head = style.paint(Ink::Warning, &format!("break {}", at.number));
-    let mut out = format!("{head} [{}{comm}] {}\n", at.tid, what(at));
+    let mut out = format!("{head} [{}{comm}] {}\n", at.tid, what(at, world));
     if let Some(why) = why(at) {
         label(&mut out, style, "why", &wrap(&why, 10, 10, style.width));
     }
-    if let Why::Stepped | Why::Asked(_) | Why::Rehearsed(_) | Why::Inheritable | Why::ChildSide = at.why
+    if let Why::Caught { by, .. } = &at.why {
+        for c in by {
+            label(&mut out, style, "caught", &wrap(&format!("by {}: {}", c.number, c.text), 10, 10, style.width));
+        }
+    }
+    if let Why::Stepped | Why::Asked(_) | Why::Rehearsed(_) | Why::Inheritable | Why::ChildSide | Why::Caught { .. } =
+        at.why
         && let Some(why) = of_break(names, at)
     {
         label(&mut out, style, "cause", &wrap(&why.words, 10, 10, style.width));
     }
-    if let (Some(call), Why::Stepped | Why::Asked(_)) = (&at.call, &at.why) {
+    let is_told = matches!(at.why, Why::Stepped | Why::Finished | Why::Asked(_) | Why::Caught { .. });
+    if let Some(call) = at.call.as_ref().filter(|_| is_told && at.finding.is_none()) {
         let opened = call.effects.iter().find_map(|e| match e {
             Effect::Open { file, .. } => Some(file.path.as_slice()),
             _ => None,
@@ -66,7 +74,19 @@ fn label(out: &mut String, style: Style, label: &str, text: &str) {
 }
 
 /// `about to close fd 3 #17 /tmp/a`.
-fn what(at: &Break) -> String {
+fn what(at: &Break, world: &World) -> String {
+    if let (Why::Caught { by, .. }, None) = (&at.why, &at.call)
+        && let Some(first) = by.first().filter(|_| at.finding.is_none())
+    {
+        let program = || world.process(at.pid).map(|p| program(&p.program)).unwrap_or_default();
+        return match first.kind {
+            Kind::Exec => format!("executed {}", program()),
+            _ => {
+                let children = world.processes().filter(|(_, p)| p.parent == Some(at.pid)).map(|(pid, _)| pid);
+                format!("made process {}", children.max().map(|p| p.to_string()).unwrap_or_default())
+            }
+        };
+    }
     if at.why == Why::Interrupted {
         return "interrupted".to_string();
     }
@@ -105,6 +125,10 @@ fn what(at: &Break) -> String {
     if let (None, Some(on)) = (call.info.ret, marks) {
         return format!("about to {} FD_CLOEXEC of fd {fd}{of}", if on { "set" } else { "clear" });
     }
+    let opens = call.effects.iter().any(|e| matches!(e, Effect::Open { fd: new, .. } if *new == fd));
+    if let (Some(_), true) = (call.info.ret, opens) {
+        return format!("opened fd {fd}{of}");
+    }
     match (call.info.ret, replaces) {
         (None, true) => format!("about to put another file in place of fd {fd}{of}"),
         (None, false) if at.life.is_some() => format!("about to close fd {fd}{of}"),
@@ -115,7 +139,11 @@ fn what(at: &Break) -> String {
 
 /// The evidence in words.
 fn why(at: &Break) -> Option<String> {
-    match &at.why {
+    let of = match &at.why {
+        Why::Caught { also, .. } => also.as_deref()?,
+        why => why,
+    };
+    match of {
         Why::Asked(how) => Some(format!("asked: {}", escape(how.as_bytes()))),
         Why::Implicit(cause, escape) => Some(implicit(*cause, escape.as_ref())),
         Why::Inheritable => Some(
@@ -131,6 +159,8 @@ fn why(at: &Break) -> Option<String> {
         Why::Found(_) => None,
         Why::Interrupted => None,
         Why::Stepped => Some("the next descriptor event".to_string()),
+        Why::Finished => Some("the call has returned".to_string()),
+        Why::Caught { .. } => None,
     }
 }
 
@@ -174,7 +204,7 @@ fn next(at: &Break) -> &'static str {
     match (&at.why, at.can_keep) {
         (Why::Interrupted, _) => "bt, info threads, continue, signal (deliver it), kill, help",
         (_, true) => "bt, keep (let it live), continue, explain, help",
-        (Why::Stepped, false) => "bt, next, continue, help",
+        (Why::Stepped | Why::Finished, false) => "bt, next, continue, help",
         (Why::Found(_), false) => "bt, hist, rewind (back to the culprit), continue, explain, help",
         (_, false) => "bt, hist, continue, explain, help",
     }

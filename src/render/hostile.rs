@@ -3,7 +3,7 @@
 use super::backtrace::{Form, trace};
 use super::place::place;
 use super::testing::{PaperNames, PaperSources, native, python};
-use super::{NativeFrame, Style, banner, finding, history, table};
+use super::{NativeFrame, Style, banner, finding, history, holders, table};
 use crate::base::{Fd, FileId, Pid, PyStackId, StackId};
 use crate::event::{Cause, Effect, Escape, NewFile, Site};
 use crate::finding::testing::{MAIN, Script};
@@ -51,7 +51,11 @@ fn all(text: &str, path: &[u8], eval: bool) -> String {
         out += &t.text(form, Some(0), style);
     }
     let tids = [(MAIN, text.to_string(), text.to_string())];
-    out += &table::fds(&s.world, MAIN, &mut n, style);
+    out += &table::fds(&s.world, MAIN, &mut n, style, &mut |_| true, &mut |_| None);
+    for id in 1..=9 {
+        out += &holders::who(&s.world, FileId(id), &mut n, style);
+    }
+    out += &holders::tree(&s.world, Pid(100), Some(FileId(1)), style);
     out += &table::fd(&s.world, MAIN, Fd(9), &mut n, style);
     out += &table::procs(&s.world, Pid(100), style);
     out += &table::threads(&s.world, &tids, MAIN, style);

@@ -5,8 +5,10 @@ pub mod banner;
 pub mod call;
 pub mod finding;
 pub mod history;
+pub mod holders;
 #[cfg(test)]
 mod hostile;
+pub mod live;
 pub mod page;
 pub mod place;
 pub mod record;
@@ -17,6 +19,7 @@ pub mod table;
 pub(crate) mod testing;
 pub mod why;
 
+pub use live::{Live, Seen};
 pub use sources::FileSources;
 pub use style::{Color, Style};
 

@@ -1,6 +1,6 @@
 //! The page of a finding: what it means, an example, the fix.
 
-use super::style::{Ink, Style};
+use super::style::{Ink, Style, wrap};
 use crate::base::nearest;
 use crate::base::text::escape;
 use crate::finding::rules;
@@ -29,6 +29,24 @@ pub fn index() -> String {
         .iter()
         .map(|r| format!("{:<22} {:<8} {}\n", r.about().name, r.about().severity.to_string(), r.about().summary))
         .collect()
+}
+
+/// How checks came out, as (of what, how, what was found, the step that mends it).
+pub fn health(checks: &[(&str, &str, &str, Option<&str>)], style: Style) -> String {
+    let mut out = String::new();
+    for (what, mark, found, step) in checks {
+        let ink = match *mark {
+            "ok" => Ink::Place,
+            "limited" => Ink::Warning,
+            _ => Ink::Error,
+        };
+        let mark = style.paint(ink, &format!("{mark:<8}"));
+        out += &format!("{mark} {what:<12} {}\n", wrap(found, 22, 22, style.width));
+        if let Some(step) = step {
+            out += &format!("{:22}{} {step}\n", "", style.paint(Ink::Label, "mend:"));
+        }
+    }
+    out
 }
 
 #[cfg(test)]

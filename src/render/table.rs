@@ -15,7 +15,7 @@ use crate::model::{Life, Origin, World};
 const PLACE: usize = 28;
 
 /// Rows under a heading, each line at most `style.width` columns: the column `flexible` gives way.
-fn table(head: &[&str], rows: &[Vec<String>], flexible: usize, style: Style) -> String {
+pub(super) fn table(head: &[&str], rows: &[Vec<String>], flexible: usize, style: Style) -> String {
     const GAP: usize = 2;
     let mut widths: Vec<usize> = head.iter().map(|h| columns(h)).collect();
     for row in rows {
@@ -44,28 +44,46 @@ fn table(head: &[&str], rows: &[Vec<String>], flexible: usize, style: Style) -> 
     out
 }
 
-/// The open descriptors of the task's table.
-pub fn fds(world: &World, tid: Tid, names: &mut dyn Names, style: Style) -> String {
+/// The open descriptors of the task's table that `wanted` lets through; with `details` also what there is to say of each
+/// besides.
+pub fn fds(
+    world: &World,
+    tid: Tid,
+    names: &mut dyn Names,
+    style: Style,
+    wanted: &mut dyn FnMut(&Life) -> bool,
+    details: &mut dyn FnMut(&Life) -> Option<String>,
+) -> String {
     let open = world.task(tid).and_then(|t| world.table(t.table));
-    let rows: Vec<Vec<String>> = open
-        .into_iter()
-        .flat_map(|t| t.open())
-        .filter_map(|(fd, id)| {
-            let life = world.life(id)?;
-            let what = world.file(life.file);
-            Some(vec![
-                fd.to_string(),
-                life.file.to_string(),
-                if life.cloexec { "yes" } else { "no" }.to_string(),
-                what.map(|f| file(&f.file)).unwrap_or_default(),
-                origin(world, life, names),
-            ])
-        })
-        .collect();
-    match rows.is_empty() {
-        true => "no descriptor is open\n".to_string(),
-        false => table(&["FD", "OBJECT", "CLOEXEC", "FILE", "SINCE"], &rows, 3, style),
+    let (mut rows, mut below) = (Vec::new(), Vec::new());
+    let lives: Vec<&Life> = open.into_iter().flat_map(|t| t.open()).filter_map(|(_, id)| world.life(id)).collect();
+    let all = lives.len();
+    for life in lives.into_iter().filter(|l| wanted(l)) {
+        let what = world.file(life.file);
+        rows.push(vec![
+            life.fd.to_string(),
+            life.file.to_string(),
+            if life.cloexec { "yes" } else { "no" }.to_string(),
+            what.map(|f| file(&f.file)).unwrap_or_default(),
+            origin(world, life, names),
+        ]);
+        below.push(details(life));
     }
+    if rows.is_empty() {
+        return match all {
+            0 => "no descriptor is open\n".to_string(),
+            n => format!("none of the {n} open descriptors is so\n"),
+        };
+    }
+    let text = table(&["FD", "OBJECT", "CLOEXEC", "FILE", "SINCE"], &rows, 3, style);
+    let mut out = String::new();
+    for (i, line) in text.lines().enumerate() {
+        out += &format!("{line}\n");
+        if let Some(Some(more)) = i.checked_sub(1).and_then(|i| below.get(i)) {
+            out += &format!("      {}\n", wrap(more, 6, 6, style.width));
+        }
+    }
+    out
 }
 
 /// How a life began, in a few words.
@@ -255,7 +273,7 @@ mod tests {
     #[test]
     fn descriptors_in_a_table_that_fits() {
         let (s, _) = world();
-        let text = fds(&s.world, MAIN, &mut cpython(), Style::plain());
+        let text = fds(&s.world, MAIN, &mut cpython(), Style::plain(), &mut |_| true, &mut |_| None);
         let expected = "\
 FD  OBJECT  CLOEXEC  FILE                                               SINCE
 5   #2      yes      …long/long/long/long/long/long/long/long//end\\x1b  opened
@@ -263,6 +281,9 @@ FD  OBJECT  CLOEXEC  FILE                                               SINCE
 ";
         assert_eq!(text, expected);
         assert!(text.lines().all(|l| columns(l) <= 80), "{text}");
+        let some =
+            fds(&s.world, MAIN, &mut cpython(), Style::plain(), &mut |l| l.fd == Fd(7), &mut |_| Some("x".into()));
+        assert!(some.ends_with("\n7   #1      no       /tmp/a    dup of 3\n      x\n"), "{some}");
     }
 
     #[test]

@@ -73,8 +73,11 @@ impl Session {
     /// Somebody wants watching to end, or the prompt.
     pub(super) fn on_request(&mut self, request: Request, frontend: &mut dyn Frontend) -> Result<(), Error> {
         let asks = frontend.wants_breaks() && frontend.takes_interrupts() && !self.ended_by_user;
-        if request != Request::Signal(libc::SIGINT) || !asks {
-            return self.leave();
+        match request {
+            Request::Signal(libc::SIGINT | libc::SIGUSR1) if asks => {}
+            // Nobody is to be asked.
+            Request::Signal(libc::SIGUSR1) => return Ok(()),
+            _ => return self.leave(),
         }
         self.tracer.hold()?;
         let main = self.main;

@@ -3,9 +3,10 @@
 use crate::base::Tid;
 use crate::finding::{Finding, Seen};
 use crate::model::{Flights, World};
-use crate::policy::Break;
+use crate::policy::{Break, Policy};
 pub use crate::prompt::{Decision, Then};
-use crate::render::Names;
+use crate::render::{Live, Names};
+use crate::report::Report;
 
 /// What a front end sees at a break. Every task that can be is stopped.
 pub struct View<'a> {
@@ -19,6 +20,12 @@ pub struct View<'a> {
     pub at: &'a Break,
     /// The living tasks: tid, name, state; in ascending order.
     pub tids: &'a [(Tid, String, String)],
+    /// What breaks; it may be changed.
+    pub policy: &'a mut Policy,
+    /// What only the kernel knows.
+    pub live: &'a mut dyn Live,
+    /// Whether the target can be left for good: with a seccomp filter of ours somebody must answer for it to the end.
+    pub can_leave: bool,
 }
 
 /// Someone, or something, to ask.
@@ -44,6 +51,10 @@ pub trait Frontend {
     fn on_note(&mut self, note: &str) {
         let _ = note;
     }
+    /// The report of all so far, which [`Then::Report`] asked for; the same break is shown again afterwards.
+    fn on_report(&mut self, report: &Report) {
+        let _ = report;
+    }
     /// The target's first process has stopped by job control (Ctrl-Z); returns when it is to go on.
     fn on_suspended(&mut self) {}
     /// The target has ended.
@@ -59,6 +70,6 @@ impl Frontend for Quiet {
     }
 
     fn on_break(&mut self, _: View<'_>) -> Decision {
-        Decision { keep: false, then: Then::Continue { ignore: 0 } }
+        Decision::default()
     }
 }

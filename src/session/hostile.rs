@@ -207,7 +207,7 @@ impl Frontend for Steps {
         if let Some(stack) = view.at.call.as_ref().and_then(|c| c.site.stack) {
             let _ = view.names.native(stack);
         }
-        Decision { keep: false, then: Then::Next }
+        Decision { then: Then::Next, ..Decision::default() }
     }
 }
 

@@ -2,8 +2,10 @@
 
 use super::frontend::{Decision, Frontend, Then, View};
 use crate::base::Pid;
-use crate::prompt::{Prompt, Scene, Terminal};
+use crate::base::text::escape;
+use crate::prompt::{Console, Prompt, Scene, Stderr, Terminal};
 use crate::render::{FileSources, Style};
+use crate::report::Report;
 use nix::sys::signal::{Signal, killpg, raise};
 use std::io::Write;
 
@@ -30,6 +32,11 @@ impl Interactive {
         Ok(new)
     }
 
+    /// A front end on a terminal that the target does not share.
+    pub fn apart(prompt: Prompt, terminal: Terminal, style: Style) -> Interactive {
+        Interactive { prompt, terminal: Some(terminal), target: None, sources: FileSources::new(), style }
+    }
+
     /// A front end for a target that was attached to: the terminal is ours alone.
     pub fn attached(prompt: Prompt, terminal: Option<Terminal>, style: Style) -> Interactive {
         Interactive { prompt: prompt.attached(), terminal, target: None, sources: FileSources::new(), style }
@@ -42,6 +49,11 @@ impl Interactive {
     pub fn started_again(&mut self, target: Pid) -> std::io::Result<()> {
         self.target = Some(target);
         self.give()
+    }
+
+    /// What went wrong in a script, if something did.
+    pub fn failure(&self) -> Option<&str> {
+        self.prompt.failure()
     }
 
     fn give(&mut self) -> std::io::Result<()> {
@@ -69,17 +81,35 @@ impl Frontend for Interactive {
             sources: &mut self.sources,
             at: view.at,
             tids: view.tids,
+            policy: view.policy,
+            live: view.live,
+            can_leave: view.can_leave,
             style: self.style,
         };
         self.prompt.ask(&mut scene, self.terminal.as_mut()).unwrap_or_else(|e| {
             // Nobody can be asked any more: the terminal is gone, and with it the user.
             eprintln!("fdwatch: {e}");
-            Decision { keep: false, then: if self.target.is_some() { Then::Kill } else { Then::Detach } }
+            Decision { then: if self.target.is_some() { Then::Kill } else { Then::Detach }, ..Decision::default() }
         })
     }
 
     fn on_note(&mut self, note: &str) {
         let _ = writeln!(std::io::stderr(), "fdwatch: {note}");
+    }
+
+    fn on_report(&mut self, report: &Report) {
+        let Some(path) = self.prompt.report_to() else { return };
+        let name = escape(path.as_os_str().as_encoded_bytes());
+        let format = if path.extension().is_some_and(|e| e == "json") { "json" } else { "text" };
+        let Some(format) = crate::report::format(format) else { return };
+        let line = match crate::report::write_whole(&path, &format.write(report)) {
+            Ok(()) => format!("{name}: the report of all so far\n"),
+            Err(e) => format!("{name}: {e}\n"),
+        };
+        match &mut self.terminal {
+            Some(terminal) => terminal.write(&line),
+            None => Stderr.write(&line),
+        }
     }
 
     fn on_suspended(&mut self) {

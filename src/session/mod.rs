@@ -3,9 +3,11 @@
 //! The only place where the kernel, the model, the stacks and what the user sees meet.
 
 mod attach;
+mod catch;
 mod claim;
 mod frontend;
 mod interactive;
+mod live;
 mod log;
 mod names;
 mod pipeline;
@@ -33,7 +35,7 @@ use crate::base::{Pid, Tid};
 use crate::event::{Event, ExitStatus};
 use crate::finding::{Finding, Options, Seen};
 use crate::identity::{Followed, Ledger, Rehearsal};
-use crate::kernel::{Error, Launched, Next, Resume, Stop, Stopped, Tracer, procfs};
+use crate::kernel::{Error, KNOCK, Launched, Next, Resume, Stop, Stopped, Tracer, procfs};
 use crate::model::{Flights, Transition, World};
 use crate::policy::suppression::Suppressions;
 use crate::policy::{Break, Policy};
@@ -119,6 +121,10 @@ pub struct Session {
     ignore: u32,
     /// The user wants to see the next event.
     step: bool,
+    /// The task whose call is to be shown when it returns.
+    finishing: Option<Tid>,
+    /// That call, where its entry was all that had to be looked at.
+    finish_call: Option<crate::event::Call>,
     /// Nothing is looked at any more.
     relay: bool,
     ended_by_user: bool,
@@ -174,6 +180,8 @@ impl Session {
             breaks: 0,
             ignore: 0,
             step: false,
+            finishing: None,
+            finish_call: None,
             relay: false,
             ended_by_user: false,
             withheld: None,
@@ -409,6 +417,7 @@ impl Session {
                 Next::Gone(tid, stop) => self.on_gone(tid, stop, frontend),
                 Next::Adopted(tid) => self.on_adopted(tid, frontend),
                 Next::Stopped(task, stop) if self.relay => match stop {
+                    Stop::Signal(KNOCK) if task.signal_is_passed_on() => self.tracer.resume(task, Resume::Go)?,
                     Stop::Signal(sig) => self.tracer.resume(task, Resume::Deliver(sig))?,
                     Stop::Group(sig) => self.on_group_stop(task, sig, frontend)?,
                     Stop::Seccomp => self.on_entry_unwatched(task)?,
@@ -487,26 +496,31 @@ impl Session {
     ) -> Result<Decision, Error> {
         // Of what was reported before the end was decided, nothing is shown.
         if self.ended_by_user || self.relay {
-            return Ok(Decision { keep: false, then: Then::Continue { ignore: 0 } });
+            return Ok(Decision::default());
         }
         if self.ignore > 0 {
             self.ignore -= 1;
-            return Ok(Decision { keep: false, then: Then::Continue { ignore: 0 } });
+            return Ok(Decision::default());
         }
         self.tracer.hold()?;
         self.reconcile_all(frontend);
         self.step = false;
+        self.finishing = None;
+        self.finish_call = None;
         self.breaks += 1;
         let at = make(&self.world, self.breaks);
         let tids = self.tracer.tids().into_iter().map(named).collect::<Vec<_>>();
-        let mut names = names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps };
-        let view =
-            View { world: &self.world, findings: &self.pipeline.findings, names: &mut names, at: &at, tids: &tids };
-        let decision = frontend.on_break(view);
+        let mut decision = self.ask(&at, &tids, frontend);
+        if decision.then == Then::HandOver {
+            // It stops as soon as it is let go, and whoever takes it over finds it so.
+            self.tracer.send(at.pid, libc::SIGSTOP);
+            decision.then = Then::Detach;
+        }
         match decision.then {
             Then::Continue { ignore } => self.ignore = ignore,
             Then::Next => self.step = true,
-            Then::Signal(_) => {}
+            Then::Finish => self.finishing = Some(at.tid),
+            Then::Signal(_) | Then::Report | Then::HandOver => {}
             Then::Rewind(n) if self.attached.is_none() => {
                 self.again = self.rehearsal(n);
                 match self.again {
@@ -532,6 +546,33 @@ impl Session {
             }
         }
         Ok(decision)
+    }
+}
+
+impl Session {
+    /// Asks the front end until it lets the target go on: meanwhile it may want a report of all so far.
+    fn ask(&mut self, at: &Break, tids: &[(Tid, String, String)], frontend: &mut dyn Frontend) -> Decision {
+        loop {
+            let mut names = names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps };
+            let view = View {
+                world: &self.world,
+                findings: &self.pipeline.findings,
+                names: &mut names,
+                at,
+                tids,
+                policy: &mut self.policy,
+                live: &mut live::Kernel,
+                can_leave: self.limits.all_calls,
+            };
+            let decision = frontend.on_break(view);
+            if decision.then != Then::Report {
+                return decision;
+            }
+            let status = self.status.unwrap_or(ExitStatus::Code(0));
+            let mut report = self.report(&Outcome { status, ended_by_user: false }, Vec::new(), true);
+            report.target = Target::Unknown;
+            frontend.on_report(&report);
+        }
     }
 }
 

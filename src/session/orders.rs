@@ -124,7 +124,7 @@ impl Frontend for Books {
     }
 
     fn on_break(&mut self, _: View<'_>) -> Decision {
-        Decision { keep: false, then: Then::Continue { ignore: 0 } }
+        Decision::default()
     }
 }
 

@@ -7,10 +7,12 @@ use super::{Session, TaskState};
 use crate::base::{Arch, Fd, LifeId, Pid, RawCall, ReadMemory, Regs, Tid};
 use crate::event::{Call, CallInfo, Correction, Effect, Event, EventKind, ExitStatus, Fork, Found, Site, Start};
 use crate::finding::{SWEEP, object};
-use crate::kernel::{Entering, Error, Resume, Stop, Stopped, procfs};
+use crate::kernel::{Entering, Error, KNOCK, Resume, Stop, Stopped, procfs};
 use crate::model::Transition;
+use crate::policy::catch::Kind;
+use crate::policy::inject::{How, Injection};
 use crate::policy::{Break, Why};
-use crate::render::call::invocation;
+use crate::render::call::{errno, invocation};
 use crate::report::Altered;
 use crate::syscall::{InTheWay, Made, Need, Row, delivery, in_the_way};
 
@@ -95,7 +97,10 @@ impl Session {
             Need::Nothing => return self.tracer.resume(task, Resume::Go),
             Need::Entry => true,
             // Its end may have been asked for, and can be shown only before it comes.
-            Need::Exit => frontend.wants_breaks() && (self.policy.asks_for_names() || self.is_rehearsing()),
+            Need::Exit => {
+                let asked = || self.policy.asks_for_names() || self.is_rehearsing();
+                !self.policy.injections.is_empty() || frontend.wants_breaks() && asked()
+            }
             Need::Placement => {
                 self.tracer.asks_for_placement(&task);
                 return self.tracer.resume(task, Resume::ToExit);
@@ -136,7 +141,7 @@ impl Session {
         frontend: &mut dyn Frontend,
     ) -> Result<Option<Decision>, Error> {
         let tid = task.tid();
-        let go = Decision { keep: false, then: Then::Continue { ignore: 0 } };
+        let go = Decision::default();
         let ends = effects.iter().find_map(|e| match e {
             Effect::Close { fd } => Some(*fd),
             _ => None,
@@ -173,10 +178,28 @@ impl Session {
         let mut event = Event { at: self.now(), tid, kind: EventKind::Call(call) };
         let transitions = self.world.consequences(&event);
         let mut decision = go;
+        if !self.policy.injections.is_empty()
+            && let Some(altered) = self.inject(task, (row, need), raw, (&mut event, &transitions))?
+        {
+            return Ok(altered.then_some(go));
+        }
         if frontend.wants_breaks() {
             let rehearsed = self.rehearsed(task, &event, &transitions)?;
+            if need != Need::Entry
+                && self.policy.catches.needs_stack(Kind::Close)
+                && let (Some(at), EventKind::Call(call)) = (self.locate(task)?, &mut event.kind)
+            {
+                call.site = self.sites.site(&at, None);
+            }
             let before = match (rehearsed, self.straight) {
-                (None, false) => self.policy.before(&self.world, &event, &transitions),
+                (None, false) => {
+                    let before = self.policy.before(&self.world, &event, &transitions);
+                    let caught = self.caught_before(&event, &transitions, before.as_ref().map(|b| &b.1));
+                    match caught {
+                        Some((life, by)) => Some((life, Why::Caught { by, also: before.map(|b| Box::new(b.1)) })),
+                        None => before,
+                    }
+                }
                 (rehearsed, _) => rehearsed,
             };
             let why = before.or_else(|| {
@@ -216,11 +239,21 @@ impl Session {
                     },
                     frontend,
                 )?;
-                if decision.keep
-                    && let Some(result) = skipped_result(row, raw)
-                    && self.alter(task, row, raw, result, life)?
+                let altered = match decision.fail {
+                    Some(n) => Some((format!("fail {}", errno(n)), -i64::from(n))),
+                    None if decision.keep => skipped_result(row, raw).map(|result| ("keep".to_string(), result)),
+                    None => None,
+                };
+                if let Some((how, result)) = altered
+                    && self.alter(task, row, raw, (how, result), life)?
                 {
                     return Ok(Some(decision));
+                }
+                if decision.then == Then::Finish
+                    && need == Need::Entry
+                    && let EventKind::Call(call) = &event.kind
+                {
+                    self.finish_call = Some(call.clone());
                 }
             }
         }
@@ -264,12 +297,36 @@ impl Session {
         row.name != "ioctl" || flags & libc::O_PATH as u32 == 0
     }
 
+    /// Alters the call as was asked for on the command line: `Some(true)` if it will not be made, `Some(false)` if that
+    /// could not be brought about because the task is gone, `None` if it is none of those.
+    fn inject(
+        &mut self,
+        task: &Stopped,
+        (row, need): (&'static Row, Need),
+        raw: &RawCall,
+        (event, transitions): (&mut Event, &[Transition]),
+    ) -> Result<Option<bool>, Error> {
+        if need != Need::Entry
+            && self.policy.injections.iter().any(Injection::needs_stack)
+            && let (Some(at), EventKind::Call(call)) = (self.locate(task)?, &mut event.kind)
+        {
+            call.site = self.sites.site(&at, None);
+        }
+        let Some((life, how)) = self.injected(event, transitions) else { return Ok(None) };
+        let (how, result) = match how {
+            How::Keep => ("keep".to_string(), skipped_result(row, raw).unwrap_or(0)),
+            How::Error(n) => (format!("fail {}", errno(n)), -i64::from(n)),
+            How::Value(n) => (format!("return {n}"), n),
+        };
+        self.alter(task, row, raw, (how, result), life).map(Some)
+    }
+
     fn alter(
         &mut self,
         task: &Stopped,
         row: &'static Row,
         raw: &RawCall,
-        result: i64,
+        (how, result): (String, i64),
         life: LifeId,
     ) -> Result<bool, Error> {
         if !task.skip_call(result)? {
@@ -282,7 +339,7 @@ impl Session {
             at_ns: self.now(),
             pid: self.pid_of(tid),
             tid,
-            how: "keep".to_string(),
+            how,
             call: invocation(&info, None),
             fd: life.map(|l| l.fd),
             object: life.map(|l| l.file),
@@ -294,7 +351,10 @@ impl Session {
     pub(super) fn on_exit(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
         let tid = task.tid();
         let Some(raw) = self.tasks.get_mut(&tid).and_then(|s| s.pending.take()) else {
-            return self.tracer.resume(task, Resume::Go);
+            return match self.show_result(&task, frontend)? {
+                Some(decision) => self.carry_out(task, decision),
+                None => self.tracer.resume(task, Resume::Go),
+            };
         };
         let told = match task.registers()? {
             Some(regs) => self.made(&task, raw, regs, frontend)?,
@@ -388,8 +448,13 @@ impl Session {
             self.await_senders(tid, &call.effects);
         }
         let mut decision = self.show_findings(first, &event, frontend)?;
-        if decision.is_none() && self.step && changes && frontend.wants_breaks() {
-            decision = Some(self.show_event(&event, Why::Stepped, None, frontend)?);
+        if decision.is_none() && frontend.wants_breaks() {
+            decision = match self.caught_after(&event) {
+                Some((fd, by)) => Some(self.show_number(&event, fd, Why::Caught { by, also: None }, frontend)?),
+                None if self.finishing == Some(tid) => Some(self.show_event(&event, Why::Finished, None, frontend)?),
+                None if self.step && changes => Some(self.show_event(&event, Why::Stepped, None, frontend)?),
+                None => None,
+            };
         }
         Ok(Told::All(decision))
     }
@@ -423,10 +488,57 @@ impl Session {
         if !frontend.wants_breaks() {
             return Ok(None);
         }
+        if let Some((finding, why)) = self.caught_finding(first, event) {
+            return self.show_event(event, why, Some(finding), frontend).map(Some);
+        }
         let new = self.pipeline.findings.get(first..).unwrap_or_default();
         let Some(finding) = self.policy.after(new).cloned() else { return Ok(None) };
         let why = Why::Found(finding.name);
         self.show_event(event, why, Some(finding), frontend).map(Some)
+    }
+
+    /// A break after a call that concerned `fd`.
+    fn show_number(&mut self, event: &Event, fd: Fd, why: Why, frontend: &mut dyn Frontend) -> Result<Decision, Error> {
+        let (tid, pid) = (event.tid, self.pid_of(event.tid));
+        let call = match &event.kind {
+            EventKind::Call(call) => Some(call.clone()),
+            _ => None,
+        };
+        let shown = self.world.open_life(tid, fd).and_then(|l| object(&self.world, l));
+        self.show(
+            move |_, number| Break {
+                number,
+                tid,
+                pid,
+                why,
+                call,
+                life: None,
+                fd: Some(fd),
+                object: shown,
+                finding: None,
+                can_keep: false,
+            },
+            frontend,
+        )
+    }
+
+    /// Breaks at the making of a process or the execution of a program, if that is to be caught.
+    fn show_process(&mut self, event: &Event, frontend: &mut dyn Frontend) -> Result<Option<Decision>, Error> {
+        if !frontend.wants_breaks() {
+            return Ok(None);
+        }
+        let Some(why) = self.caught_of_process(event) else { return Ok(None) };
+        self.show_event(event, why, None, frontend).map(Some)
+    }
+
+    /// The call at which the prompt was has returned.
+    fn show_result(&mut self, task: &Stopped, frontend: &mut dyn Frontend) -> Result<Option<Decision>, Error> {
+        let tid = task.tid();
+        let Some(mut call) = self.finish_call.take().filter(|_| self.finishing == Some(tid)) else { return Ok(None) };
+        let Some(regs) = task.registers()? else { return Ok(None) };
+        call.info.ret = Some(if regs.is_32bit() { i64::from(regs.rax as i32) } else { regs.rax as i64 });
+        let event = Event { at: self.now(), tid, kind: EventKind::Call(call) };
+        self.show_event(&event, Why::Finished, None, frontend).map(Some)
     }
 
     fn show_event(
@@ -469,6 +581,8 @@ impl Session {
         let how = match decision.then {
             Then::Signal(Some(sig)) => Resume::Deliver(sig),
             Then::Signal(None) => self.withheld.take().map_or(Resume::Go, Resume::Deliver),
+            // Its exit is of no interest otherwise.
+            Then::Finish if self.finish_call.is_some() => Resume::ToExit,
             _ => Resume::Go,
         };
         self.tracer.resume(task, how)
@@ -538,7 +652,10 @@ impl Session {
             self.made_pidfd(&task, &regs, frontend);
         }
         self.settle(tid, frontend);
-        self.tracer.resume(task, Resume::Go)
+        match self.show_process(&event, frontend)? {
+            Some(decision) => self.carry_out(task, decision),
+            None => self.tracer.resume(task, Resume::Go),
+        }
     }
 
     /// clone(2), CLONE_PIDFD: the maker of a task has got a descriptor for it, after the child's table was copied
@@ -629,7 +746,10 @@ impl Session {
             self.claim_executed(tid, former, frontend);
         }
         self.settle(tid, frontend);
-        self.tracer.resume(task, Resume::Go)
+        match self.show_process(&event, frontend)? {
+            Some(decision) => self.carry_out(task, decision),
+            None => self.tracer.resume(task, Resume::Go),
+        }
     }
 
     /// A task is gone.
@@ -672,6 +792,13 @@ impl Session {
         let pid = self.pid_of(tid);
         // That of an attached target's terminal is the target's; ours comes as a request.
         let ours = self.attached.is_none() && frontend.takes_interrupts();
+        if sig == KNOCK && task.signal_is_passed_on() {
+            // Somebody knocked at fdwatch, which stopped the target (kernel::knock).
+            return match self.attached.is_none() && frontend.wants_breaks() {
+                true => self.interrupted(task, frontend),
+                false => self.tracer.resume(task, Resume::Go),
+            };
+        }
         if sig == libc::SIGINT && ours && task.signal_is_from_kernel() {
             if let Some(i) = self.echoes.iter().position(|p| *p == pid) {
                 self.echoes.swap_remove(i);
@@ -683,21 +810,7 @@ impl Session {
             let others: Vec<Pid> =
                 self.world.processes().filter(|(p, s)| *p != pid && s.tasks > 0).map(|p| p.0).collect();
             self.echoes = others.into_iter().filter(|p| self.tracer.will_report(*p, sig)).collect();
-            let make = move |_: &crate::model::World, number| Break {
-                number,
-                tid,
-                pid,
-                why: Why::Interrupted,
-                call: None,
-                life: None,
-                fd: None,
-                object: None,
-                finding: None,
-                can_keep: false,
-            };
-            self.ignore = 0;
-            let decision = self.show(make, frontend)?;
-            return self.carry_out(task, decision);
+            return self.interrupted(task, frontend);
         }
         if self.attached.is_none() && matches!(sig, libc::SIGTERM | libc::SIGHUP) {
             // What is sent to the whole process group (as timeout(1) does) reaches the target by itself and by way of us.
@@ -712,6 +825,27 @@ impl Session {
             }
         }
         self.tracer.resume(task, Resume::Deliver(sig))
+    }
+
+    /// A break because the user wants one, wherever the target is.
+    fn interrupted(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
+        let tid = task.tid();
+        let pid = self.pid_of(tid);
+        let make = move |_: &crate::model::World, number| Break {
+            number,
+            tid,
+            pid,
+            why: Why::Interrupted,
+            call: None,
+            life: None,
+            fd: None,
+            object: None,
+            finding: None,
+            can_keep: false,
+        };
+        self.ignore = 0;
+        let decision = self.show(make, frontend)?;
+        self.carry_out(task, decision)
     }
 
     /// Job control has stopped the task.

@@ -59,6 +59,7 @@ impl Pty {
             .env("INPUTRC", "/dev/null")
             .env("PS1", "sh> ")
             .env("XDG_STATE_HOME", state.path())
+            .env("XDG_CONFIG_HOME", state.path())
             .env_remove("PYTHONSTARTUP")
             .env_remove("FDWATCH_LOG")
             .stdin(slave.try_clone().expect("dup"))
@@ -105,6 +106,11 @@ impl Pty {
     /// The first process.
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// The terminal's name.
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     pub fn send(&mut self, keys: &str) {

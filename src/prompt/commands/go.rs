@@ -1,15 +1,17 @@
 //! Commands that decide how the target goes on.
 
 use super::super::{At, Flow, Then};
-use super::{Command, at_most_one, nothing, number, shown};
+use super::{About, Command, Group, at_most_one, nothing, number, one, shown};
 use crate::policy::Why;
+use crate::policy::inject::error_number;
+use crate::render::call::errno;
 use nix::sys::signal::Signal as Sig;
 use std::str::FromStr;
 
 pub(super) struct Continue;
 
 fn count(args: &[&str]) -> Result<u32, String> {
-    let Some(word) = at_most_one(Continue.usage(), args)? else { return Ok(1) };
+    let Some(word) = at_most_one(Continue.about().usage, args)? else { return Ok(1) };
     match number("a count", word)? {
         0 => Err("a count begins at 1".to_string()),
         n => Ok(n),
@@ -17,17 +19,16 @@ fn count(args: &[&str]) -> Result<u32, String> {
 }
 
 impl Command for Continue {
-    fn names(&self) -> &'static [&'static str] {
-        &["continue", "c"]
-    }
-    fn usage(&self) -> &'static str {
-        "continue [N]"
-    }
-    fn summary(&self) -> &'static str {
-        "go on to the next break, or to the Nth from here"
-    }
-    fn help(&self) -> &'static str {
-        "The target goes on until the next break. With N the next N-1 breaks are passed over."
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["continue", "c"],
+            usage: "continue [N]",
+            group: Group::Run,
+            summary: "go on to the next break, or to the Nth from here",
+            help: "The target goes on until the next break. With N the next N-1 breaks are passed over.",
+            example: ("continue 3", "passes over two breaks and shows the third"),
+            repeats: true,
+        }
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
         count(args).map(drop)
@@ -40,48 +41,112 @@ impl Command for Continue {
 pub(super) struct Next;
 
 impl Command for Next {
-    fn names(&self) -> &'static [&'static str] {
-        &["next", "n"]
-    }
-    fn usage(&self) -> &'static str {
-        "next"
-    }
-    fn summary(&self) -> &'static str {
-        "go on to the next event that concerns descriptors"
-    }
-    fn help(&self) -> &'static str {
-        "The target goes on until any of its tasks opens, copies, closes or hands on a descriptor."
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["next", "n"],
+            usage: "next",
+            group: Group::Run,
+            summary: "go on to the next event that concerns descriptors",
+            help: "The target goes on until any of its tasks opens, copies, closes or hands on a descriptor.",
+            example: ("next", "one call at a time: what it opened, closed or copied"),
+            repeats: true,
+        }
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
-        nothing(self.usage(), args)
+        nothing(self.about().usage, args)
     }
     fn run(&self, _: &[&str], _: &mut At<'_, '_>) -> Result<Flow, String> {
         Ok(Flow::Resume(Then::Next))
     }
 }
 
+pub(super) struct Finish;
+
+impl Command for Finish {
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["finish"],
+            usage: "finish",
+            group: Group::Run,
+            summary: "go on until the call at which the target stands returns, and show its result",
+            help: "Other tasks go on, too. Works where a call is about to be made.",
+            example: ("finish", "whether the close succeeded"),
+            repeats: false,
+        }
+    }
+    fn check(&self, args: &[&str]) -> Result<(), String> {
+        nothing(self.about().usage, args)
+    }
+    fn run(&self, _: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
+        match at.scene.at.call.as_ref().map(|c| c.info.ret) {
+            Some(None) if at.is_altered() => {
+                Err("the call will not be made: there is no result to wait for".to_string())
+            }
+            Some(None) => Ok(Flow::Resume(Then::Finish)),
+            Some(Some(_)) => Err("the call has returned already".to_string()),
+            None => Err("the target is not at a call".to_string()),
+        }
+    }
+}
+
+pub(super) struct Fail;
+
+/// The largest error number that has a name (errno(3)).
+const LAST_ERROR: i32 = 133;
+
+fn error(args: &[&str]) -> Result<i32, String> {
+    let word = one(Fail.about().usage, args)?;
+    if let Ok(n) = word.parse::<i32>() {
+        return match n {
+            1..=LAST_ERROR => Ok(n),
+            _ => Err(format!("there is no error {n}")),
+        };
+    }
+    error_number(word)
+}
+
+impl Command for Fail {
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["fail"],
+            usage: "fail ERRNO",
+            group: Group::WhatIf,
+            summary: "the call will not happen, and fails with ERRNO",
+            help: "ERRNO is a name or a number of errno(3). The target goes on with continue.\n\
+                   Every report of this run says that its results were altered.",
+            example: ("fail EIO", "then continue: how the program bears a close that fails"),
+            repeats: false,
+        }
+    }
+    fn check(&self, args: &[&str]) -> Result<(), String> {
+        error(args).map(drop)
+    }
+    fn run(&self, args: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
+        let n = error(args)?;
+        at.fail(n)?;
+        at.say(&format!("the call will not happen, and the program will be told {}", errno(n)));
+        Ok(Flow::Stay)
+    }
+}
+
 pub(super) struct Keep;
 
 impl Command for Keep {
-    fn names(&self) -> &'static [&'static str] {
-        &["keep"]
-    }
-    fn usage(&self) -> &'static str {
-        "keep"
-    }
-    fn summary(&self) -> &'static str {
-        "let the descriptor live: the close will not happen"
-    }
-    fn help(&self) -> &'static str {
-        "The close at which the target stands will not happen, and the program is told that it did.\n\
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["keep"],
+            usage: "keep",
+            group: Group::WhatIf,
+            summary: "let the descriptor live: the close will not happen",
+            help: "The close at which the target stands will not happen, and the program is told that it did.\n\
          It shows whether this close was all that was wrong. The target goes on with continue.\n\
-         Every report of this run says that its results were altered."
-    }
-    fn repeats(&self) -> bool {
-        false
+         Every report of this run says that its results were altered.",
+            example: ("keep", "then continue, to see whether this close was all that was wrong"),
+            repeats: false,
+        }
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
-        nothing(self.usage(), args)
+        nothing(self.about().usage, args)
     }
     fn run(&self, _: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
         at.keep()?;
@@ -94,7 +159,7 @@ impl Command for Keep {
 pub(super) struct Signal;
 
 fn signal(args: &[&str]) -> Result<Option<i32>, String> {
-    let Some(word) = at_most_one(Signal.usage(), args)? else { return Ok(None) };
+    let Some(word) = at_most_one(Signal.about().usage, args)? else { return Ok(None) };
     if let Ok(n) = word.parse::<i32>() {
         // signal(7): 1 to 64 with the real-time ones.
         return match n {
@@ -108,21 +173,17 @@ fn signal(args: &[&str]) -> Result<Option<i32>, String> {
 }
 
 impl Command for Signal {
-    fn names(&self) -> &'static [&'static str] {
-        &["signal"]
-    }
-    fn usage(&self) -> &'static str {
-        "signal [SIG]"
-    }
-    fn summary(&self) -> &'static str {
-        "go on with the signal that was withheld, or with SIG"
-    }
-    fn help(&self) -> &'static str {
-        "After an interrupt the target has not been told of it. This goes on and tells it.\n\
-         SIG is a name or a number; continue goes on without a signal."
-    }
-    fn repeats(&self) -> bool {
-        false
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["signal"],
+            usage: "signal [SIG]",
+            group: Group::Run,
+            summary: "go on with the signal that was withheld, or with SIG",
+            help: "After an interrupt the target has not been told of it. This goes on and tells it.\n\
+         SIG is a name or a number; continue goes on without a signal.",
+            example: ("signal SIGINT", "the target gets the interrupt that opened the prompt"),
+            repeats: false,
+        }
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
         signal(args).map(drop)
@@ -138,49 +199,70 @@ impl Command for Signal {
 pub(super) struct Detach;
 
 impl Command for Detach {
-    fn names(&self) -> &'static [&'static str] {
-        &["detach"]
-    }
-    fn usage(&self) -> &'static str {
-        "detach"
-    }
-    fn summary(&self) -> &'static str {
-        "let the target go on without being watched"
-    }
-    fn help(&self) -> &'static str {
-        "Every task is let go. What they do from then on is not seen."
-    }
-    fn repeats(&self) -> bool {
-        false
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["detach"],
+            usage: "detach",
+            group: Group::Leave,
+            summary: "let the target go on without being watched",
+            help: "Every task is let go. What they do from then on is not seen.",
+            example: ("detach", "the target goes on, and fdwatch watches no more"),
+            repeats: false,
+        }
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
-        nothing(self.usage(), args)
+        nothing(self.about().usage, args)
     }
     fn run(&self, _: &[&str], _: &mut At<'_, '_>) -> Result<Flow, String> {
         Ok(Flow::Resume(Then::Detach))
     }
 }
 
+pub(super) struct Gdb;
+
+impl Command for Gdb {
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["gdb"],
+            usage: "gdb",
+            group: Group::Leave,
+            summary: "hand the stopped process over to gdb, and say how it is called there",
+            help: "Every task is let go, the process of this break stopped: gdb -p finds it where it stands,\n\
+                   and the call of this break is made when it goes on. Works for a target that was attached to, or started\n\
+                   with --no-seccomp: with a filter of fdwatch's somebody must answer for it to the end.",
+            example: ("gdb", "then gdb -p PID in another terminal"),
+            repeats: false,
+        }
+    }
+    fn check(&self, args: &[&str]) -> Result<(), String> {
+        nothing(self.about().usage, args)
+    }
+    fn run(&self, _: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
+        if !at.scene.can_leave {
+            return Err("its seccomp filter needs fdwatch to the end: start it with --no-seccomp".to_string());
+        }
+        let pid = at.scene.at.pid;
+        at.say(&format!("process {pid} stands still until somebody continues it: gdb -p {pid}, or kill -CONT {pid}"));
+        Ok(Flow::Resume(Then::HandOver))
+    }
+}
+
 pub(super) struct Kill;
 
 impl Command for Kill {
-    fn names(&self) -> &'static [&'static str] {
-        &["kill"]
-    }
-    fn usage(&self) -> &'static str {
-        "kill"
-    }
-    fn summary(&self) -> &'static str {
-        "kill all of the target"
-    }
-    fn help(&self) -> &'static str {
-        "Kills every process of the target, after asking."
-    }
-    fn repeats(&self) -> bool {
-        false
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["kill"],
+            usage: "kill",
+            group: Group::Leave,
+            summary: "kill all of the target",
+            help: "Kills every process of the target, after asking.",
+            example: ("kill", "ends every process of the target, after asking"),
+            repeats: false,
+        }
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
-        nothing(self.usage(), args)
+        nothing(self.about().usage, args)
     }
     fn run(&self, _: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
         let question = format!("Kill the target ({})?", tasks(at));
@@ -191,24 +273,20 @@ impl Command for Kill {
 pub(super) struct Quit;
 
 impl Command for Quit {
-    fn names(&self) -> &'static [&'static str] {
-        &["quit", "q", "exit"]
-    }
-    fn usage(&self) -> &'static str {
-        "quit"
-    }
-    fn summary(&self) -> &'static str {
-        "leave; a target that fdwatch started is killed"
-    }
-    fn help(&self) -> &'static str {
-        "Leaves fdwatch and kills the target, after asking. detach leaves and lets it live.\n\
-         A target that was attached to is left running, as by detach."
-    }
-    fn repeats(&self) -> bool {
-        false
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["quit", "q", "exit"],
+            usage: "quit",
+            group: Group::Leave,
+            summary: "leave; a target that fdwatch started is killed",
+            help: "Leaves fdwatch and kills the target, after asking. detach leaves and lets it live.\n\
+         A target that was attached to is left running, as by detach.",
+            example: ("quit", "asks, kills the target, and leaves"),
+            repeats: false,
+        }
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
-        nothing(self.usage(), args)
+        nothing(self.about().usage, args)
     }
     fn run(&self, _: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
         if at.attached {

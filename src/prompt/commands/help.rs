@@ -1,53 +1,65 @@
 //! Commands that explain.
 
 use super::super::{At, Flow};
-use super::{COMMANDS, Command, at_most_one, find};
+use super::{About, COMMANDS, Command, GROUPS, Group, at_most_one, find};
 use crate::finding::rules;
 use crate::prompt::console::Offer;
 use crate::render::Style;
 use crate::render::page::{index, page};
-use crate::render::style::Ink;
+use crate::render::style::{Ink, columns, wrap};
+
+/// The column in which summaries begin, less three.
+const USAGE: usize = 28;
 
 pub(super) struct Help;
 
 impl Command for Help {
-    fn names(&self) -> &'static [&'static str] {
-        &["help", "h", "?"]
-    }
-    fn usage(&self) -> &'static str {
-        "help [COMMAND]"
-    }
-    fn summary(&self) -> &'static str {
-        "what there is to type"
-    }
-    fn help(&self) -> &'static str {
-        "Without an argument the list of commands, with one the help of that command.\n\
-         Commands may be shortened as long as it is clear which is meant; an empty line does the last one again."
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["help", "h", "?"],
+            usage: "help [COMMAND]",
+            group: Group::Help,
+            summary: "what there is to type",
+            help: "Without an argument the list of commands, with one the help of that command.\n\
+         Commands may be shortened as long as it is clear which is meant; an empty line does the last one again.",
+            example: ("help catch", "the help of catch"),
+            repeats: true,
+        }
     }
     fn complete(&self, _: &Offer) -> Vec<String> {
-        COMMANDS.iter().filter_map(|c| c.names().first()).map(|n| (*n).to_string()).collect()
+        COMMANDS.iter().map(|c| c.name().to_string()).collect()
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
-        at_most_one(self.usage(), args)?.map_or(Ok(()), |w| find(w).map(drop))
+        at_most_one(self.about().usage, args)?.map_or(Ok(()), |w| find(w).map(drop))
     }
     fn run(&self, args: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
         let style = at.scene.style;
-        match at_most_one(self.usage(), args)? {
+        match at_most_one(self.about().usage, args)? {
             None => {
-                for c in COMMANDS {
-                    let usage = style.paint(Ink::Label, &format!("{:<34}", c.usage()));
-                    at.say(&format!("{usage} {}", c.summary()));
+                for (group, title) in GROUPS {
+                    at.say(&style.paint(Ink::Label, title));
+                    for about in COMMANDS.iter().map(|c| c.about()).filter(|a| a.group == *group) {
+                        let indent = USAGE + 3;
+                        let summary = wrap(about.summary, indent, indent, style.width);
+                        match columns(about.usage) > USAGE {
+                            true => at.say(&format!("  {}\n{:indent$}{summary}", about.usage, "")),
+                            false => at.say(&format!("  {:<USAGE$} {summary}", about.usage)),
+                        }
+                    }
                 }
-                at.say("help COMMAND says more. Commands may be shortened; an empty line repeats the last.");
+                at.say("help COMMAND says more. Commands may be shortened; an empty line repeats.");
             }
             Some(word) => {
-                let c = find(word)?;
-                let also = match c.names() {
+                let about = find(word)?.about();
+                let also = match about.names {
                     [_] | [] => String::new(),
                     [_, others @ ..] => format!("   (also {})", others.join(", ")),
                 };
-                at.say(&format!("{}{also}", style.paint(Ink::Label, c.usage())));
-                c.help().lines().for_each(|l| at.say(&format!("  {l}")));
+                at.say(&format!("{}{also}", style.paint(Ink::Label, about.usage)));
+                about.help.lines().for_each(|l| at.say(&format!("  {l}")));
+                let (line, does) = about.example;
+                at.say(&format!("  {} {line}", style.paint(Ink::Label, "example")));
+                at.say(&format!("          {}", wrap(does, 10, 10, style.width)));
             }
         }
         Ok(Flow::Stay)
@@ -57,29 +69,28 @@ impl Command for Help {
 pub(super) struct Explain;
 
 impl Command for Explain {
-    fn names(&self) -> &'static [&'static str] {
-        &["explain"]
-    }
-    fn usage(&self) -> &'static str {
-        "explain [FINDING]"
-    }
-    fn summary(&self) -> &'static str {
-        "what a finding means, with an example and the fix"
-    }
-    fn help(&self) -> &'static str {
-        "Shows the page of a finding: what it means, an example, the fix. Without a name: that of this break."
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["explain"],
+            usage: "explain [FINDING]",
+            group: Group::Help,
+            summary: "what a finding means, with an example and the fix",
+            help: "Shows the page of a finding: what it means, an example, the fix. Without a name: that of this break.",
+            example: ("explain double-close", "what a double close is, with an example and the fix"),
+            repeats: true,
+        }
     }
     fn complete(&self, offer: &Offer) -> Vec<String> {
         offer.findings.clone()
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
-        match at_most_one(self.usage(), args)? {
+        match at_most_one(self.about().usage, args)? {
             Some(name) => page(&full(name), Style::plain()).map(drop),
             None => Ok(()),
         }
     }
     fn run(&self, args: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
-        let given = at_most_one(self.usage(), args)?.map(full);
+        let given = at_most_one(self.about().usage, args)?.map(full);
         let found = at.scene.at.finding.as_ref().map(|f| f.name.to_string());
         // Before a close nothing is found yet; what it leads to is a hand-off of a number that is over.
         let expected = at.scene.at.can_keep.then(|| "stale-fd-to-child".to_string());

@@ -1,7 +1,7 @@
 //! Commands that show stacks and source.
 
 use super::super::{At, Flow};
-use super::{Command, at_most_one, choose, nothing, number};
+use super::{About, Command, Group, at_most_one, choose, nothing, number};
 use crate::base::text::escape;
 use crate::finding::{Copies, Moved, Role};
 use crate::model::Moment;
@@ -24,7 +24,7 @@ fn which(args: &[&str]) -> Result<(Form, Option<Role>), String> {
         let as_form = FORMS.iter().find(|f| f.0 == word).map(|f| f.1);
         let as_role = ROLES.iter().find(|r| r.0 == word).map(|r| r.1);
         if (as_form.is_some() && form.is_some()) || (as_role.is_some() && role.is_some()) {
-            return Err(format!("\"{word}\" is one word too many; usage: {}", Backtrace.usage()));
+            return Err(format!("\"{word}\" is one word too many; usage: {}", Backtrace.about().usage));
         }
         form = form.or(as_form);
         role = role.or(as_role);
@@ -49,21 +49,20 @@ fn moment(at: &At<'_, '_>, role: Role) -> Result<(Moment, Option<Moved>), String
 }
 
 impl Command for Backtrace {
-    fn names(&self) -> &'static [&'static str] {
-        &["bt", "backtrace", "where"]
-    }
-    fn usage(&self) -> &'static str {
-        "bt [py|native|full] [opened|closed]"
-    }
-    fn summary(&self) -> &'static str {
-        "the stack at the break, or at an earlier step"
-    }
-    fn help(&self) -> &'static str {
-        "Native and Python frames in one; the frames of the interpreter itself are folded.\n\
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["bt", "backtrace", "where"],
+            usage: "bt [py|native|full] [opened|closed]",
+            group: Group::Stack,
+            summary: "the stack at the break, or at an earlier step",
+            help: "Native and Python frames in one; the frames of the interpreter itself are folded.\n\
          py      Python frames only\n\
          native  native frames only\n\
          full    everything, with modules and offsets\n\
-         opened, closed, reused, used: the stack of that step, in place of the current one"
+         opened, closed, reused, used: the stack of that step, in place of the current one",
+            example: ("bt py", "the Python frames alone"),
+            repeats: true,
+        }
     }
     fn complete(&self, _: &Offer) -> Vec<String> {
         FORMS.iter().map(|f| f.0).chain(ROLES.iter().map(|r| r.0)).map(str::to_string).collect()
@@ -73,6 +72,7 @@ impl Command for Backtrace {
     }
     fn run(&self, args: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
         let (form, role) = which(args)?;
+        of_break(at)?;
         let style = at.scene.style;
         let text = match role {
             None => {
@@ -97,10 +97,19 @@ impl Command for Backtrace {
 pub(super) struct Frame;
 
 fn frame_number(args: &[&str]) -> Result<Option<usize>, String> {
-    at_most_one(Frame.usage(), args)?.map(|w| number("the number of a frame", w)).transpose()
+    at_most_one(Frame.about().usage, args)?.map(|w| number("the number of a frame", w)).transpose()
+}
+
+/// Stacks are taken where something happens: of a task that just stands still there is none.
+fn of_break(at: &At<'_, '_>) -> Result<(), String> {
+    match at.tid == at.scene.at.tid {
+        true => Ok(()),
+        false => Err(format!("of task {} no stack was taken: thread {} goes back", at.tid, at.scene.at.tid)),
+    }
 }
 
 fn show_frame(at: &mut At<'_, '_>, n: usize) -> Result<Flow, String> {
+    of_break(at)?;
     let style = at.scene.style;
     let count = at.trace().frames.len();
     let Some(line) = at.trace().line(n, style) else {
@@ -126,17 +135,16 @@ fn source(at: &mut At<'_, '_>) -> Option<(String, u32)> {
 }
 
 impl Command for Frame {
-    fn names(&self) -> &'static [&'static str] {
-        &["frame", "f"]
-    }
-    fn usage(&self) -> &'static str {
-        "frame [N]"
-    }
-    fn summary(&self) -> &'static str {
-        "look at frame N of the stack"
-    }
-    fn help(&self) -> &'static str {
-        "Selects frame N as bt numbers them, and shows its line. Without N: shows the selected one."
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["frame", "f"],
+            usage: "frame [N]",
+            group: Group::Stack,
+            summary: "look at frame N of the stack",
+            help: "Selects frame N as bt numbers them, and shows its line. Without N: shows the selected one.",
+            example: ("frame 8", "looks at frame 8, as bt numbers it"),
+            repeats: true,
+        }
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
         frame_number(args).map(drop)
@@ -157,20 +165,19 @@ fn steps(usage: &str, args: &[&str]) -> Result<usize, String> {
 }
 
 impl Command for Up {
-    fn names(&self) -> &'static [&'static str] {
-        &["up"]
-    }
-    fn usage(&self) -> &'static str {
-        "up [N]"
-    }
-    fn summary(&self) -> &'static str {
-        "look at the frame that called this one"
-    }
-    fn help(&self) -> &'static str {
-        "Selects the caller of the selected frame, or the Nth caller."
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["up"],
+            usage: "up [N]",
+            group: Group::Stack,
+            summary: "look at the frame that called this one",
+            help: "Selects the caller of the selected frame, or the Nth caller.",
+            example: ("up 2", "looks at the caller of the caller"),
+            repeats: true,
+        }
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
-        steps(self.usage(), args).map(drop)
+        steps(self.about().usage, args).map(drop)
     }
     fn run(&self, args: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
         let last = at.trace().frames.len().saturating_sub(1);
@@ -178,7 +185,7 @@ impl Command for Up {
         if now >= last {
             return Err("this is the outermost frame".to_string());
         }
-        let n = now.saturating_add(steps(self.usage(), args)?).min(last);
+        let n = now.saturating_add(steps(self.about().usage, args)?).min(last);
         show_frame(at, n)
     }
 }
@@ -186,27 +193,26 @@ impl Command for Up {
 pub(super) struct Down;
 
 impl Command for Down {
-    fn names(&self) -> &'static [&'static str] {
-        &["down"]
-    }
-    fn usage(&self) -> &'static str {
-        "down [N]"
-    }
-    fn summary(&self) -> &'static str {
-        "look at the frame that this one called"
-    }
-    fn help(&self) -> &'static str {
-        "Selects the frame that the selected one called, or the Nth."
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["down"],
+            usage: "down [N]",
+            group: Group::Stack,
+            summary: "look at the frame that this one called",
+            help: "Selects the frame that the selected one called, or the Nth.",
+            example: ("down", "looks at the frame that this one called"),
+            repeats: true,
+        }
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
-        steps(self.usage(), args).map(drop)
+        steps(self.about().usage, args).map(drop)
     }
     fn run(&self, args: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
         let now = at.frame();
         if now == 0 {
             return Err("this is the innermost frame".to_string());
         }
-        let n = now.saturating_sub(steps(self.usage(), args)?);
+        let n = now.saturating_sub(steps(self.about().usage, args)?);
         show_frame(at, n)
     }
 }
@@ -218,22 +224,22 @@ const LINES: u32 = 10;
 const BEFORE: u32 = 4;
 
 impl Command for List {
-    fn names(&self) -> &'static [&'static str] {
-        &["list", "l"]
-    }
-    fn usage(&self) -> &'static str {
-        "list"
-    }
-    fn summary(&self) -> &'static str {
-        "the source around the line of the selected frame"
-    }
-    fn help(&self) -> &'static str {
-        "Shows ten lines around the line of the selected frame; again, the ten after them."
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["list", "l"],
+            usage: "list",
+            group: Group::Stack,
+            summary: "the source around the line of the selected frame",
+            help: "Shows ten lines around the line of the selected frame; again, the ten after them.",
+            example: ("list", "the lines around that of the selected frame"),
+            repeats: true,
+        }
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
-        nothing(self.usage(), args)
+        nothing(self.about().usage, args)
     }
     fn run(&self, _: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
+        of_break(at)?;
         let (file, own) = source(at).ok_or("no source line is known for this frame: try up, or frame N")?;
         let from = match &at.listed {
             Some((f, next)) if *f == file => *next,

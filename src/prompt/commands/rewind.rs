@@ -1,7 +1,7 @@
 //! Going back, by going again.
 
 use super::super::{At, Flow, Then};
-use super::{Command, number, shown};
+use super::{About, Command, Group, number, shown};
 use crate::finding::Role;
 
 pub(super) struct Rewind;
@@ -16,32 +16,32 @@ fn read(args: &[&str]) -> Result<(Option<usize>, bool), String> {
                 0 => return Err("findings are counted from 1".to_string()),
                 n => which = Some(n),
             },
-            word => return Err(format!("\"{}\" is one word too many; usage: {}", shown(word), Rewind.usage())),
+            word => return Err(format!("\"{}\" is one word too many; usage: {}", shown(word), Rewind.about().usage)),
         }
     }
     Ok((which, yes))
 }
 
 impl Command for Rewind {
-    fn names(&self) -> &'static [&'static str] {
-        &["rewind"]
-    }
-    fn usage(&self) -> &'static str {
-        "rewind [N] [--yes]"
-    }
-    fn summary(&self) -> &'static str {
-        "run again, up to the close that is to blame"
-    }
-    fn help(&self) -> &'static str {
-        "Kills the target, starts the same command again (arguments, environment, working directory), and stops before\n\
-         the close that is to blame for finding N; without N, for that of this break, else for the last one.\n\
-         All that the command does happens again: files are written again, messages are sent again. So it asks first;\n\
-         a script says --yes. What it has read of a pipe or terminal as its standard input is not there again; a file is\n\
-         read from where it began. The life is recognised by where it was opened, its path, its process and which of\n\
-         those it is. If the second run goes another way, that is said, and it stops nowhere else instead."
-    }
-    fn repeats(&self) -> bool {
-        false
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["rewind"],
+            usage: "rewind [N] [--yes]",
+            group: Group::Run,
+            summary: "run again, up to the close that is to blame",
+            help: "Kills the target, starts the same command again (arguments, environment, working directory), and stops\n\
+                   before the close that is to blame for finding N; without N, for that of this break, else for the last\n\
+                   one. All that the command does happens again: files are written again, messages are sent again. So it\n\
+                   asks first; a script says --yes. What it has read of a pipe or terminal as its standard input is not\n\
+                   there again; a file is read from where it began. The life is recognised by where it was opened, its\n\
+                   path, its process and which of those it is. If the second run goes another way, that is said, and it\n\
+                   stops nowhere else instead.",
+            example: (
+                "rewind 1 --yes",
+                "starts again without asking, and stops before the close that finding 1 blames",
+            ),
+            repeats: false,
+        }
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
         read(args).map(drop)

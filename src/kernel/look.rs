@@ -1,0 +1,174 @@
+//! What a descriptor is at now: its position, its peers, what waits in it. Nothing here changes anything.
+
+use super::{procfs, sys};
+use crate::base::{Fd, Tid};
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::path::Path;
+
+/// The position of the open file description, in bytes; 0 for what has none (proc_pid_fdinfo(5), pos).
+pub fn position(tid: Tid, fd: Fd) -> Option<u64> {
+    procfs::fdinfo(tid, fd, "pos", 10)
+}
+
+/// The counter of an eventfd (proc_pid_fdinfo(5), eventfd-count).
+pub fn counter(tid: Tid, fd: Fd) -> Option<u64> {
+    procfs::fdinfo(tid, fd, "eventfd-count", 16)
+}
+
+/// What was seen of an object's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// The offset of the first byte; in a pipe 0, where the next read begins.
+    pub start: u64,
+    /// The position of the open file description; `None` for a pipe.
+    pub position: Option<u64>,
+    /// How long the file is; `None` for a pipe.
+    pub size: Option<u64>,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// At most `max` bytes around the position of a regular file, or of what waits in a pipe, which stays there (tee(2)).
+///
+/// # Errors
+/// A sentence: what it is cannot be looked at without taking something out of it, or the kernel refuses.
+pub fn content(tid: Tid, fd: Fd, max: usize) -> Result<Content, String> {
+    let path = format!("/proc/{tid}/fd/{fd}");
+    let text = |e: io::Error| format!("it cannot be looked at: {e}");
+    let kind = std::fs::metadata(&path).map_err(text)?.file_type();
+    if !kind.is_file() && !kind.is_fifo() {
+        return Err("only regular files and pipes can be looked at without taking something out of them".to_string());
+    }
+    let file = procfs::open_read(Path::new(&path)).map_err(text)?;
+    if kind.is_file() {
+        let size = file.metadata().map_err(text)?.len();
+        let position = position(tid, fd).unwrap_or(0);
+        let start = position.min(size).saturating_sub((max / 2) as u64);
+        let mut bytes = vec![0; max];
+        let n = file.read_at(&mut bytes, start).map_err(text)?;
+        bytes.truncate(n);
+        return Ok(Content { start, position: Some(position), size: Some(size), bytes });
+    }
+    let (mut own, to) = io::pipe().map_err(text)?;
+    let n = match sys::tee(&file, &to, max) {
+        Ok(n) => n,
+        // Nothing waits.
+        Err(nix::errno::Errno::EAGAIN) => 0,
+        Err(e) => return Err(text(e.into())),
+    };
+    let mut bytes = vec![0; n];
+    own.read_exact(&mut bytes).map_err(text)?;
+    Ok(Content { start: 0, position: None, size: None, bytes })
+}
+
+/// The addresses of the socket with this inode, as the task's network namespace has it: `tcp 127.0.0.1:80 to
+/// 127.0.0.1:4711`, `unix /run/x`; `None` where it is of a family that `/proc` does not list. Not safe to show.
+pub fn socket(tid: Tid, inode: u64) -> Option<String> {
+    let inode = inode.to_string();
+    for family in ["tcp", "tcp6", "udp", "udp6"] {
+        let Ok(text) = procfs::read(format!("/proc/{tid}/net/{family}")) else { continue };
+        let text = String::from_utf8_lossy(&text);
+        // sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode … (proc_pid_net(5))
+        let found = text.lines().skip(1).find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            (fields.get(9) == Some(&inode.as_str())).then(|| Some((address(fields.get(1)?)?, address(fields.get(2)?)?)))
+        });
+        if let Some(Some((local, peer))) = found {
+            let name = family.trim_end_matches('6');
+            return Some(match peer.ends_with(":0") {
+                true => format!("{name} {local}"),
+                false => format!("{name} {local} to {peer}"),
+            });
+        }
+    }
+    let text = procfs::read(format!("/proc/{tid}/net/unix")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    // Num RefCount Protocol Flags Type St Inode Path
+    text.lines().skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        (fields.get(6) == Some(&inode.as_str())).then(|| match fields.get(7) {
+            Some(_) => format!(
+                "unix {}",
+                line.splitn(2, fields.get(6).copied().unwrap_or_default()).last().unwrap_or("").trim()
+            ),
+            None => "unix, without a name".to_string(),
+        })
+    })
+}
+
+/// `0100007F:1F90` as `127.0.0.1:8080`: words of 32 bits in the machine's order, the port in hexadecimal.
+fn address(text: &str) -> Option<String> {
+    let (host, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let words: Vec<u32> = (0..host.len() / 8)
+        .map(|i| u32::from_str_radix(host.get(i * 8..i * 8 + 8).unwrap_or_default(), 16).map(u32::from_be))
+        .collect::<Result<_, _>>()
+        .ok()?;
+    let ip: IpAddr = match words.as_slice() {
+        [one] => Ipv4Addr::from(*one).into(),
+        [a, b, c, d] => {
+            let all = u128::from(*a) << 96 | u128::from(*b) << 64 | u128::from(*c) << 32 | u128::from(*d);
+            Ipv6Addr::from(all).into()
+        }
+        _ => return None,
+    };
+    Some(match ip {
+        IpAddr::V4(ip) => format!("{ip}:{port}"),
+        IpAddr::V6(ip) => format!("[{ip}]:{port}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Seek, SeekFrom, Write};
+    use std::os::fd::AsRawFd;
+
+    fn own() -> Tid {
+        Tid(std::process::id() as i32)
+    }
+
+    #[test]
+    fn addresses_are_read_in_the_machines_order() {
+        assert_eq!(address("0100007F:1F90").as_deref(), Some("127.0.0.1:8080"));
+        assert_eq!(address("00000000000000000000000001000000:0016").as_deref(), Some("[::1]:22"));
+        assert_eq!(address("x:1"), None);
+    }
+
+    #[test]
+    fn a_file_is_seen_around_its_position_which_does_not_move() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        file.seek(SeekFrom::Start(6)).unwrap();
+        let fd = Fd(file.as_raw_fd());
+        let seen = content(own(), fd, 4).unwrap();
+        assert_eq!(seen, Content { start: 4, position: Some(6), size: Some(10), bytes: b"4567".to_vec() });
+        assert_eq!(position(own(), fd), Some(6));
+    }
+
+    #[test]
+    fn what_waits_in_a_pipe_stays_there() {
+        let (mut read, mut write) = io::pipe().unwrap();
+        write.write_all(b"hello").unwrap();
+        for fd in [read.as_raw_fd(), write.as_raw_fd()] {
+            assert_eq!(content(own(), Fd(fd), 3).unwrap().bytes, b"hel");
+        }
+        let mut buf = [0; 5];
+        read.read_exact(&mut buf).unwrap();
+        assert_eq!(&buf, b"hello");
+        assert_eq!(content(own(), Fd(read.as_raw_fd()), 3).unwrap().bytes, b"");
+    }
+
+    #[test]
+    fn a_sockets_addresses_are_found_and_a_device_is_left_alone() {
+        use std::os::unix::fs::MetadataExt;
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let inode = std::fs::metadata(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap().ino();
+        let expected = format!("tcp {}", socket.local_addr().unwrap());
+        assert_eq!(super::socket(own(), inode), Some(expected));
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert!(content(own(), Fd(null.as_raw_fd()), 3).is_err());
+    }
+}

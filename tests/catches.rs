@@ -1,0 +1,290 @@
+//! Breaks that the user sets, and what can be done at them: by scripts, without a terminal.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // a test may fail loudly
+
+mod common;
+
+use common::{Done, fdwatch, has, pythons, skip, start};
+use std::process::Command;
+
+fn run(options: &[&str], command: &[&str]) -> Done {
+    common::run(Command::new(fdwatch()).arg("run").args(options).arg("--").args(command))
+}
+
+fn bash(test: &str) -> bool {
+    let there = has("bash");
+    if !there {
+        skip(test, "no bash");
+    }
+    there
+}
+
+fn python(test: &str) -> Option<String> {
+    let found = pythons().first().map(|p| p.to_string_lossy().into_owned());
+    if found.is_none() {
+        skip(test, "no CPython");
+    }
+    found
+}
+
+/// Opens fd 8 three times.
+const EIGHT: &str = "for i in 1 2 3; do exec 8</etc/passwd; exec 8<&-; done; echo end";
+
+#[test]
+fn a_condition_decides_where_it_breaks() {
+    if !bash("a_condition_decides_where_it_breaks") {
+        return;
+    }
+    let catch = "catch close if fd == 8 && path =~ \"/etc/*\" && nth == 2";
+    let done = run(&["-ex", catch, "-ex", "info breaks", "-ex", "continue"], &["bash", "-c", EIGHT]);
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "end\n"), "{}", done.stderr);
+    let set = "break 1: close if fd == 8 && path =~ \"/etc/*\" && nth == 2\n";
+    assert!(done.stderr.starts_with(set), "before anything else: {}", done.stderr);
+    assert_eq!(done.stderr.matches("about to close fd 8 #").count(), 1, "{}", done.stderr);
+    assert!(done.stderr.contains("  caught  by 1: close if fd == 8"), "{}", done.stderr);
+    assert!(done.stderr.contains("    hit once\n"), "{}", done.stderr);
+}
+
+#[test]
+fn commands_are_run_at_every_hit_and_ignore_passes_over_some() {
+    if !bash("commands_are_run_at_every_hit_and_ignore_passes_over_some") {
+        return;
+    }
+    let block = ["commands", "info fds if fd == 8", "continue", "end"];
+    let mut options = vec!["-ex", "catch close if fd == 8"];
+    block.iter().for_each(|l| options.extend(["-ex", l]));
+    let all = run(&options, &["bash", "-c", EIGHT]);
+    assert_eq!((all.code(), all.stdout.as_str()), (0, "end\n"), "{}", all.stderr);
+    assert_eq!(all.stderr.matches("\n8   #").count(), 3, "{}", all.stderr);
+    options.extend(["-ex", "ignore 1 2"]);
+    let last = run(&options, &["bash", "-c", EIGHT]);
+    assert_eq!(last.stderr.matches("\n8   #").count(), 1, "{}", last.stderr);
+    let once = ["-ex", "tcatch close if fd == 8", "-ex", "info breaks"];
+    let once = run(&once, &["bash", "-c", EIGHT]);
+    assert_eq!(once.stderr.matches("about to close fd 8").count(), 1, "{}", once.stderr);
+    assert!(!once.stderr.contains("1   catch close"), "it is gone when it was hit: {}", once.stderr);
+}
+
+#[test]
+fn every_kind_of_event_can_be_caught() {
+    let Some(py) = python("every_kind_of_event_can_be_caught") else { return };
+    let program = "
+import os, socket, array
+fd = os.open('/etc/passwd', os.O_RDONLY); copy = os.dup(fd); os.set_inheritable(fd, True)
+a, b = socket.socketpair()
+a.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [fd]))])
+b.recvmsg(1, 64)
+if os.fork() == 0: os.execv('/bin/true', ['true'])
+os.wait(); os.close(fd)
+try: os.close(fd)
+except OSError: print('twice')
+";
+    for (catch, shown) in [
+        ("open if path == \"/etc/passwd\"", "] opened fd "),
+        ("dup if path == \"/etc/passwd\"", "] after "),
+        ("cloexec if path == \"/etc/passwd\"", "] about to clear FD_CLOEXEC of fd "),
+        ("receive if kind == file", "] after recvmsg"),
+        ("fork", "] made process "),
+        ("exec", "] executed "),
+        ("finding if finding == double-close", "error[double-close]"),
+        ("close if path == \"/etc/passwd\" && !child && call == close", "] about to close fd "),
+    ] {
+        let catch = format!("catch {catch}");
+        let done = run(&["--break", "none", "-ex", &catch, "-ex", "continue"], &[&py, "-S", "-c", program]);
+        assert_eq!((done.code(), done.stdout.as_str()), (0, "twice\n"), "{catch}: {}", done.stderr);
+        let first = done.stderr.split("break 1 [").nth(1).unwrap_or_default();
+        let line = first.lines().next().unwrap_or_default();
+        assert!(line.contains(shown), "{catch}: {}", done.stderr);
+        assert!(first.contains("  caught  by 1: "), "{catch}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn the_stack_can_decide() {
+    let Some(py) = python("the_stack_can_decide") else { return };
+    let program = "
+def inner(): open('/etc/passwd')
+def outer(): f = open('/etc/passwd'); f.close()
+outer(); inner()
+";
+    for (condition, frame) in [
+        ("frame == inner", "in inner"),
+        ("frame =~ /^out.r$/", "in outer"),
+        ("cause == finalizer && depth > 1", "in inner"),
+        ("implicit && !(frame == outer)", "in inner"),
+    ] {
+        let catch = format!("catch close if path == \"/etc/passwd\" && {condition}");
+        let done = run(&["-ex", &catch, "-ex", "bt py", "-ex", "continue 99"], &[&py, "-S", "-c", program]);
+        assert_eq!(done.stderr.matches("break 1 [").count(), 1, "{catch}: {}", done.stderr);
+        assert!(done.stderr.contains(frame), "{catch}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn what_is_wrong_is_told_before_the_start() {
+    for (command, part) in [
+        ("catch close if fdd == 3", "-ex 1: column 10: unknown field \"fdd\"; did you mean fd?"),
+        ("catch close if finding == duble-close", "did you mean double-close?"),
+        ("catch", "catch what? close, open"),
+        ("fail EBADD", "did you mean EBADF?"),
+        ("commands 1", "these commands have no end"),
+        ("delete 7", "there is no break 7: none was set"),
+    ] {
+        let done = run(&["-ex", command], &["echo", "started"]);
+        assert_eq!((done.code(), done.stdout.as_str()), (125, ""), "{command}: {}", done.stderr);
+        assert!(done.stderr.contains(part) && done.stderr.lines().count() == 1, "{command}: {}", done.stderr);
+    }
+}
+
+#[test]
+fn a_call_can_be_made_to_fail_and_every_report_says_so() {
+    let Some(py) = python("a_call_can_be_made_to_fail_and_every_report_says_so") else { return };
+    let program = "
+import os
+fd = os.open('/etc/passwd', os.O_RDONLY)
+try: os.close(fd)
+except OSError as e: print(e.errno, len(os.read(fd, 3)))
+";
+    let catch = "catch close if path == \"/etc/passwd\"";
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("report.json");
+    let options = ["-ex", catch, "-ex", "fail EIO", "-ex", "continue"];
+    let done = run(&options, &[&py, "-S", "-c", program]);
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "5 3\n"), "it is open still: {}", done.stderr);
+    assert!(done.stderr.contains("results altered by 1 injection"), "{}", done.stderr);
+    assert!(done.stderr.contains("  fail EIO of close("), "{}", done.stderr);
+    let json = [&options[..], &["--format", "json", "-o", file.to_str().unwrap()]].concat();
+    run(&json, &[&py, "-S", "-c", program]);
+    assert!(std::fs::read_to_string(&file).unwrap().contains("fail EIO"));
+}
+
+#[test]
+fn finish_shows_the_result_of_the_call() {
+    if !bash("finish_shows_the_result_of_the_call") {
+        return;
+    }
+    for (script, result) in [
+        ("exec 8</etc/passwd; exec 8<&-; echo end", "close(8) = 0\n"),
+        ("exec 8</etc/passwd; exec 8</dev/null; echo end", "= 8\n"),
+    ] {
+        for more in [&[][..], &["--no-seccomp"]] {
+            let options = [more, &["--fd", "8", "-ex", "finish", "-ex", "finish", "-ex", "never"]].concat();
+            let done = run(&options[..options.len() - 2], &["bash", "-c", script]);
+            let second = done.stderr.split("break 2 [").nth(1).unwrap_or_default();
+            assert!(second.contains("  why     the call has returned\n"), "{script}: {}", done.stderr);
+            assert!(second.contains(result), "{script}: {}", done.stderr);
+            // The second finish is a mistake, which ends the script and the target.
+            assert!(done.stderr.contains("-ex 2: the call has returned already\n"), "{}", done.stderr);
+            assert_eq!((done.code(), done.stdout.as_str()), (125, ""), "{}", done.stderr);
+        }
+    }
+}
+
+#[test]
+fn what_waits_in_a_pipe_is_seen_and_stays() {
+    let Some(py) = python("what_waits_in_a_pipe_is_seen_and_stays") else { return };
+    let program = "
+import os
+r, w = os.pipe(); os.write(w, b'hello pipe'); os.close(w); print(os.read(r, 99))
+";
+    let options =
+        ["-ex", "tcatch close if kind == pipe", "-ex", "peek", "-ex", "who", "-ex", "info fds full if kind == pipe"];
+    let done = run(&options, &[&py, "-S", "-c", program]);
+    assert_eq!(done.stdout, "b'hello pipe'\n", "{}", done.stderr);
+    assert!(done.stderr.contains("10 bytes that wait in it, and still do\n"), "{}", done.stderr);
+    assert!(done.stderr.contains(" hello pipe\n"), "{}", done.stderr);
+    assert!(done.stderr.contains("the other end, #"), "{}", done.stderr);
+    assert!(done.stderr.contains("; other end "), "{}", done.stderr);
+}
+
+#[test]
+fn a_report_of_all_so_far_is_saved_and_the_prompt_goes_on() {
+    if !bash("a_report_of_all_so_far_is_saved_and_the_prompt_goes_on") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a report.json");
+    let save = format!("save {}", file.display());
+    let done = run(&["--fd", "8", "-ex", &save, "-ex", "keep", "-ex", "continue 99"], &["bash", "-c", EIGHT]);
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "end\n"), "{}", done.stderr);
+    assert_eq!(done.stderr.matches("break 1 [").count(), 1, "{}", done.stderr);
+    assert!(done.stderr.contains("fd 8 will stay open"), "{}", done.stderr);
+    let shown = common::run(Command::new(fdwatch()).arg("show").arg(&file));
+    assert_eq!(shown.code(), 0, "{}", shown.stderr);
+    assert!(shown.stdout.contains("0 errors"), "{}", shown.stdout);
+}
+
+#[test]
+fn a_transcript_does_again_what_was_done() {
+    if !bash("a_transcript_does_again_what_was_done") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let [first, second] = ["first", "second"].map(|n| dir.path().join(n).to_string_lossy().into_owned());
+    let options =
+        ["--batch", "--transcript", &first, "-ex", "catch close if fd == 8", "-ex", "fd 8", "-ex", "keep", "-ex", "c"];
+    let done = run(&options, &["bash", "-c", EIGHT]);
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "end\n"), "{}", done.stderr);
+    let again = run(&["--batch", "--transcript", &second, "-x", &first], &["bash", "-c", EIGHT]);
+    assert_eq!((again.code(), again.stdout.as_str()), (0, "end\n"), "{}", again.stderr);
+    let commands = |path: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(path).unwrap();
+        text.lines().filter(|l| !l.starts_with("# ")).map(str::to_string).collect()
+    };
+    assert_eq!(commands(&first), ["catch close if fd == 8", "fd 8", "keep", "c"]);
+    assert_eq!(commands(&first), commands(&second));
+    assert!(again.stderr.contains("results altered by 1 injection"), "{}", again.stderr);
+}
+
+#[test]
+fn calls_are_altered_as_the_command_line_says() {
+    if !bash("calls_are_altered_as_the_command_line_says") {
+        return;
+    }
+    let audit = |inject: &str, script: &str| {
+        common::run(Command::new(fdwatch()).args(["audit", "--inject", inject, "--", "bash", "-c", script]))
+    };
+    let third = "for i in 1 2 3; do exec 8</etc/passwd; exec 8<&-; [ -e /proc/self/fd/8 ] && echo $i; done";
+    for (inject, stdout, told) in [
+        ("close:fd=8:nth=2:keep", "2\n", "keep of close(8)"),
+        ("close:path=/etc/passwd:when=2+:error=EIO:if=fd == 8", "2\n3\n", "fail EIO of close(8)"),
+        ("close:fd=8:path=/none:keep", "", ""),
+    ] {
+        let done = audit(inject, third);
+        assert_eq!(done.stdout, stdout, "{inject}: {}", done.stderr);
+        assert_eq!(done.stderr.contains("results altered by"), !told.is_empty(), "{inject}: {}", done.stderr);
+        assert!(done.stderr.contains(told), "{inject}: {}", done.stderr);
+    }
+    let over = "exec 8</dev/null; exec 8</etc/passwd; read x <&8; echo \"[$x]\"";
+    let done = audit("dup2,dup3:fd=8:keep:if=path == \"/dev/null\"", over);
+    assert_eq!(done.stdout, "[]\n", "8 is /dev/null still: {}", done.stderr);
+    let wrong = audit("close:keeep", "echo started");
+    assert_eq!((wrong.code(), wrong.stdout.as_str()), (125, ""), "{}", wrong.stderr);
+    assert!(wrong.stderr.contains("did you mean keep?"), "{}", wrong.stderr);
+}
+
+/// The kernel says who traces whom, and who stands still.
+#[test]
+fn a_process_is_handed_over_where_it_stands() {
+    let Some(py) = python("a_process_is_handed_over_where_it_stands") else { return };
+    let program = "
+import os
+print(os.getpid(), flush=True)
+fd = os.open('/etc/passwd', os.O_RDONLY); os.dup2(fd, 50); os.close(50); print('gone on', flush=True)
+";
+    let options = ["--no-seccomp", "--fd", "50", "-ex", "gdb"];
+    let mut running = start(Command::new(fdwatch()).arg("run").args(options).args(["--", &py, "-S", "-c", program]));
+    let pid: i32 = running.line().expect("a line").parse().expect("a pid");
+    let status = || std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let end = std::time::Instant::now() + common::LIMIT;
+    while !(status().contains("TracerPid:\t0\n") && status().contains("State:\tT (stopped)")) {
+        assert!(std::time::Instant::now() < end, "{}", status());
+        // Between two looks at a state that the kernel announces to nobody.
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGCONT).unwrap();
+    let done = running.end();
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "gone on\n"), "{}", done.stderr);
+    assert!(done.stderr.contains(&format!("gdb -p {pid}")), "{}", done.stderr);
+    let filtered = run(&["--fd", "8", "-ex", "gdb"], &["bash", "-c", EIGHT]);
+    assert!(filtered.stderr.contains("start it with --no-seccomp"), "{}", filtered.stderr);
+}
