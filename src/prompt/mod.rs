@@ -398,6 +398,9 @@ impl Prompt {
                     if goes_on && at.interactive {
                         at.say("[continuing]");
                     }
+                    if matches!(then, Then::Rewind(_)) {
+                        at.say("[starting again]");
+                    }
                     if matches!(then, Then::Detach | Then::HandOver) && at.interactive {
                         at.say("[detached]");
                     }
