@@ -419,6 +419,11 @@ impl Session {
             return Ok(Told::All(None));
         }
         self.find_senders(tid, &mut effects);
+        // That asked the kernel about its descriptors once more.
+        let received = effects.iter().any(|e| matches!(e, Effect::Receive { .. }));
+        if received && self.world.shares_table(tid) && task.registers()?.is_none() {
+            return Ok(Told::Lost);
+        }
         if effects.iter().any(|e| matches!(e, Effect::Open { file, .. } if procfs::shows_placement(&file.path))) {
             self.tracer.shows_placement();
         }
