@@ -26,8 +26,10 @@ impl Runs {
         let tid = seen.event.tid;
         let closing = match &seen.event.kind {
             EventKind::Call(call) => call.effects.iter().find_map(|e| match e {
-                Effect::Close { fd } => Some((*fd, call.site.stack, false)),
-                Effect::Refused { fd, close: true, .. } => Some((*fd, call.site.stack, true)),
+                Effect::Close { fd } => Some((*fd, call.site.stack, Some(false))),
+                Effect::Refused { fd, close: true, .. } => Some((*fd, call.site.stack, Some(true))),
+                // A step like the others, and nobody's mistake.
+                Effect::Vain { fd } => Some((*fd, call.site.stack, None)),
                 _ => None,
             }),
             _ => None,
@@ -36,7 +38,7 @@ impl Runs {
         let Some((fd, stack, refused)) = closing else { return (None, false) };
         self.last.insert(tid, (fd, stack));
         let in_loop = former.is_some_and(|(before, from)| from == stack && before.0.abs_diff(fd.0) == 1);
-        (Some((fd, refused)), in_loop)
+        (refused.map(|refused| (fd, refused)), in_loop)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::kernel::procfs;
 use crate::model::{Doubt, FdTable, Life};
 use crate::syscall::replaces;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How many descriptors that read alike are compared to find one of the same open file description.
 const CANDIDATES: usize = 512;
@@ -142,8 +142,16 @@ impl Session {
         let mut upheld: BTreeSet<Fd> = BTreeSet::new();
         let in_doubt = |fd: &Fd| doubt.all || doubt.numbers.contains(fd);
         let numbers = open.iter().chain(known.keys().filter(|fd| !open.contains(fd)));
-        let (first, rest): (Vec<&Fd>, Vec<&Fd>) = numbers.partition(|fd| known.contains_key(fd));
-        for fd in first.into_iter().chain(rest) {
+        let (mut first, rest): (VecDeque<&Fd>, VecDeque<&Fd>) = numbers.partition(|fd| known.contains_key(fd));
+        // First what turns out to be right, so that the rest may be found to be the same; then what is not; then what is
+        // not known.
+        let (mut wrong, mut rest) = (VecDeque::new(), rest);
+        while let Some((fd, again)) = first
+            .pop_front()
+            .map(|fd| (fd, false))
+            .or_else(|| Some((wrong.pop_front()?, true)))
+            .or_else(|| Some((rest.pop_front()?, true)))
+        {
             let life = known.get(fd).copied();
             let doubted = in_doubt(fd);
             if open.contains(fd) && life.is_some() && !doubted {
@@ -179,14 +187,25 @@ impl Session {
                     let holder = self.holder_of(tid, *fd, &file, in_question);
                     let others = || self.has_certain_holder(tid, life, in_question);
                     let difference = self.difference((*fd, life), file, cloexec, holder, others);
+                    let appeared = match &difference {
+                        Some(Correction::Appeared(_)) if !again => {
+                            wrong.push_back(fd);
+                            continue;
+                        }
+                        Some(Correction::Appeared(present)) => {
+                            new.push((*fd, present.file.clone()));
+                            true
+                        }
+                        _ => {
+                            upheld.insert(*fd);
+                            false
+                        }
+                    };
                     match holder {
                         Some((_, Standing::Replaced)) => suspects.push(*fd),
-                        Some((_, Standing::Certain)) => {}
-                        Some((_, Standing::Doubtful)) | None => strangers.push(*fd),
-                    }
-                    match &difference {
-                        Some(Correction::Appeared(present)) => new.push((*fd, present.file.clone())),
-                        _ => _ = upheld.insert(*fd),
+                        Some((_, Standing::Doubtful)) if appeared => strangers.push(*fd),
+                        Some(_) => {}
+                        None => strangers.push(*fd),
                     }
                     corrections.extend(difference);
                 }
@@ -279,30 +298,31 @@ impl Session {
         // Its own table first, then the one that it was copied from, then the others, in a fixed order.
         let parent = table.copied_from.map(|c| c.0);
         tasks.sort_unstable_by_key(|(t, k)| (*k != own, Some(*k) != parent, *k, *t != tid, *t));
-        let mut left = CANDIDATES;
-        let mut later = Vec::new();
-        let mut asked = |tasks: &[(Tid, TableId)], n| {
-            left = left.checked_sub(1)?;
+        let (mut certain, mut later) = (0, Vec::new());
+        let asked = |tasks: &[(Tid, TableId)], n| {
             // A first thread that has ended before the others has no table, and its end is told after theirs.
             let orders = tasks.iter().map(|(t, _)| (*t, procfs::compare_files(tid, fd, *t, n)));
             let (t, order) = orders.into_iter().find(|(_, order)| order.is_some())?;
             (order == Some(Ordering::Equal)).then_some((t, n))
         };
-        for tasks in tasks.chunk_by(|a, b| a.1 == b.1) {
+        'all: for tasks in tasks.chunk_by(|a, b| a.1 == b.1) {
             let Some(k) = tasks.first().map(|t| t.1) else { continue };
             for (n, life) in self.world.table(k).into_iter().flat_map(FdTable::open) {
+                if certain == CANDIDATES || later.len() == CANDIDATES {
+                    break 'all;
+                }
                 let known = self.world.life(life).and_then(|l| self.world.file(l.file));
                 if (k, n) == (own, fd) || !known.is_some_and(|f| f.file.reads_as(file)) {
                     continue;
                 }
                 match self.standing(k, n, k == own && open(n)) {
                     Standing::Certain => {
+                        certain += 1;
                         if let Some(found) = asked(tasks, n) {
                             return Some((found, Standing::Certain));
                         }
                     }
-                    standing if later.len() < CANDIDATES => later.push((tasks, n, standing)),
-                    _ => {}
+                    standing => later.push((tasks, n, standing)),
                 }
             }
         }

@@ -539,7 +539,10 @@ impl Session {
     /// The call at which the prompt was has returned.
     fn show_result(&mut self, task: &Stopped, frontend: &mut dyn Frontend) -> Result<Option<Decision>, Error> {
         let tid = task.tid();
-        let Some(mut call) = self.finish_call.take().filter(|_| self.finishing == Some(tid)) else { return Ok(None) };
+        if self.finishing != Some(tid) {
+            return Ok(None);
+        }
+        let Some(mut call) = self.finish_call.take() else { return Ok(None) };
         let Some(regs) = task.registers()? else { return Ok(None) };
         call.info.ret = Some(if regs.is_32bit() { i64::from(regs.rax as i32) } else { regs.rax as i64 });
         let event = Event { at: self.now(), tid, kind: EventKind::Call(call) };
