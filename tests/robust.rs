@@ -268,7 +268,7 @@ fn busy(mark: &str, seed: u64) -> Option<(common::Running, PathBuf)> {
     if seed.is_multiple_of(3) {
         command.arg("--no-seccomp");
     }
-    command.args(["--", "env", mark]).arg(&program).arg("100000");
+    command.args(["--", "env", mark]).arg(&program);
     Some((start(&mut command), program))
 }
 

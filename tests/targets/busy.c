@@ -1,8 +1,10 @@
-/* busy [ROUNDS]: threads and processes that open, copy, close, fork and exec without pause; a line for each round.
+/* busy: threads and processes that open, copy, close, fork and exec without pause, until its input ends;
+ * a line for each round.
  *
  * Why: whatever ends the watched or the watcher comes at no convenient moment. All processes are in one new group, so
  * that they can be killed at one stroke; the first line says which. */
 #include "target.h"
+#include <poll.h>
 #include <pthread.h>
 #include <sys/wait.h>
 
@@ -27,21 +29,24 @@ static int in_a_child(int round)
     return child;
 }
 
-int main(int argc, char **argv)
+int main(void)
 {
-    int rounds = argc > 1 ? atoi(argv[1]) : 10;
+    struct pollfd input = {.fd = 0, .events = POLLIN};
     pthread_t thread;
+    int rounds = 0, status;
     need(setpgid(0, 0), "setpgid");
     printf("group %d\n", getpid());
     for (int i = 0; i < 2; i++)
         if (pthread_create(&thread, NULL, opens, NULL) != 0)
             return 2;
-    for (int i = 0; i < rounds; i++) {
-        need(in_a_child(i), "fork");
-        need(in_a_child(i), "fork");
-        while (wait(NULL) > 0)
-            ;
-        printf("round %d\n", i);
+    for (; poll(&input, 1, 0) == 0; rounds++) {
+        need(in_a_child(rounds), "fork");
+        need(in_a_child(rounds), "fork");
+        while (wait(&status) > 0)
+            if (status != 0)
+                return 3;
+        printf("round %d\n", rounds);
     }
+    printf("all well\n");
     return 0;
 }
