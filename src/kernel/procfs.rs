@@ -164,10 +164,14 @@ pub fn state(tid: Tid) -> Option<char> {
     status_field(tid, "State")?.chars().next()
 }
 
-/// Whether a task sleeps in a system call, by `/proc/TID/syscall` (proc_pid_syscall(5)); false where that is not known.
+/// Whether a task sleeps in a system call, by its state and `/proc/TID/syscall` (proc_pid_syscall(5)); false where that is
+/// not known.
 pub fn is_asleep_in_a_call(tid: Tid) -> bool {
-    // `running`, or -1 for a task that is blocked outside of a call, or the number of the call.
-    read(format!("/proc/{tid}/syscall")).is_ok_and(|text| text.first().is_some_and(u8::is_ascii_digit))
+    // The file alone gives a call's number for a task, too, that was just let go and has not run since (TASK_WAKING,
+    // kernel/sched/core.c): the call is all before it. Its state reads `R`; see races.rs, a_number_is_given_out_again.
+    matches!(state(tid), Some('S' | 'D'))
+        // `running`, or -1 for a task that is blocked outside of a call, or the number of the call.
+        && read(format!("/proc/{tid}/syscall")).is_ok_and(|text| text.first().is_some_and(u8::is_ascii_digit))
 }
 
 /// Whether a signal is pending for a process as a whole.
