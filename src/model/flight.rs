@@ -246,7 +246,10 @@ impl Flights {
             self.patience.entry(flight.table).or_default().stirred = true;
         }
         let oldest = self.calls.values().filter(|f| f.table == flight.table).map(|f| f.since).min().unwrap_or(u64::MAX);
-        self.recent.retain(|r, at| r.table != flight.table || *at >= oldest);
+        // What came before the oldest of those that are left was kept for this one, if it was older.
+        if flight.since < oldest {
+            self.recent.retain(|r, at| r.table != flight.table || *at >= oldest);
+        }
     }
 
     fn remember(&mut self, change: Recent, at: u64) {

@@ -6,10 +6,11 @@
 
 use super::Session;
 use super::frontend::Frontend;
-use crate::base::{Fd, LifeId, TableId, Tid};
+use crate::base::{Fd, LifeId, RawCall, TableId, Tid};
 use crate::event::{Correction, Effect, EventKind, NewFile, Present};
 use crate::kernel::procfs;
 use crate::model::{FdTable, Life, Origin, World};
+use crate::syscall::{Row, When};
 use std::collections::BTreeMap;
 
 /// How many unclaimed objects are remembered.
@@ -32,7 +33,7 @@ impl Session {
         if lives.is_empty() {
             return;
         }
-        let in_calls = self.tasks.iter().filter(|(t, s)| **t != tid && s.pending.is_some());
+        let in_calls = self.tasks.iter().filter(|(t, s)| **t != tid && s.pending.is_some_and(|c| self.may_make(**t, &c)));
         let mut makers: Vec<Tid> = in_calls.map(|(t, _)| *t).collect();
         makers.extend(self.unasked());
         if makers.is_empty() {
@@ -41,6 +42,12 @@ impl Session {
         self.unclaimed.extend(lives.into_iter().map(|life| Unclaimed { life, makers: makers.clone(), suspect }));
         let too_many = self.unclaimed.len().saturating_sub(UNCLAIMED);
         self.unclaimed.drain(..too_many);
+    }
+
+    /// Whether the call that a task is in may make a descriptor, and is not only a use of one.
+    fn may_make(&self, tid: Tid, call: &RawCall) -> bool {
+        let is_use = |row: &Row| matches!(row.when, When::Use);
+        self.delivery(tid, call).is_some() || !self.table.row(call).is_some_and(is_use)
     }
 
     /// The tasks of tables that the kernel shows of none of them just now. Such a one may be about to tell of an exec, and

@@ -96,6 +96,7 @@ impl Session {
         let early = match need {
             Need::Nothing => return self.tracer.resume(task, Resume::Go),
             Need::Entry => true,
+            Need::Use => false,
             // Its end may have been asked for, and can be shown only before it comes.
             Need::Exit => {
                 let asked = || self.policy.asks_for_names() || self.is_rehearsing();
@@ -115,7 +116,7 @@ impl Session {
         if let Some(state) = self.tasks.get_mut(&tid) {
             state.pending = Some(call);
         }
-        if self.world.shares_table(tid) {
+        if need != Need::Use && self.world.shares_table(tid) {
             let effects = (row.decode)(&Made { call, ret: None, task: &task.memory() });
             let now = self.now();
             self.flights.enter(&self.world, tid, &effects, false, now);

@@ -33,6 +33,8 @@ pub enum When {
     Entry,
     /// The result is needed.
     Exit,
+    /// The result is needed, and no table changes whatever it is.
+    Use,
     /// The arguments tell.
     Arguments(fn(&Made<'_>) -> Need),
     /// It tells nothing of descriptors, but asks or says on which CPUs tasks may run: what fdwatch has changed of that
@@ -47,6 +49,8 @@ pub enum Need {
     Entry,
     /// Its result is needed.
     Exit,
+    /// Its result is needed, and changes no table.
+    Use,
     /// With these arguments it does nothing to a table.
     Nothing,
     /// Nothing of a table, but everything has to run where it may.
@@ -89,6 +93,7 @@ impl Row {
         match self.when {
             When::Entry => Need::Entry,
             When::Exit => Need::Exit,
+            When::Use => Need::Use,
             When::Arguments(tell) => tell(call),
             When::Placement => Need::Placement,
         }

@@ -20,7 +20,7 @@ fn epoll(m: &Made<'_>) -> Vec<Effect> {
 }
 
 const fn uses(name: &'static str, nr64: u32, nr32: Option<u32>) -> Row {
-    Row { name, nr64: Some(nr64), nr32, only: None, when: When::Exit, args: FD, decode: first }
+    Row { name, nr64: Some(nr64), nr32, only: None, when: When::Use, args: FD, decode: first }
 }
 
 /// Outside of the families: neither the usual filter nor the usual table has them.
@@ -50,7 +50,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         args: &[Arg::Fd, Arg::Int, Arg::Fd],
         decode: epoll,
-        ..Row::exit("epoll_ctl", Some(233), Some(255), FD, epoll)
+        ..uses("epoll_ctl", 233, Some(255))
     },
 ];
 
