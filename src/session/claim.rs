@@ -33,7 +33,8 @@ impl Session {
         if lives.is_empty() {
             return;
         }
-        let in_calls = self.tasks.iter().filter(|(t, s)| **t != tid && s.pending.is_some_and(|c| self.may_make(**t, &c)));
+        let in_calls =
+            self.tasks.iter().filter(|(t, s)| **t != tid && s.pending.is_some_and(|c| self.may_make(**t, &c)));
         let mut makers: Vec<Tid> = in_calls.map(|(t, _)| *t).collect();
         makers.extend(self.unasked());
         if makers.is_empty() {

@@ -47,11 +47,7 @@ pub(super) static ROWS: &[Row] = &[
     uses("ftruncate", 77, Some(93)),
     uses("getdents64", 217, Some(220)),
     uses("epoll_wait", 232, Some(256)),
-    Row {
-        args: &[Arg::Fd, Arg::Int, Arg::Fd],
-        decode: epoll,
-        ..uses("epoll_ctl", 233, Some(255))
-    },
+    Row { args: &[Arg::Fd, Arg::Int, Arg::Fd], decode: epoll, ..uses("epoll_ctl", 233, Some(255)) },
 ];
 
 #[cfg(test)]
