@@ -399,10 +399,7 @@ fn run(args: cli::Run) -> Result<ExitCode> {
     }
     prepare(&args.common.out)?;
     let mut to_record = recording(&args.common)?;
-    let style = match &terminal {
-        Some(t) => Style::for_stream(color(args.common.out.color), t.stream()),
-        None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
-    };
+    let style = style_of(terminal.as_ref(), &args.common.out);
     let mut policy = policy(&args.fds, &args.paths, args.breaks, &args.stops)?;
     policy.injections = injections(&args.common)?;
     let transcript = transcript(args.transcript.as_deref())?;
@@ -504,6 +501,14 @@ fn armed(text: &std::ffi::OsStr) -> Result<Rehearsal> {
     }
 }
 
+/// How text reads on the prompt's terminal, or without one on stderr.
+fn style_of(terminal: Option<&Terminal>, out: &Output) -> Style {
+    match terminal {
+        Some(t) => Style::for_stream(color(out.color), t.stream()),
+        None => Style::for_stream(color(out.color), &std::io::stderr()),
+    }
+}
+
 fn attach(args: cli::Attach) -> Result<ExitCode> {
     let script = script(&args.commands, &args.scripts)?;
     check_script(&script).map_err(anyhow::Error::msg)?;
@@ -526,10 +531,7 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
     let recording = recording(&args.common)?;
     let debuginfod = debuginfod(&args.common)?;
     let sifting = Sifting::new(&args.common.sift, &args.common.out)?;
-    let style = match &terminal {
-        Some(t) => Style::for_stream(color(args.common.out.color), t.stream()),
-        None => Style::for_stream(color(args.common.out.color), &std::io::stderr()),
-    };
+    let style = style_of(terminal.as_ref(), &args.common.out);
     let mut policy = policy(&args.fds, &args.paths, args.breaks, &args.stops)?;
     policy.injections = injections(&args.common)?;
     let transcript = transcript(args.transcript.as_deref())?;

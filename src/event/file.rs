@@ -65,6 +65,39 @@ impl FileKind {
     pub fn hands_out(self) -> bool {
         matches!(self, FileKind::Fanotify | FileKind::Userfaultfd)
     }
+
+    /// The word of conditions for it (`kind == pipe`).
+    pub fn word(self) -> &'static str {
+        self.names().0
+    }
+
+    /// Its word and what people call it.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            FileKind::Path => ("file", "file"),
+            FileKind::PipeRead => ("pipe", "pipe (read end)"),
+            FileKind::PipeWrite => ("pipe", "pipe (write end)"),
+            FileKind::Socket => ("socket", "socket"),
+            FileKind::Eventfd => ("eventfd", "eventfd"),
+            FileKind::Epoll => ("epoll", "epoll"),
+            FileKind::Timerfd => ("timerfd", "timerfd"),
+            FileKind::Signalfd => ("signalfd", "signalfd"),
+            FileKind::Memfd => ("memfd", "memfd"),
+            FileKind::Inotify => ("inotify", "inotify"),
+            FileKind::Fanotify => ("fanotify", "fanotify"),
+            FileKind::Userfaultfd => ("userfaultfd", "userfaultfd"),
+            FileKind::Pidfd => ("pidfd", "pidfd"),
+            FileKind::IoUring => ("io_uring", "io_uring"),
+            FileKind::PerfEvent => ("perf", "perf event"),
+            FileKind::Bpf => ("bpf", "bpf"),
+            FileKind::Landlock => ("landlock", "landlock ruleset"),
+            FileKind::MessageQueue => ("mqueue", "message queue"),
+            FileKind::SeccompListener => ("seccomp", "seccomp listener"),
+            FileKind::FsContext => ("fscontext", "filesystem context"),
+            FileKind::Namespace => ("namespace", "namespace"),
+            FileKind::Other => ("other", "other"),
+        }
+    }
 }
 
 impl NewFile {
@@ -160,32 +193,9 @@ impl NewFile {
         }
     }
 
-    /// A word for what it is, for people.
+    /// What it is, for people.
     pub fn noun(&self) -> &'static str {
-        match self.kind {
-            FileKind::Path => "file",
-            FileKind::PipeRead => "pipe (read end)",
-            FileKind::PipeWrite => "pipe (write end)",
-            FileKind::Socket => "socket",
-            FileKind::Eventfd => "eventfd",
-            FileKind::Epoll => "epoll",
-            FileKind::Timerfd => "timerfd",
-            FileKind::Signalfd => "signalfd",
-            FileKind::Memfd => "memfd",
-            FileKind::Inotify => "inotify",
-            FileKind::Fanotify => "fanotify",
-            FileKind::Userfaultfd => "userfaultfd",
-            FileKind::Pidfd => "pidfd",
-            FileKind::IoUring => "io_uring",
-            FileKind::PerfEvent => "perf event",
-            FileKind::Bpf => "bpf",
-            FileKind::Landlock => "landlock ruleset",
-            FileKind::MessageQueue => "message queue",
-            FileKind::SeccompListener => "seccomp listener",
-            FileKind::FsContext => "filesystem context",
-            FileKind::Namespace => "namespace",
-            FileKind::Other => "other",
-        }
+        self.kind.names().1
     }
 }
 

@@ -70,6 +70,16 @@ pub enum EventKind {
     },
 }
 
+impl EventKind {
+    /// The call, if it is one.
+    pub fn call(&self) -> Option<&Call> {
+        match self {
+            EventKind::Call(call) => Some(call),
+            _ => None,
+        }
+    }
+}
+
 /// A task that nobody announced: the first program's, one that was attached to, or an orphan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Start {

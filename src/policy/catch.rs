@@ -2,7 +2,7 @@
 
 use super::condition::{Condition, Facts, Flag, Known, Like, Number, ParseError, Text, Word};
 use crate::base::{Fd, Pid, PyStackId, StackId, Tid, nearest};
-use crate::event::{Call, Cause, FileKind, Site};
+use crate::event::{Call, Cause, Site};
 use crate::model::{Life, World};
 use rustc_hash::FxHashMap;
 use std::fmt;
@@ -312,33 +312,6 @@ pub fn holds(condition: &Condition, at: &Occurrence<'_>, lookup: &mut dyn Lookup
     condition.holds(&mut facts).unwrap_or(false)
 }
 
-/// The word of `kind` for an object.
-pub fn kind_word(kind: FileKind) -> &'static str {
-    match kind {
-        FileKind::Path => "file",
-        FileKind::PipeRead | FileKind::PipeWrite => "pipe",
-        FileKind::Socket => "socket",
-        FileKind::Eventfd => "eventfd",
-        FileKind::Epoll => "epoll",
-        FileKind::Timerfd => "timerfd",
-        FileKind::Signalfd => "signalfd",
-        FileKind::Memfd => "memfd",
-        FileKind::Inotify => "inotify",
-        FileKind::Fanotify => "fanotify",
-        FileKind::Userfaultfd => "userfaultfd",
-        FileKind::Pidfd => "pidfd",
-        FileKind::IoUring => "io_uring",
-        FileKind::PerfEvent => "perf",
-        FileKind::Bpf => "bpf",
-        FileKind::Landlock => "landlock",
-        FileKind::MessageQueue => "mqueue",
-        FileKind::SeccompListener => "seccomp",
-        FileKind::FsContext => "fscontext",
-        FileKind::Namespace => "namespace",
-        FileKind::Other => "other",
-    }
-}
-
 /// The word of `cause`.
 pub fn cause_word(cause: Cause) -> &'static str {
     match cause {
@@ -432,7 +405,7 @@ impl Facts for OfEvent<'_, '_> {
         match field {
             Word::Kind => {
                 let file = self.at.life.and_then(|l| self.at.world.file(l.file))?;
-                Some(kind_word(file.file.kind))
+                Some(file.file.kind.word())
             }
             Word::Finding => self.at.finding,
             Word::Why => Some(self.at.why),

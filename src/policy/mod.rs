@@ -83,6 +83,13 @@ pub struct Break {
     pub can_keep: bool,
 }
 
+impl Break {
+    /// One that concerns no call and no descriptor.
+    pub fn at(number: u32, tid: Tid, pid: Pid, why: Why) -> Break {
+        Break { number, tid, pid, why, call: None, life: None, fd: None, object: None, finding: None, can_keep: false }
+    }
+}
+
 /// What the user wants to be shown.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {

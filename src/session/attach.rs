@@ -6,7 +6,7 @@ use super::{Session, TaskState};
 use crate::base::{Pid, Tid};
 use crate::event::{Event, EventKind, Start};
 use crate::kernel::{Attached, Error, Request};
-use crate::model::Doubt;
+use crate::model::{Doubt, World};
 use crate::policy::{Break, Policy, Why};
 use rustc_hash::FxHashMap;
 
@@ -84,18 +84,7 @@ impl Session {
         let known = |tid: &Tid| self.world.task(*tid).is_some();
         let Some(tid) = [main].into_iter().chain(self.tracer.tids()).find(known) else { return Ok(()) };
         let pid = self.pid_of(tid);
-        let make = move |_: &crate::model::World, number| Break {
-            number,
-            tid,
-            pid,
-            why: Why::Interrupted,
-            call: None,
-            life: None,
-            fd: None,
-            object: None,
-            finding: None,
-            can_keep: false,
-        };
+        let make = move |_: &World, number| Break::at(number, tid, pid, Why::Interrupted);
         self.ignore = 0;
         match self.show(make, frontend)?.then {
             Then::Detach => self.leave(),

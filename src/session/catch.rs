@@ -91,10 +91,7 @@ impl Session {
         let new: Vec<Finding> = self.pipeline.findings.get(first..).unwrap_or_default().to_vec();
         let by_itself = self.policy.after(&new).map(|f| f.name);
         new.into_iter().find_map(|finding| {
-            let call = match &event.kind {
-                EventKind::Call(call) => Some(call),
-                _ => None,
-            };
+            let call = event.kind.call();
             let site = event.site().cloned().unwrap_or_default();
             let also = by_itself.filter(|n| *n == finding.name).map(|n| Box::new(Why::Found(n)));
             let word = Why::word(also.as_deref());

@@ -8,7 +8,7 @@ use crate::base::{Arch, Fd, LifeId, Pid, RawCall, ReadMemory, Regs, Tid};
 use crate::event::{Call, CallInfo, Correction, Effect, Event, EventKind, ExitStatus, Fork, Found, Site, Start};
 use crate::finding::{SWEEP, object};
 use crate::kernel::{Entering, Error, KNOCK, Resume, Stop, Stopped, procfs};
-use crate::model::Transition;
+use crate::model::{Transition, World};
 use crate::policy::catch::Kind;
 use crate::policy::inject::{How, Injection};
 use crate::policy::{Break, Why};
@@ -226,16 +226,12 @@ impl Session {
                     move |world, number| {
                         let life = world.life(life);
                         Break {
-                            number,
-                            tid,
-                            pid,
-                            why,
                             call: Some(call),
                             life: life.map(|l| l.id),
                             fd: life.map(|l| l.fd),
                             object: life.and_then(|l| object(world, l)),
-                            finding: None,
                             can_keep,
+                            ..Break::at(number, tid, pid, why)
                         }
                     },
                     frontend,
@@ -506,24 +502,10 @@ impl Session {
     /// A break after a call that concerned `fd`.
     fn show_number(&mut self, event: &Event, fd: Fd, why: Why, frontend: &mut dyn Frontend) -> Result<Decision, Error> {
         let (tid, pid) = (event.tid, self.pid_of(event.tid));
-        let call = match &event.kind {
-            EventKind::Call(call) => Some(call.clone()),
-            _ => None,
-        };
+        let call = event.kind.call().cloned();
         let shown = self.world.open_life(tid, fd).and_then(|l| object(&self.world, l));
         self.show(
-            move |_, number| Break {
-                number,
-                tid,
-                pid,
-                why,
-                call,
-                life: None,
-                fd: Some(fd),
-                object: shown,
-                finding: None,
-                can_keep: false,
-            },
+            move |_, number| Break { call, fd: Some(fd), object: shown, ..Break::at(number, tid, pid, why) },
             frontend,
         )
     }
@@ -559,25 +541,11 @@ impl Session {
     ) -> Result<Decision, Error> {
         let tid = event.tid;
         let pid = self.pid_of(tid);
-        let call = match &event.kind {
-            EventKind::Call(call) => Some(call.clone()),
-            _ => None,
-        };
+        let call = event.kind.call().cloned();
         let fd = finding.as_ref().map(|f| f.fd);
         let shown = finding.as_ref().map(|f| f.object.clone());
         self.show(
-            move |_, number| Break {
-                number,
-                tid,
-                pid,
-                why,
-                call,
-                life: None,
-                fd,
-                object: shown,
-                finding,
-                can_keep: false,
-            },
+            move |_, number| Break { call, fd, object: shown, finding, ..Break::at(number, tid, pid, why) },
             frontend,
         )
     }
@@ -840,18 +808,7 @@ impl Session {
     fn interrupted(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
         let tid = task.tid();
         let pid = self.pid_of(tid);
-        let make = move |_: &crate::model::World, number| Break {
-            number,
-            tid,
-            pid,
-            why: Why::Interrupted,
-            call: None,
-            life: None,
-            fd: None,
-            object: None,
-            finding: None,
-            can_keep: false,
-        };
+        let make = move |_: &World, number| Break::at(number, tid, pid, Why::Interrupted);
         self.ignore = 0;
         let decision = self.show(make, frontend)?;
         self.carry_out(task, decision)

@@ -27,6 +27,14 @@ fn fd(word: &str) -> Result<Fd, String> {
 }
 
 /// The object that is meant; without a word that of the break.
+fn offered(offer: &Offer) -> Vec<String> {
+    offer.fds.iter().chain(&offer.objects).cloned().collect()
+}
+
+fn one_object(usage: &str, args: &[&str]) -> Result<(), String> {
+    at_most_one(usage, args)?.map_or(Ok(()), |w| named(w).map(drop))
+}
+
 fn object(args: &[&str], usage: &str, at: &At<'_, '_>) -> Result<FileId, String> {
     match at_most_one(usage, args)?.map(named).transpose()? {
         Some(Named::Object(id)) => Ok(id),
@@ -53,10 +61,10 @@ impl Command for Who {
         }
     }
     fn complete(&self, offer: &Offer) -> Vec<String> {
-        offer.fds.iter().chain(&offer.objects).cloned().collect()
+        offered(offer)
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
-        at_most_one(self.about().usage, args)?.map_or(Ok(()), |w| named(w).map(drop))
+        one_object(self.about().usage, args)
     }
     fn run(&self, args: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
         let id = object(args, self.about().usage, at)?;
@@ -82,10 +90,10 @@ impl Command for Tree {
         }
     }
     fn complete(&self, offer: &Offer) -> Vec<String> {
-        offer.fds.iter().chain(&offer.objects).cloned().collect()
+        offered(offer)
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
-        at_most_one(self.about().usage, args)?.map_or(Ok(()), |w| named(w).map(drop))
+        one_object(self.about().usage, args)
     }
     fn run(&self, args: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
         let of = match args {
