@@ -573,6 +573,15 @@ fn who_keeps_ctrl_c_to_himself_is_reached_by_another_way() {
     assert_eq!(p.end().0, 0);
     let nobody = run(Command::new(fdwatch()).args(["break", &std::process::id().to_string()]));
     assert_eq!(nobody.code(), 125, "{}", nobody.stderr);
+    // Whoever is called so and does not know the signal would end by it.
+    let dir = tempfile::tempdir().unwrap();
+    let alike = dir.path().join("fdwatch-alike");
+    std::fs::copy(common::which("sleep").unwrap(), &alike).unwrap();
+    let mut alike = Command::new(&alike).arg("1000").spawn().unwrap();
+    let refused = run(Command::new(fdwatch()).args(["break", &alike.id().to_string()]));
+    let lives = alike.try_wait().unwrap().is_none();
+    alike.kill().and_then(|()| alike.wait()).unwrap();
+    assert_eq!((refused.code(), lives), (125, true), "{}", refused.stderr);
 }
 
 /// Opens and closes fd 8, then copies its input.

@@ -12,12 +12,9 @@ use nix::unistd::Pid as NixPid;
 /// # Errors
 /// A sentence: nobody watches the process, or somebody else does.
 pub fn knock(pid: i32) -> Result<i32, String> {
-    let is_fdwatch = |pid: i32| {
-        let exe = procfs::program(Tid(pid)).exe;
-        exe.rsplit(|b| *b == b'/').next().is_some_and(|name| name.starts_with(b"fdwatch"))
-    };
     let watcher = match is_fdwatch(pid) {
-        true => pid,
+        true if procfs::traces_somebody(pid) => pid,
+        true => return Err(format!("fdwatch {pid} watches nobody now")),
         false => match procfs::tracer_of(Tid(pid)) {
             Some(tracer) if is_fdwatch(tracer) => tracer,
             Some(tracer) => return Err(format!("process {pid} is traced by {tracer}, which is not fdwatch")),
@@ -30,6 +27,14 @@ pub fn knock(pid: i32) -> Result<i32, String> {
         Err(Errno::EPERM) => Err(format!("fdwatch {watcher} is somebody else's")),
         Err(e) => Err(format!("fdwatch {watcher}: {e}")),
     }
+}
+
+/// Whether a process is fdwatch and takes the signal, which ends whoever does not (signal(7)).
+fn is_fdwatch(pid: i32) -> bool {
+    let exe = procfs::program(Tid(pid)).exe;
+    let named = exe.rsplit(|b| *b == b'/').next().is_some_and(|name| name.starts_with(b"fdwatch"));
+    // `run` has a handler, `attach` blocks it and reads it (signalfd(2)).
+    named && ["SigCgt", "SigBlk"].iter().any(|mask| procfs::has_signal(Tid(pid), mask, libc::SIGUSR1))
 }
 
 /// The signal by which fdwatch stops a target that somebody knocks at.

@@ -176,8 +176,31 @@ pub fn is_asleep_in_a_call(tid: Tid) -> bool {
 
 /// Whether a signal is pending for a process as a whole.
 pub(super) fn is_pending(pid: Pid, signal: i32) -> bool {
-    let mask = status_field(Tid(pid.0), "ShdPnd").and_then(|m| u64::from_str_radix(&m, 16).ok()).unwrap_or(0);
+    has_signal(Tid(pid.0), "ShdPnd", signal)
+}
+
+/// Whether a signal is in one of the masks of proc_pid_status(5): `ShdPnd`, `SigBlk`, `SigCgt` ….
+pub(super) fn has_signal(tid: Tid, mask: &str, signal: i32) -> bool {
+    let mask = status_field(tid, mask).and_then(|m| u64::from_str_radix(&m, 16).ok()).unwrap_or(0);
     (1..=64).contains(&signal) && mask >> (signal - 1) & 1 == 1
+}
+
+/// Whether some process is traced by this one.
+pub(super) fn traces_somebody(pid: i32) -> bool {
+    let names = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok).map(|e| e.file_name());
+    let pids = names.filter_map(|n| n.to_str()?.parse().ok());
+    pids.map(Tid).any(|tid| tracer_of(tid) == Some(pid))
+}
+
+/// The type of the file system that an open descriptor's object is on (proc_pid_mountinfo(5)); `None` for what is on no
+/// mount that the task sees. Asks the file system itself nothing.
+pub(super) fn filesystem(tid: Tid, fd: Fd) -> Option<String> {
+    let mount = fdinfo(tid, fd, "mnt_id", 10)?.to_string();
+    let text = read(format!("/proc/{tid}/mountinfo")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    let line = text.lines().find(|l| l.split(' ').next() == Some(mount.as_str()))?;
+    // … optional fields - type source options; what is before has its blanks escaped.
+    Some(line.split_once(" - ")?.1.split(' ').next()?.to_string())
 }
 
 /// The process that traces this one, if one does.

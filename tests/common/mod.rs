@@ -217,9 +217,14 @@ pub fn alone<S: AsRef<OsStr>>(command: &[S]) -> Done {
 
 /// Whether a program is there.
 pub fn has(program: &str) -> bool {
-    std::env::var_os("PATH").is_some_and(|p| {
-        std::env::split_paths(&p).any(|d| nix::unistd::access(&d.join(program), nix::unistd::AccessFlags::X_OK).is_ok())
-    })
+    which(program).is_some()
+}
+
+/// Where a program is, by PATH.
+pub fn which(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut found = std::env::split_paths(&path).map(|d| d.join(program));
+    found.find(|p| nix::unistd::access(p, nix::unistd::AccessFlags::X_OK).is_ok())
 }
 
 /// A C program of `tests/targets`, built once; `None` without a C compiler.
