@@ -2,6 +2,7 @@
 
 use super::{procfs, sys};
 use crate::base::{Fd, Tid};
+use std::collections::HashMap;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{FileExt, FileTypeExt};
@@ -30,6 +31,10 @@ pub struct Content {
     pub bytes: Vec<u8>,
 }
 
+/// File systems in which reading a file is an act: messages are taken out, code runs.
+const ACTIVE: [&str; 9] =
+    ["proc", "sysfs", "tracefs", "debugfs", "configfs", "securityfs", "cgroup", "cgroup2", "efivarfs"];
+
 /// At most `max` bytes around the position of a regular file, or of what waits in a pipe, which stays there (tee(2)).
 ///
 /// # Errors
@@ -37,9 +42,22 @@ pub struct Content {
 pub fn content(tid: Tid, fd: Fd, max: usize) -> Result<Content, String> {
     let path = format!("/proc/{tid}/fd/{fd}");
     let text = |e: io::Error| format!("it cannot be looked at: {e}");
+    let refused = |what: &str| Err(format!("{what}: it cannot be looked at without doing something to it"));
+    let link = procfs::link(tid, fd).ok_or("it is not open any more")?;
+    // What is asked of the file system may never be answered: who serves it may be the one that stands still.
+    if link.starts_with(b"/") && !link.starts_with(b"/memfd:") {
+        match procfs::filesystem(tid, fd) {
+            Some(kind) if ACTIVE.iter().any(|a| kind == *a || kind.starts_with("fuse")) => {
+                return refused(&format!("a file of {kind}"));
+            }
+            Some(_) => {}
+            None => return refused("a file of no mount that the program sees"),
+        }
+    }
     let kind = std::fs::metadata(&path).map_err(text)?.file_type();
-    if !kind.is_file() && !kind.is_fifo() {
-        return Err("only regular files and pipes can be looked at without taking something out of them".to_string());
+    // Opening a FIFO of the file system once more wakes who waits for a reader (fifo(7)).
+    if !(kind.is_file() || kind.is_fifo() && link.starts_with(b"pipe:[")) {
+        return refused("only regular files and pipes can be looked at");
     }
     let file = procfs::open_read(Path::new(&path)).map_err(text)?;
     if kind.is_file() {
@@ -63,39 +81,61 @@ pub fn content(tid: Tid, fd: Fd, max: usize) -> Result<Content, String> {
     Ok(Content { start: 0, position: None, size: None, bytes })
 }
 
-/// The addresses of the socket with this inode, as the task's network namespace has it: `tcp 127.0.0.1:80 to
-/// 127.0.0.1:4711`, `unix /run/x`; `None` where it is of a family that `/proc` does not list. Not safe to show.
-pub fn socket(tid: Tid, inode: u64) -> Option<String> {
-    let inode = inode.to_string();
-    for family in ["tcp", "tcp6", "udp", "udp6"] {
-        let Ok(text) = procfs::read(format!("/proc/{tid}/net/{family}")) else { continue };
-        let text = String::from_utf8_lossy(&text);
-        // sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode … (proc_pid_net(5))
-        let found = text.lines().skip(1).find_map(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            (fields.get(9) == Some(&inode.as_str())).then(|| Some((address(fields.get(1)?)?, address(fields.get(2)?)?)))
-        });
-        if let Some(Some((local, peer))) = found {
-            let name = family.trim_end_matches('6');
-            return Some(match peer.ends_with(":0") {
-                true => format!("{name} {local}"),
-                false => format!("{name} {local} to {peer}"),
-            });
+/// What the sockets of a network namespace are, by inode.
+#[derive(Debug, Default)]
+pub struct Sockets(HashMap<u64, Option<String>>);
+
+impl Sockets {
+    /// Those that the task's namespace has now.
+    pub fn of(tid: Tid) -> Sockets {
+        let mut found = HashMap::new();
+        for family in ["tcp", "tcp6", "udp", "udp6"] {
+            let text = procfs::read(format!("/proc/{tid}/net/{family}")).unwrap_or_default();
+            found.extend(String::from_utf8_lossy(&text).lines().filter_map(|l| internet(family, l)));
         }
+        let text = procfs::read(format!("/proc/{tid}/net/unix")).unwrap_or_default();
+        for (inode, name) in String::from_utf8_lossy(&text).lines().filter_map(unix) {
+            // A name may have a newline in it, and what follows read like a line of another socket.
+            found.entry(inode).and_modify(|known| *known = None).or_insert(Some(name));
+        }
+        Sockets(found)
     }
-    let text = procfs::read(format!("/proc/{tid}/net/unix")).ok()?;
-    let text = String::from_utf8_lossy(&text);
-    // Num RefCount Protocol Flags Type St Inode Path
-    text.lines().skip(1).find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        (fields.get(6) == Some(&inode.as_str())).then(|| match fields.get(7) {
-            Some(_) => format!(
-                "unix {}",
-                line.splitn(2, fields.get(6).copied().unwrap_or_default()).last().unwrap_or("").trim()
-            ),
-            None => "unix, without a name".to_string(),
-        })
-    })
+
+    /// The addresses of a socket: `tcp 127.0.0.1:80 to 127.0.0.1:4711`, `unix /run/x`; `None` where it is of a family that
+    /// `/proc` does not list. Not safe to show.
+    pub fn get(&self, inode: u64) -> Option<&str> {
+        self.0.get(&inode)?.as_deref()
+    }
+}
+
+/// A line `sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …` (proc_pid_net(5)).
+fn internet(family: &str, line: &str) -> Option<(u64, Option<String>)> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (local, peer) = (address(fields.get(1)?)?, address(fields.get(2)?)?);
+    let name = family.trim_end_matches('6');
+    let text = match peer.ends_with(":0") {
+        true => format!("{name} {local}"),
+        false => format!("{name} {local} to {peer}"),
+    };
+    Some((fields.get(9)?.parse().ok()?, Some(text)))
+}
+
+/// A line `Num: RefCount Protocol Flags Type St Inode Path` (proc_pid_net(5), unix). The numbers have fixed widths
+/// (net/unix/af_unix.c, unix_seq_show); what has not is a piece of a name.
+fn unix(line: &str) -> Option<(u64, String)> {
+    let mut rest = line;
+    for (width, end) in [(16, ": "), (8, " "), (8, " "), (8, " "), (4, " "), (2, " ")] {
+        let (field, after) = rest.split_at_checked(width)?;
+        if !field.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
+        }
+        rest = after.strip_prefix(end)?;
+    }
+    let (inode, path) = match rest.trim_start().split_once(' ') {
+        Some((inode, path)) => (inode, Some(path)),
+        None => (rest.trim_start(), None),
+    };
+    Some((inode.parse().ok()?, path.map_or("unix, without a name".to_string(), |p| format!("unix {p}"))))
 }
 
 /// `0100007F:1F90` as `127.0.0.1:8080`: words of 32 bits in the machine's order, the port in hexadecimal.
@@ -162,12 +202,44 @@ mod tests {
     }
 
     #[test]
-    fn a_sockets_addresses_are_found_and_a_device_is_left_alone() {
+    fn a_name_cannot_pass_for_another_socket() {
+        let line = "0000000000000000: 00000002 00000000 00010000 0001 01 10000 /run/a b";
+        assert_eq!(unix(line), Some((10000, "unix /run/a b".to_string())));
+        let unnamed = "0000000000000000: 00000003 00000000 00000000 0001 03 123456";
+        assert_eq!(unix(unnamed), Some((123_456, "unix, without a name".to_string())));
+        assert_eq!(unix("0: 2 0 10000 0001 01 77 @docker"), None, "a piece of a name");
+        let dir = tempfile::tempdir().unwrap();
+        let (a, _b) = std::os::unix::net::UnixDatagram::pair().unwrap();
+        let inode = a_inode(&a);
+        assert_eq!(Sockets::of(own()).get(inode), Some("unix, without a name"));
+        let forged = format!("x\n0000000000000000: 00000002 00000000 00010000 0001 01 {inode} @docker");
+        let Ok(_c) = std::os::unix::net::UnixDatagram::bind(dir.path().join(forged)) else { return };
+        assert_eq!(Sockets::of(own()).get(inode), None, "two say that they are this one");
+    }
+
+    fn a_inode(socket: &impl AsRawFd) -> u64 {
         use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap().ino()
+    }
+
+    #[test]
+    fn what_would_be_changed_by_a_look_is_left_alone() {
+        let own_status = std::fs::File::open("/proc/self/status").unwrap();
+        let told = content(own(), Fd(own_status.as_raw_fd()), 4).unwrap_err();
+        assert!(told.contains("a file of proc"), "{told}");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let fifo = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+        assert!(content(own(), Fd(fifo.as_raw_fd()), 4).is_err());
+    }
+
+    #[test]
+    fn a_sockets_addresses_are_found_and_a_device_is_left_alone() {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let inode = std::fs::metadata(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap().ino();
+        let inode = a_inode(&socket);
         let expected = format!("tcp {}", socket.local_addr().unwrap());
-        assert_eq!(super::socket(own(), inode), Some(expected));
+        assert_eq!(Sockets::of(own()).get(inode), Some(expected.as_str()));
         let null = std::fs::File::open("/dev/null").unwrap();
         assert!(content(own(), Fd(null.as_raw_fd()), 3).is_err());
     }

@@ -5,7 +5,11 @@ use crate::kernel::look;
 use crate::render::{Live, Seen};
 
 /// The kernel.
-pub(super) struct Kernel;
+#[derive(Default)]
+pub(super) struct Kernel {
+    /// The sockets of the namespace of the task that was asked about last.
+    sockets: Option<(Tid, look::Sockets)>,
+}
 
 impl Live for Kernel {
     fn position(&mut self, tid: Tid, fd: Fd) -> Option<u64> {
@@ -17,7 +21,10 @@ impl Live for Kernel {
     }
 
     fn socket(&mut self, tid: Tid, inode: u64) -> Option<String> {
-        look::socket(tid, inode)
+        if self.sockets.as_ref().is_none_or(|(of, _)| *of != tid) {
+            self.sockets = Some((tid, look::Sockets::of(tid)));
+        }
+        self.sockets.as_ref()?.1.get(inode).map(str::to_string)
     }
 
     fn content(&mut self, tid: Tid, fd: Fd, max: usize) -> Result<Seen, String> {

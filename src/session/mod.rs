@@ -561,7 +561,7 @@ impl Session {
                 at,
                 tids,
                 policy: &mut self.policy,
-                live: &mut live::Kernel,
+                live: &mut live::Kernel::default(),
                 can_leave: self.limits.all_calls,
             };
             let decision = frontend.on_break(view);

@@ -90,12 +90,15 @@ fn descriptors(at: &mut At<'_, '_>, asked: &Asked) -> String {
     }
     let live = &mut *s.live;
     let mut details = |life: &Life| {
+        if !asked.full {
+            return None;
+        }
         let file = &world.file(life.file)?.file;
         let mut words = vec![open_flags(file.flags)];
         words.retain(|w| !w.is_empty());
         words.extend(live::now(live, tid, life.fd, file));
         words.extend(holders::others(world, life));
-        (asked.full && !words.is_empty()).then(|| words.join("; "))
+        (!words.is_empty()).then(|| words.join("; "))
     };
     let mut wanted = |life: &Life| asked.condition.is_none() || chosen.contains(&life.id);
     table::fds(world, tid, s.names, s.style, &mut wanted, &mut details)
