@@ -65,7 +65,9 @@ fn has_privilege(own: Tid) -> bool {
 fn yama(own: Tid) -> Check {
     let privileged = has_privilege(own);
     match procfs::yama_scope() {
-        _ if privileged => check("ptrace", Health::Good, "CAP_SYS_PTRACE is there: run and attach work", None),
+        None | Some(0..=2) if privileged => {
+            check("ptrace", Health::Good, "CAP_SYS_PTRACE is there: run and attach work", None)
+        }
         None | Some(0) => check("ptrace", Health::Good, "processes of your own can be attached to", None),
         Some(1) => check(
             "ptrace",
