@@ -5,10 +5,11 @@ use super::meant::Meant;
 use super::{
     About, Confidence, Finding, Inherit, Options, Rule, Seen, Severity, bound, object, opened, program_name, root,
 };
+use crate::base::text::escape;
 use crate::base::{FileId, LifeId, Tid};
 use crate::event::FileKind;
 use crate::model::{Change, Life};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// Findings that wait at once; what comes later is told at once.
 const MOST_WAITING: usize = 4096;
@@ -19,8 +20,8 @@ const MOST_WAITING: usize = 4096;
 /// What was meant is told by how it came to its number: chosen by dup2, made inheritable on purpose, opened between fork
 /// and exec, named in the arguments or the environment, or written down in a shell's script.
 ///
-/// A finding waits until the life that was copied ends: if it becomes close-on-exec meanwhile, somebody has forked in
-/// between, and that is `cloexec-race`'s to tell.
+/// What a program inherits is one finding, of however many descriptors. It waits until one of the lives that were copied
+/// ends: what becomes close-on-exec meanwhile was forked in between, and that is `cloexec-race`'s to tell.
 pub(super) struct LeakAcrossExec {
     descent: Descent,
     allowed: Vec<Inherit>,
@@ -28,7 +29,42 @@ pub(super) struct LeakAcrossExec {
     judged: HashSet<FileId>,
     /// Who has made a life close-on-exec, late.
     marked: HashMap<LifeId, Tid>,
-    waiting: HashMap<LifeId, (Tid, Finding)>,
+    waiting: HashMap<LifeId, Waiting>,
+    /// How many programs have been found to inherit something.
+    programs: u64,
+}
+
+/// What a program has inherited.
+struct Leak {
+    finding: Finding,
+    /// What it is, in a few words.
+    what: String,
+}
+
+/// One that may have to be left out yet.
+struct Waiting {
+    program: u64,
+    parent: Tid,
+    leak: Leak,
+}
+
+/// How many descriptors a finding names beside its own.
+const MOST_NAMED: usize = 8;
+
+/// One finding of all that a program has inherited.
+fn together(mut leaks: Vec<Leak>) -> Option<Finding> {
+    leaks.sort_by_key(|l| l.finding.fd);
+    let mut leaks = leaks.into_iter();
+    let mut finding = leaks.next()?.finding;
+    let others = leaks.len();
+    if others > 0 {
+        let named: Vec<String> = leaks.take(MOST_NAMED).map(|l| format!("fd {}, {}", l.finding.fd, l.what)).collect();
+        let rest = others - named.len();
+        let more = if rest > 0 { format!("; and {rest} more") } else { String::new() };
+        finding.evidence.push(format!("with it goes {}{more}", named.join("; ")));
+        finding.title += &format!(", and {others} more");
+    }
+    Some(finding)
 }
 
 static ABOUT: About = About {
@@ -47,6 +83,7 @@ impl LeakAcrossExec {
             judged: HashSet::new(),
             marked: HashMap::new(),
             waiting: HashMap::new(),
+            programs: 0,
         }
     }
 }
@@ -69,19 +106,23 @@ impl Rule for LeakAcrossExec {
                     if self.marked.len() < MOST_WAITING {
                         self.marked.insert(*id, seen.event.tid);
                     }
-                    if self.waiting.get(id).is_some_and(|w| w.0 != seen.event.tid) {
+                    if self.waiting.get(id).is_some_and(|w| w.parent != seen.event.tid) {
                         self.waiting.remove(id);
                     }
                 }
                 Change::Ended(id) => {
                     self.marked.remove(id);
-                    out.extend(self.waiting.remove(id).map(|w| w.1));
+                    if let Some(program) = self.waiting.get(id).map(|w| w.program) {
+                        out.extend(together(self.of(program)));
+                    }
                 }
                 Change::Began(_) => {}
             }
         }
         let Some(crossing) = self.descent.see(seen) else { return out };
-        for (life, finding) in self.leaks(seen, &crossing) {
+        self.programs += 1;
+        let mut now = Vec::new();
+        for (life, leak) in self.leaks(seen, &crossing) {
             // The flag came after the fork: a race, if it was another thread's.
             let by = self.marked.get(&life);
             if crossing.born.as_ref().is_some_and(|b| by.is_some_and(|t| *t != b.parent)) {
@@ -90,24 +131,29 @@ impl Rule for LeakAcrossExec {
             let is_copied = crossing.born.is_some() && seen.world.life(life).is_some_and(|l| l.end.is_none());
             match (is_copied, &crossing.born) {
                 (true, Some(born)) if self.waiting.len() < MOST_WAITING => {
-                    self.waiting.insert(life, (born.parent, finding));
+                    self.waiting.insert(life, Waiting { program: self.programs, parent: born.parent, leak });
                 }
-                _ => out.push(finding),
+                _ => now.push(leak),
             }
         }
+        out.extend(together(now));
         out
     }
 
     fn rest(&mut self) -> Vec<Finding> {
-        let mut waiting: Vec<_> = self.waiting.drain().collect();
-        waiting.sort_by_key(|w| w.0);
-        waiting.into_iter().map(|(_, (_, f))| f).collect()
+        let programs: BTreeSet<u64> = self.waiting.values().map(|w| w.program).collect();
+        programs.into_iter().filter_map(|program| together(self.of(program))).collect()
     }
 }
 
 impl LeakAcrossExec {
+    /// Takes what a program has inherited out of what waits.
+    fn of(&mut self, program: u64) -> Vec<Leak> {
+        self.waiting.extract_if(|_, w| w.program == program).map(|(_, w)| w.leak).collect()
+    }
+
     /// What crosses an exec and was not meant to, with the life that it is a copy of.
-    fn leaks(&mut self, seen: &Seen<'_>, crossing: &Crossing) -> Vec<(LifeId, Finding)> {
+    fn leaks(&mut self, seen: &Seen<'_>, crossing: &Crossing) -> Vec<(LifeId, Leak)> {
         let world = seen.world;
         let Some(table) = world.task(seen.event.tid).and_then(|t| world.table(t.table)) else { return Vec::new() };
         let mut out = Vec::new();
@@ -116,7 +162,7 @@ impl LeakAcrossExec {
             if !self.judged.insert(life.file) || self.is_meant(seen, crossing, life) {
                 continue;
             }
-            out.extend(finding(seen, crossing, life).map(|f| (root(world, life).id, f)));
+            out.extend(leak(seen, crossing, life).map(|l| (root(world, life).id, l)));
         }
         out
     }
@@ -127,7 +173,7 @@ impl LeakAcrossExec {
     }
 }
 
-fn finding(seen: &Seen<'_>, crossing: &Crossing, life: &Life) -> Option<Finding> {
+fn leak(seen: &Seen<'_>, crossing: &Crossing, life: &Life) -> Option<Leak> {
     let world = seen.world;
     let process = world.process(crossing.pid)?;
     let name = program_name(&process.program);
@@ -140,7 +186,11 @@ fn finding(seen: &Seen<'_>, crossing: &Crossing, life: &Life) -> Option<Finding>
         }
         _ => {}
     }
-    Some(Finding {
+    let what = match file.path.starts_with(b"/") {
+        true => format!("a {} ({})", file.noun(), escape(&file.path)),
+        false => format!("a {}", file.noun()),
+    };
+    let finding = Finding {
         name: ABOUT.name,
         severity: ABOUT.severity,
         confidence: Confidence::Likely,
@@ -161,13 +211,15 @@ fn finding(seen: &Seen<'_>, crossing: &Crossing, life: &Life) -> Option<Finding>
                --allow-inherit"
                 .into(),
         count: 1,
-    })
+    };
+    Some(Leak { finding, what })
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
     use super::*;
+    use crate::base::Fd;
 
     fn own(found: Vec<Finding>) -> usize {
         found.iter().filter(|f| f.name == "leak-across-exec").count()
@@ -221,6 +273,28 @@ mod tests {
         assert_eq!(leaks(inheritable, none, &["/bin/x"]), 0, "made inheritable");
         let in_child = |s: &mut Script| drop(s.inheritable(Tid(200), 7));
         assert_eq!(leaks(|s| drop(s.open(MAIN, 7, "/tmp/a")), in_child, &["/bin/x"]), 0, "pass_fds");
+    }
+
+    #[test]
+    fn what_a_program_inherits_is_told_together() {
+        let mut s = Script::with_stdio();
+        for fd in [9, 7, 8] {
+            s.open_with(MAIN, fd, &format!("/tmp/{fd}"), libc::O_RDWR);
+        }
+        s.fork(MAIN, 200);
+        s.exec_as(200, &["/bin/x"], &[]);
+        s.fork(MAIN, 201);
+        s.open_with(MAIN, 10, "/tmp/10", libc::O_RDWR);
+        s.fork(MAIN, 202);
+        s.exec_as(202, &["/bin/y"], &[]);
+        let told: Vec<Finding> =
+            s.close(MAIN, 8).into_iter().chain(s.exit(MAIN.0)).filter(|f| f.name == "leak-across-exec").collect();
+        let [first, second] = told.as_slice() else { panic!("{told:?}") };
+        assert_eq!((first.fd, second.fd), (Fd(7), Fd(10)), "what /bin/y inherits besides was told before");
+        assert!(first.title.ends_with("that nobody has promised to it, and 2 more"), "{}", first.title);
+        let others = "with it goes fd 8, a file (/tmp/8); fd 9, a file (/tmp/9)";
+        assert!(first.evidence.iter().any(|e| e == others), "{:?}", first.evidence);
+        assert!(!second.title.contains("more"), "{}", second.title);
     }
 
     #[test]
