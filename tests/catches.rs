@@ -98,6 +98,18 @@ except OSError: print('twice')
     }
 }
 
+/// What is found where a program is executed is shown there, before it does anything.
+#[test]
+fn what_is_found_at_an_exec_is_shown_at_it() {
+    if !bash("what_is_found_at_an_exec_is_shown_at_it") {
+        return;
+    }
+    let done = run(&["-ex", "info findings"], &["bash", "-c", "exec 3</etc/passwd; /bin/true >&3; echo end"]);
+    assert_eq!(done.stdout, "end\n", "{}", done.stderr);
+    assert!(done.stderr.contains(" true] error[stdio-direction] on fd 1 "), "{}", done.stderr);
+    assert!(done.stderr.contains("error     stdio-direction  fd 1"), "{}", done.stderr);
+}
+
 #[test]
 fn the_stack_can_decide() {
     let Some(py) = python("the_stack_can_decide") else { return };

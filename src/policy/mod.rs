@@ -81,12 +81,26 @@ pub struct Break {
     pub finding: Option<Finding>,
     /// Whether the call has not been made yet and can be kept from happening.
     pub can_keep: bool,
+    /// The process that was made, if one was.
+    pub made: Option<Pid>,
 }
 
 impl Break {
     /// One that concerns no call and no descriptor.
     pub fn at(number: u32, tid: Tid, pid: Pid, why: Why) -> Break {
-        Break { number, tid, pid, why, call: None, life: None, fd: None, object: None, finding: None, can_keep: false }
+        Break {
+            number,
+            tid,
+            pid,
+            why,
+            call: None,
+            life: None,
+            fd: None,
+            object: None,
+            finding: None,
+            can_keep: false,
+            made: None,
+        }
     }
 }
 

@@ -81,10 +81,7 @@ fn what(at: &Break, world: &World) -> String {
         let program = || world.process(at.pid).map(|p| program(&p.program)).unwrap_or_default();
         return match first.kind {
             Kind::Exec => format!("executed {}", program()),
-            _ => {
-                let children = world.processes().filter(|(_, p)| p.parent == Some(at.pid)).map(|(pid, _)| pid);
-                format!("made process {}", children.max().map(|p| p.to_string()).unwrap_or_default())
-            }
+            _ => format!("made process {}", at.made.map(|p| p.to_string()).unwrap_or_default()),
         };
     }
     if at.why == Why::Interrupted {
@@ -226,17 +223,14 @@ pub(crate) mod tests {
         let cause = Cause::Finalizer;
         let site = Site { stack: Some(StackId(2)), py: Some(PyStackId(1)), cause, escape: Some(Escape::FilenoCall) };
         let life = s.world.open_life(MAIN, Fd(3)).unwrap();
+        let why = Why::Implicit(cause, Some(Escape::FilenoCall));
         let at = Break {
-            number: 1,
-            tid: MAIN,
-            pid: Pid(100),
-            why: Why::Implicit(cause, Some(Escape::FilenoCall)),
             call: Some(Call { info, effects: vec![Effect::Close { fd: Fd(3) }], site }),
             life: Some(life.id),
             fd: Some(Fd(3)),
             object: crate::finding::object(&s.world, life),
-            finding: None,
             can_keep: true,
+            ..Break::at(1, MAIN, Pid(100), why)
         };
         (s, at)
     }

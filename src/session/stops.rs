@@ -510,8 +510,17 @@ impl Session {
         )
     }
 
-    /// Breaks at the making of a process or the execution of a program, if that is to be caught.
-    fn show_process(&mut self, event: &Event, frontend: &mut dyn Frontend) -> Result<Option<Decision>, Error> {
+    /// Breaks at the making of a process or the execution of a program, if something was found there or that is to be
+    /// caught.
+    fn show_process(
+        &mut self,
+        first: usize,
+        event: &Event,
+        frontend: &mut dyn Frontend,
+    ) -> Result<Option<Decision>, Error> {
+        if let Some(decision) = self.show_findings(first, event, frontend)? {
+            return Ok(Some(decision));
+        }
         if !frontend.wants_breaks() {
             return Ok(None);
         }
@@ -544,8 +553,12 @@ impl Session {
         let call = event.kind.call().cloned();
         let fd = finding.as_ref().map(|f| f.fd);
         let shown = finding.as_ref().map(|f| f.object.clone());
+        let made = match &event.kind {
+            EventKind::Fork(fork) => Some(fork.child_pid),
+            _ => None,
+        };
         self.show(
-            move |_, number| Break { call, fd, object: shown, finding, ..Break::at(number, tid, pid, why) },
+            move |_, number| Break { call, fd, object: shown, finding, made, ..Break::at(number, tid, pid, why) },
             frontend,
         )
     }
@@ -621,7 +634,7 @@ impl Session {
         tracing::trace!(%tid, %child, ?doubt, copies, shared, "fork");
         let event = Event { at: self.now(), tid, kind: EventKind::Fork(fork) };
         let transitions = self.world.consequences(&event);
-        self.commit(&event, transitions, frontend);
+        let first = self.commit(&event, transitions, frontend);
         if copies && shared {
             self.reconcile(child, &doubt, Because::Copied, frontend);
         }
@@ -629,7 +642,7 @@ impl Session {
             self.made_pidfd(&task, &regs, frontend);
         }
         self.settle(tid, frontend);
-        match self.show_process(&event, frontend)? {
+        match self.show_process(first, &event, frontend)? {
             Some(decision) => self.carry_out(task, decision),
             None => self.tracer.resume(task, Resume::Go),
         }
@@ -711,7 +724,7 @@ impl Session {
         tracing::trace!(%tid, %former, ?threads, ?doubt, ?why, "exec");
         let event = Event { at: self.now(), tid, kind };
         let transitions = self.world.consequences(&event);
-        self.commit(&event, transitions, frontend);
+        let first = self.commit(&event, transitions, frontend);
         for gone in threads {
             match gone == former {
                 true => self.flights.executed(gone, tid),
@@ -723,7 +736,7 @@ impl Session {
             self.claim_executed(tid, former, frontend);
         }
         self.settle(tid, frontend);
-        match self.show_process(&event, frontend)? {
+        match self.show_process(first, &event, frontend)? {
             Some(decision) => self.carry_out(task, decision),
             None => self.tracer.resume(task, Resume::Go),
         }
