@@ -171,6 +171,15 @@ fn a_target_keeps_its_terminal_around_a_break() {
 }
 
 #[test]
+fn what_cannot_be_said_ends_nothing() {
+    let mut shell = Command::new("sh");
+    let script = "\"$FDWATCH\" run -- echo fine 2>/dev/full; echo status $?";
+    let mut p = Pty::start(shell.args(["-c", script]).env("FDWATCH", fdwatch()));
+    p.expect("fine\nstatus ");
+    assert_eq!(p.end(), (0, "0\n".to_string()));
+}
+
+#[test]
 fn cat_goes_on_after_an_interrupt_and_ends_at_end_of_file() {
     for options in [&[][..], &["--no-seccomp"]] {
         let mut p = Pty::start(&mut watched(options, &["cat"]));
