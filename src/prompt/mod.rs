@@ -126,12 +126,25 @@ pub struct Prompt {
     at_hit: VecDeque<ScriptLine>,
     /// Breaks were set that are worth stopping for without a user.
     standing: bool,
-    /// What was decided at this break before a report was asked for.
-    resumed: Option<Decision>,
+    /// What was decided at this break before a report was asked for, and where the line stands that asked for it.
+    resumed: Option<(Decision, Origin)>,
     report_to: Option<PathBuf>,
+    /// What became of that report.
+    reported: Option<Result<String, String>>,
     transcript: Option<Transcript>,
     /// What went wrong in a script.
     failure: Option<String>,
+}
+
+/// Where a line comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Somebody typed it.
+    Typed,
+    /// It stands in a script, here.
+    Script(String),
+    /// It is one of the commands of a break, named here.
+    Break(String),
 }
 
 /// What commands see and change.
@@ -214,6 +227,7 @@ impl Prompt {
             standing: false,
             resumed: None,
             report_to: None,
+            reported: None,
             transcript: None,
             failure: None,
         }
@@ -242,6 +256,11 @@ impl Prompt {
     /// The file that a report is wanted in, which [`Then::Report`] has told.
     pub fn report_to(&mut self) -> Option<PathBuf> {
         self.report_to.take()
+    }
+
+    /// What became of it, a sentence; shown when the same break is asked about again.
+    pub fn reported(&mut self, done: Result<String, String>) {
+        self.reported = Some(done);
     }
 
     /// Does what stands first in the script and needs no target: what is to be caught is so from the start. Gives what
@@ -316,16 +335,17 @@ impl Prompt {
 
     /// As [`Prompt::ask`], on any console.
     pub fn run(&mut self, scene: &mut Scene<'_>, console: &mut dyn Console) -> Result<Decision, PromptError> {
-        let go = Decision::default();
-        if !self.is_live() {
-            return Ok(go);
+        let before = self.resumed.take();
+        // What was asked for by the last line of a script is still shown.
+        let asked_for = matches!(scene.at.why, Why::Rehearsed(_) | Why::Finished | Why::Stepped);
+        if before.is_none() && !asked_for && !self.is_live() {
+            return Ok(Decision::default());
         }
         scene.style = self.style;
-        let before = self.resumed.take();
         let (interactive, attached) = (self.interactive, self.attached);
         let mut transcript = self.transcript.take();
         let (tid, pid) = (scene.at.tid, scene.at.pid);
-        let Decision { keep, fail, .. } = before.unwrap_or_default();
+        let Decision { keep, fail, .. } = before.as_ref().map(|b| b.0).unwrap_or_default();
         let mut at = At {
             scene,
             console,
@@ -341,19 +361,31 @@ impl Prompt {
             frame: None,
             listed: None,
         };
-        if before.is_none() {
-            self.announce(&mut at);
-        }
-        let done = self.commands(&mut at);
+        let done = match before {
+            None => {
+                self.announce(&mut at);
+                self.commands(&mut at)
+            }
+            Some((_, origin)) => match self.tell_report(&mut at, &origin) {
+                Some(decision) => Ok(decision),
+                None => self.commands(&mut at),
+            },
+        };
         self.report_to = at.report_to.take();
         self.standing = !at.scene.policy.catches.is_empty();
         self.transcript = transcript;
-        if let Ok(decision) = &done
-            && decision.then == Then::Report
-        {
-            self.resumed = Some(*decision);
-        }
         done
+    }
+
+    /// Says what became of the report that a line asked for. A decision, if that was an error that ends all.
+    fn tell_report(&mut self, at: &mut At<'_, '_>, origin: &Origin) -> Option<Decision> {
+        match self.reported.take()? {
+            Ok(line) => {
+                at.say(&line);
+                None
+            }
+            Err(e) => self.mishap(at, &e, origin),
+        }
     }
 
     /// Shows the break, and takes up what is to be done at it.
@@ -377,7 +409,7 @@ impl Prompt {
     /// Runs commands until one decides.
     fn commands(&mut self, at: &mut At<'_, '_>) -> Result<Decision, PromptError> {
         loop {
-            let Some((line, from)) = self.line(at)? else {
+            let Some((line, origin)) = self.next_line(at, PROMPT)? else {
                 return Ok(Decision { keep: at.keep, fail: at.fail, then: Then::default() });
             };
             if let Some(t) = at.transcript {
@@ -404,24 +436,36 @@ impl Prompt {
                     if matches!(then, Then::Detach | Then::HandOver) && at.interactive {
                         at.say("[detached]");
                     }
-                    return Ok(Decision { keep: at.keep, fail: at.fail, then });
+                    let decision = Decision { keep: at.keep, fail: at.fail, then };
+                    if then == Then::Report {
+                        self.resumed = Some((decision, origin));
+                    }
+                    return Ok(decision);
                 }
                 Err(e) => e,
             };
-            let Some(from) = from else {
-                at.complain(&e);
-                continue;
-            };
-            // The rest of a script means nothing when a part of it was not done.
-            let e = format!("{}: {e}", escape(from.as_bytes()));
-            at.complain(&e);
-            self.script.clear();
-            self.at_hit.clear();
-            if !self.interactive {
-                self.failure = Some(e);
-                return Ok(Decision { keep: at.keep, fail: at.fail, then: self.end_of_all() });
+            if let Some(decision) = self.mishap(at, &e, &origin) {
+                return Ok(decision);
             }
         }
+    }
+
+    /// Says what went wrong with a line. A decision, where that ends all.
+    fn mishap(&mut self, at: &mut At<'_, '_>, e: &str, origin: &Origin) -> Option<Decision> {
+        let (Origin::Script(from) | Origin::Break(from)) = origin else {
+            at.complain(e);
+            return None;
+        };
+        // The rest of a script means nothing when a part of it was not done.
+        let e = format!("{}: {e}", escape(from.as_bytes()));
+        at.complain(&e);
+        self.script.clear();
+        self.at_hit.clear();
+        if self.interactive {
+            return None;
+        }
+        self.failure = Some(e);
+        Some(Decision { keep: at.keep, fail: at.fail, then: self.end_of_all() })
     }
 
     /// How a target goes on after which nobody looks.
@@ -455,21 +499,16 @@ impl Prompt {
         Ok(at.scene.policy.catches.get(number).map(|c| c.commands = block))
     }
 
-    /// The next command, and where it comes from unless it was typed; `None` when there is none and nobody to ask.
-    fn line(&mut self, at: &mut At<'_, '_>) -> Result<Option<(String, Option<String>)>, PromptError> {
-        self.next_line(at, PROMPT)
-    }
-
-    fn next_line(
-        &mut self,
-        at: &mut At<'_, '_>,
-        prompt: &str,
-    ) -> Result<Option<(String, Option<String>)>, PromptError> {
+    /// The next command, and where it comes from; `None` when there is none and nobody to ask.
+    fn next_line(&mut self, at: &mut At<'_, '_>, prompt: &str) -> Result<Option<(String, Origin)>, PromptError> {
         loop {
-            if let Some(line) = self.at_hit.pop_front().or_else(|| self.script.pop_front()) {
-                if commands::parse(&line.text).is_some() {
-                    at.echo(prompt, &line.text);
-                    return Ok(Some((line.text, Some(line.from))));
+            let hit = self.at_hit.pop_front().map(|l| (l.text, Origin::Break(l.from)));
+            if let Some((text, origin)) =
+                hit.or_else(|| self.script.pop_front().map(|l| (l.text, Origin::Script(l.from))))
+            {
+                if commands::parse(&text).is_some() {
+                    at.echo(prompt, &text);
+                    return Ok(Some((text, origin)));
                 }
                 continue;
             }
@@ -480,14 +519,14 @@ impl Prompt {
                 if commands::parse(&line).is_some() {
                     at.echo(prompt, &line);
                     self.remember(&line);
-                    return Ok(Some((line, None)));
+                    return Ok(Some((line, Origin::Typed)));
                 }
                 continue;
             }
             let offered = Words::of(at.scene, at.tid);
             match at.console.read(prompt, &offered)? {
                 Input::End if prompt != PROMPT => return Ok(None),
-                Input::End => return Ok(Some(("quit".to_string(), None))),
+                Input::End => return Ok(Some(("quit".to_string(), Origin::Typed))),
                 Input::Interrupted if prompt != PROMPT => return Ok(None),
                 Input::Interrupted => continue,
                 // A paste comes as one input of several lines: each is a command, also those behind one that resumes.
@@ -497,10 +536,10 @@ impl Prompt {
                     self.pending.extend(lines.filter(|l| !l.trim().is_empty()).map(str::to_string));
                     if commands::parse(&first).is_some() {
                         self.remember(&first);
-                        return Ok(Some((first, None)));
+                        return Ok(Some((first, Origin::Typed)));
                     }
                     if let (true, Some(last), PROMPT) = (first.trim().is_empty(), &self.last, prompt) {
-                        return Ok(Some((last.clone(), None)));
+                        return Ok(Some((last.clone(), Origin::Typed)));
                     }
                 }
             }

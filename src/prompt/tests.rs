@@ -4,7 +4,7 @@ use super::*;
 use crate::base::{Fd, PyStackId, StackId};
 use crate::event::Site;
 use crate::finding::testing::{MAIN, Script};
-use crate::policy::catch::Trap;
+use crate::policy::catch::{Kind, Trap};
 use crate::render::banner::tests::implicit_break;
 use crate::render::live::tests::Paper as Kernel;
 use crate::render::testing::{PaperNames, PaperSources, cpython};
@@ -358,6 +358,48 @@ fn what_if_and_a_report_in_between() {
     let d = ask(&mut p, &mut w, &mut c);
     assert_eq!(d, Decision { keep: true, ..Decision::default() }, "what was decided before is not lost");
     assert!(!c.shown.contains("break 1"), "{}", c.shown);
+}
+
+#[test]
+fn a_report_in_a_script_leaves_what_was_decided_and_its_failure_ends_the_script() {
+    let decided = Decision { keep: true, ..Decision::default() };
+    let asked = Decision { then: Then::Report, ..decided };
+    let again = |p: &mut Prompt, w: &mut Stage, done: Result<String, String>| {
+        let mut c = Paper::default();
+        p.reported(done);
+        (ask(p, w, &mut c), c.shown)
+    };
+    let mut w = world();
+    let (mut p, d, _) = scripted(&mut w, &["keep", "save r"]);
+    assert_eq!(d, asked);
+    assert_eq!(again(&mut p, &mut w, Ok("r: written".into())), (decided, "r: written\n".into()));
+    let (mut p, _, _) = scripted(&mut w, &["keep", "save r", "fd 3"]);
+    let (d, shown) = again(&mut p, &mut w, Err("r: no room".into()));
+    assert_eq!(d, Decision { then: Then::Kill, ..decided });
+    assert_eq!((p.failure(), shown.as_str()), (Some("-ex 2: r: no room"), "-ex 2: r: no room\n"));
+    // Of a break that was hit for the last time, what stands behind the report is done, too.
+    let commands = vec!["save r".into(), "keep".into()];
+    let by = vec![crate::policy::catch::Caught { number: 1, kind: Kind::Close, text: "close".into(), commands }];
+    w.at.why = Why::Caught { by, also: None };
+    let mut p = Prompt::new(script(&["fd 3"]), false, Style::plain());
+    assert_eq!(ask(&mut p, &mut w, &mut Paper::default()).then, Then::Report);
+    assert_eq!(again(&mut p, &mut w, Ok("r: written".into())).0, decided);
+}
+
+#[test]
+fn what_the_last_line_of_a_script_waits_for_is_shown() {
+    for (why, shows) in [
+        (Why::Finished, true),
+        (Why::Stepped, true),
+        (Why::Rehearsed("a close".into()), true),
+        (Why::Found("double-close"), false),
+    ] {
+        let mut w = world();
+        w.at.why = why.clone();
+        let (mut p, mut c) = (Prompt::new(vec![], false, Style::plain()), Paper::default());
+        assert_eq!(ask(&mut p, &mut w, &mut c), Decision::default());
+        assert_eq!(c.shown.contains("break 1 "), shows, "{why:?}: {}", c.shown);
+    }
 }
 
 #[test]

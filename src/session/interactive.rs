@@ -3,7 +3,7 @@
 use super::frontend::{Decision, Frontend, Then, View};
 use crate::base::Pid;
 use crate::base::text::escape;
-use crate::prompt::{Console, Prompt, Scene, Stderr, Terminal};
+use crate::prompt::{Prompt, Scene, Terminal};
 use crate::render::{FileSources, Style};
 use crate::report::Report;
 use nix::sys::signal::{Signal, killpg, raise};
@@ -88,7 +88,7 @@ impl Frontend for Interactive {
         };
         self.prompt.ask(&mut scene, self.terminal.as_mut()).unwrap_or_else(|e| {
             // Nobody can be asked any more: the terminal is gone, and with it the user.
-            eprintln!("fdwatch: {e}");
+            let _ = writeln!(std::io::stderr(), "fdwatch: {e}");
             Decision { then: if self.target.is_some() { Then::Kill } else { Then::Detach }, ..Decision::default() }
         })
     }
@@ -102,14 +102,10 @@ impl Frontend for Interactive {
         let name = escape(path.as_os_str().as_encoded_bytes());
         let format = if path.extension().is_some_and(|e| e == "json") { "json" } else { "text" };
         let Some(format) = crate::report::format(format) else { return };
-        let line = match crate::report::write_whole(&path, &format.write(report)) {
-            Ok(()) => format!("{name}: the report of all so far\n"),
-            Err(e) => format!("{name}: {e}\n"),
-        };
-        match &mut self.terminal {
-            Some(terminal) => terminal.write(&line),
-            None => Stderr.write(&line),
-        }
+        self.prompt.reported(match crate::report::write_whole(&path, &format.write(report)) {
+            Ok(()) => Ok(format!("{name}: the report of all so far")),
+            Err(e) => Err(format!("{name}: {e}")),
+        });
     }
 
     fn on_suspended(&mut self) {

@@ -99,8 +99,8 @@ impl Session {
             Need::Use => false,
             // Its end may have been asked for, and can be shown only before it comes.
             Need::Exit => {
-                let asked = || self.policy.asks_for_names() || self.is_rehearsing();
-                !self.policy.injections.is_empty() || frontend.wants_breaks() && asked()
+                let asked = || self.policy.asks_for_names() && frontend.wants_breaks();
+                !self.policy.injections.is_empty() || self.is_rehearsing() || asked()
             }
             Need::Placement => {
                 self.tracer.asks_for_placement(&task);
@@ -184,7 +184,9 @@ impl Session {
         {
             return Ok(altered.then_some(go));
         }
-        if frontend.wants_breaks() {
+        // A script that is used up may still wait for what its last line asked for, and for nothing else.
+        let wanted = frontend.wants_breaks();
+        if wanted || self.step || self.is_rehearsing() {
             let rehearsed = self.rehearsed(task, &event, &transitions)?;
             if need != Need::Entry
                 && self.policy.catches.needs_stack(Kind::Close)
@@ -192,8 +194,8 @@ impl Session {
             {
                 call.site = self.sites.site(&at, None);
             }
-            let before = match (rehearsed, self.straight) {
-                (None, false) => {
+            let before = match rehearsed {
+                None if wanted && !self.straight => {
                     let before = self.policy.before(&self.world, &event, &transitions);
                     let caught = self.caught_before(&event, &transitions, before.as_ref().map(|b| &b.1));
                     match caught {
@@ -201,7 +203,7 @@ impl Session {
                         None => before,
                     }
                 }
-                (rehearsed, _) => rehearsed,
+                rehearsed => rehearsed,
             };
             let why = before.or_else(|| {
                 let first = transitions.iter().find_map(|t| match t {
@@ -450,8 +452,9 @@ impl Session {
             self.await_senders(tid, &call.effects);
         }
         let mut decision = self.show_findings(first, &event, frontend)?;
-        if decision.is_none() && frontend.wants_breaks() {
-            decision = match self.caught_after(&event) {
+        if decision.is_none() {
+            let caught = if frontend.wants_breaks() { self.caught_after(&event) } else { None };
+            decision = match caught {
                 Some((fd, by)) => Some(self.show_number(&event, fd, Why::Caught { by, also: None }, frontend)?),
                 None if self.finishing == Some(tid) => Some(self.show_event(&event, Why::Finished, None, frontend)?),
                 None if self.step && changes => Some(self.show_event(&event, Why::Stepped, None, frontend)?),
