@@ -775,7 +775,7 @@ impl Session {
         if sig == KNOCK && task.signal_is_passed_on() {
             // Somebody knocked at fdwatch, which stopped the target (kernel::knock).
             return match self.attached.is_none() && frontend.wants_breaks() {
-                true => self.interrupted(task, frontend),
+                true => self.interrupted(task, None, frontend),
                 false => self.tracer.resume(task, Resume::Go),
             };
         }
@@ -784,13 +784,12 @@ impl Session {
                 self.echoes.swap_remove(i);
                 return self.tracer.resume(task, Resume::Go);
             }
-            self.withheld = Some(sig);
             self.tracer.hold()?;
             // One Ctrl-C goes to every process of the foreground group.
             let others: Vec<Pid> =
                 self.world.processes().filter(|(p, s)| *p != pid && s.tasks > 0).map(|p| p.0).collect();
             self.echoes = others.into_iter().filter(|p| self.tracer.will_report(*p, sig)).collect();
-            return self.interrupted(task, frontend);
+            return self.interrupted(task, Some(sig), frontend);
         }
         if self.attached.is_none() && matches!(sig, libc::SIGTERM | libc::SIGHUP) {
             // What is sent to the whole process group (as timeout(1) does) reaches the target by itself and by way of us.
@@ -807,8 +806,10 @@ impl Session {
         self.tracer.resume(task, Resume::Deliver(sig))
     }
 
-    /// A break because the user wants one, wherever the target is.
-    fn interrupted(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
+    /// A break because the user wants one, wherever the target is; of what asked for it, `withheld` is kept from the task.
+    fn interrupted(&mut self, task: Stopped, withheld: Option<i32>, frontend: &mut dyn Frontend) -> Result<(), Error> {
+        // What was withheld before is over.
+        self.withheld = withheld;
         let tid = task.tid();
         let pid = self.pid_of(tid);
         let make = move |_: &World, number| Break::at(number, tid, pid, Why::Interrupted);
@@ -821,9 +822,8 @@ impl Session {
     pub(super) fn on_group_stop(&mut self, task: Stopped, sig: i32, frontend: &mut dyn Frontend) -> Result<(), Error> {
         let tid = task.tid();
         self.tracer.resume(task, Resume::Listen)?;
-        // SIGSTOP is somebody's word to this process alone; the others are the terminal's to the job.
-        if tid == self.main && sig != libc::SIGSTOP {
-            frontend.on_suspended();
+        if tid == self.main {
+            frontend.on_suspended(sig, &self.world);
         }
         Ok(())
     }
