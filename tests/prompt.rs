@@ -740,7 +740,10 @@ fn the_prompt_can_be_on_another_terminal() {
     let (code, rest) = p.end();
     assert_eq!(code, 0, "{rest}");
     if let Some(py) = python(TEST) {
-        let mut p = Pty::start(&mut watched(&["--tty", &path, "--break", "none"], &[&py, &script(LOST)]));
+        let dir = tempfile::tempdir().unwrap();
+        let did = dir.path().join("did");
+        let options = ["--tty", &path, "--break", "none", "--transcript", did.to_str().unwrap()];
+        let mut p = Pty::start(&mut watched(&options, &[&py, &script(LOST)]));
         other.expect("break 1 [");
         other.expect("(fdwatch) ");
         other.line("rewind");
@@ -752,6 +755,10 @@ fn the_prompt_can_be_on_another_terminal() {
         other.line("continue 2");
         p.expect("the file holds 0 bytes\n");
         assert_eq!(p.end().0, 0);
+        // It says what a script has to say.
+        let did = std::fs::read_to_string(did).unwrap();
+        let commands: Vec<&str> = did.lines().filter(|l| !l.starts_with("# ")).collect();
+        assert_eq!(commands, ["rewind --yes", "continue 2"], "{did}");
     }
     let bad = run(&mut watched(&["--tty", "/dev/null"], &["echo", "started"]));
     assert_eq!((bad.code(), bad.stdout.as_str()), (125, ""), "{}", bad.stderr);

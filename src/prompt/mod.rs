@@ -126,8 +126,8 @@ pub struct Prompt {
     at_hit: VecDeque<ScriptLine>,
     /// Breaks were set that are worth stopping for without a user.
     standing: bool,
-    /// What was decided at this break before a report was asked for, and where the line stands that asked for it.
-    resumed: Option<(Decision, Origin)>,
+    /// What was decided at this break before a report was asked for, and the line that asked for it.
+    resumed: Option<(Decision, (String, Origin))>,
     report_to: Option<PathBuf>,
     /// What became of that report.
     reported: Option<Result<String, String>>,
@@ -159,6 +159,10 @@ pub struct At<'s, 'a> {
     pid: Pid,
     keep: bool,
     fail: Option<i32>,
+    /// Of the last command: a question was answered with no.
+    declined: bool,
+    /// The same: what a script has to agree to beforehand was agreed to.
+    agreed: bool,
     report_to: Option<PathBuf>,
     transcript: &'s mut Option<Transcript>,
     trace: Option<Trace>,
@@ -211,6 +215,11 @@ fn check(line: &str, in_block: bool) -> Result<bool, String> {
 
 fn is_end(line: &str) -> bool {
     line.trim() == "end"
+}
+
+/// A line that begins a block of commands, and all of the block.
+fn with_block(line: &str, block: &[String]) -> Vec<String> {
+    [line].into_iter().chain(block.iter().map(String::as_str)).chain(["end"]).map(str::to_string).collect()
 }
 
 impl Prompt {
@@ -280,14 +289,12 @@ impl Prompt {
             let done = match command.name() {
                 "commands" => {
                     let number = commands::block_of(&args, policy).map_err(at)?;
-                    self.log(&line.text);
                     self.script.pop_front();
                     let mut block = Vec::new();
                     while let Some(next) = self.script.pop_front().filter(|l| !is_end(&l.text)) {
-                        self.log(&next.text);
-                        block.push(next.text);
+                        block.extend(commands::parse(&next.text).is_some().then_some(next.text));
                     }
-                    self.log("end");
+                    self.log(&with_block(&line.text, &block));
                     policy.catches.get(number).map_err(at)?.commands = block;
                     continue;
                 }
@@ -295,8 +302,8 @@ impl Prompt {
             };
             let Some(done) = done else { break };
             self.script.pop_front();
-            self.log(&line.text);
             let text = done.map_err(at)?;
+            self.log(std::slice::from_ref(&line.text));
             if let Some(t) = &mut self.transcript {
                 t.output(&text);
             }
@@ -306,9 +313,9 @@ impl Prompt {
         Ok(out)
     }
 
-    fn log(&mut self, line: &str) {
+    fn log(&mut self, lines: &[String]) {
         if let Some(t) = &mut self.transcript {
-            t.command(line);
+            t.command(lines);
         }
     }
 
@@ -355,6 +362,8 @@ impl Prompt {
             pid,
             keep,
             fail,
+            declined: false,
+            agreed: false,
             report_to: None,
             transcript: &mut transcript,
             trace: None,
@@ -366,7 +375,7 @@ impl Prompt {
                 self.announce(&mut at);
                 self.commands(&mut at)
             }
-            Some((_, origin)) => match self.tell_report(&mut at, &origin) {
+            Some((_, asked)) => match self.tell_report(&mut at, &asked) {
                 Some(decision) => Ok(decision),
                 None => self.commands(&mut at),
             },
@@ -378,14 +387,15 @@ impl Prompt {
     }
 
     /// Says what became of the report that a line asked for. A decision, if that was an error that ends all.
-    fn tell_report(&mut self, at: &mut At<'_, '_>, origin: &Origin) -> Option<Decision> {
-        match self.reported.take()? {
-            Ok(line) => {
-                at.say(&line);
-                None
-            }
-            Err(e) => self.mishap(at, &e, origin),
+    fn tell_report(&mut self, at: &mut At<'_, '_>, asked: &(String, Origin)) -> Option<Decision> {
+        let (line, origin) = (&asked.0, &asked.1);
+        match self.reported.take() {
+            Some(Err(e)) => return self.mishap(at, &e, (line, origin)),
+            Some(Ok(told)) => at.say(&told),
+            None => {}
         }
+        at.done(line, &[], origin);
+        None
     }
 
     /// Shows the break, and takes up what is to be done at it.
@@ -413,16 +423,20 @@ impl Prompt {
                 return Ok(Decision { keep: at.keep, fail: at.fail, then: Then::default() });
             };
             if let Some(t) = at.transcript {
-                match check(&line, false) {
-                    Ok(_) => t.command(&line),
-                    // Run again, it would end the script.
-                    Err(_) => t.output(&format!("{line}\n")),
-                }
+                t.begin();
             }
+            at.declined = false;
+            at.agreed = false;
             let e = match at.command(&line) {
-                Ok(Flow::Stay) => continue,
+                Ok(Flow::Stay) => {
+                    at.done(&line, &[], &origin);
+                    continue;
+                }
                 Ok(Flow::Collect(number)) => match self.collect(at, number)? {
-                    Ok(()) => continue,
+                    Ok(block) => {
+                        at.done(&line, &block, &origin);
+                        continue;
+                    }
                     Err(e) => e,
                 },
                 Ok(Flow::Resume(then)) => {
@@ -437,28 +451,32 @@ impl Prompt {
                         at.say("[detached]");
                     }
                     let decision = Decision { keep: at.keep, fail: at.fail, then };
-                    if then == Then::Report {
-                        self.resumed = Some((decision, origin));
+                    match then {
+                        Then::Report => self.resumed = Some((decision, (line, origin))),
+                        _ => at.done(&line, &[], &origin),
                     }
                     return Ok(decision);
                 }
                 Err(e) => e,
             };
-            if let Some(decision) = self.mishap(at, &e, &origin) {
+            if let Some(decision) = self.mishap(at, &e, (&line, &origin)) {
                 return Ok(decision);
             }
         }
     }
 
     /// Says what went wrong with a line. A decision, where that ends all.
-    fn mishap(&mut self, at: &mut At<'_, '_>, e: &str, origin: &Origin) -> Option<Decision> {
-        let (Origin::Script(from) | Origin::Break(from)) = origin else {
-            at.complain(e);
-            return None;
+    fn mishap(&mut self, at: &mut At<'_, '_>, e: &str, (line, origin): (&str, &Origin)) -> Option<Decision> {
+        let e = match origin {
+            Origin::Typed => e.to_string(),
+            Origin::Script(from) | Origin::Break(from) => format!("{}: {e}", escape(from.as_bytes())),
         };
-        // The rest of a script means nothing when a part of it was not done.
-        let e = format!("{}: {e}", escape(from.as_bytes()));
         at.complain(&e);
+        at.not_done(line);
+        if *origin == Origin::Typed {
+            return None;
+        }
+        // The rest of a script means nothing when a part of it was not done.
         self.script.clear();
         self.at_hit.clear();
         if self.interactive {
@@ -473,8 +491,8 @@ impl Prompt {
         if self.attached { Then::Detach } else { Then::Kill }
     }
 
-    /// Lines up to `end`, which become the commands of a break.
-    fn collect(&mut self, at: &mut At<'_, '_>, number: u32) -> Result<Result<(), String>, PromptError> {
+    /// Lines up to `end`, which become the commands of a break and are given back.
+    fn collect(&mut self, at: &mut At<'_, '_>, number: u32) -> Result<Result<Vec<String>, String>, PromptError> {
         let mut block = Vec::new();
         if self.interactive && self.script.is_empty() && self.pending.is_empty() {
             at.say(&format!("the commands of break {number}, a line each; end ends them"));
@@ -484,9 +502,6 @@ impl Prompt {
                 None => break,
                 Some((line, _)) => line,
             };
-            if let Some(t) = at.transcript {
-                t.command(&line);
-            }
             if is_end(&line) {
                 break;
             }
@@ -496,7 +511,8 @@ impl Prompt {
             }
         }
         block.retain(|l| commands::parse(l).is_some());
-        Ok(at.scene.policy.catches.get(number).map(|c| c.commands = block))
+        let set = at.scene.policy.catches.get(number).map(|c| c.commands.clone_from(&block));
+        Ok(set.map(|()| block))
     }
 
     /// The next command, and where it comes from; `None` when there is none and nobody to ask.
@@ -588,6 +604,30 @@ impl At<'_, '_> {
         self.keep || self.fail.is_some()
     }
 
+    /// A line was done; writes down what does it again. `block` are the lines that followed it.
+    fn done(&mut self, line: &str, block: &[String], origin: &Origin) {
+        // What the commands of a break did they do again by themselves.
+        if self.declined || matches!(origin, Origin::Break(_)) {
+            return self.not_done(line);
+        }
+        let is_block = commands::parse(line).and_then(Result::ok).is_some_and(|(c, _)| c.name() == "commands");
+        let lines = match line {
+            _ if is_block => with_block(line, block),
+            _ if self.agreed => vec![format!("{line} --yes")],
+            _ => vec![line.to_string()],
+        };
+        if let Some(t) = self.transcript {
+            t.command(&lines);
+        }
+    }
+
+    /// A line was not done, or is not to be done again.
+    fn not_done(&mut self, line: &str) {
+        if let Some(t) = self.transcript {
+            t.comment(line);
+        }
+    }
+
     /// Marks the call as one that does not happen and fails.
     fn fail(&mut self, errno: i32) -> Result<(), String> {
         match self.scene.at.call.as_ref().map(|c| c.info.ret) {
@@ -617,10 +657,16 @@ impl At<'_, '_> {
                     self.say("[assumed y]");
                     return Ok(true);
                 }
-                Input::Interrupted => return Ok(false),
+                Input::Interrupted => {
+                    self.declined = true;
+                    return Ok(false);
+                }
                 Input::Line(l) => match l.trim().to_ascii_lowercase().as_str() {
                     "y" | "yes" => return Ok(true),
-                    "n" | "no" => return Ok(false),
+                    "n" | "no" => {
+                        self.declined = true;
+                        return Ok(false);
+                    }
                     _ => self.say("Please answer y or n."),
                 },
             }
@@ -635,7 +681,10 @@ impl At<'_, '_> {
         let none = Words::default();
         let answer = self.console.read(&format!("{question} (y or n) "), &none).map_err(|e| e.to_string())?;
         // Nobody who is gone has agreed.
-        Ok(matches!(answer, Input::Line(l) if matches!(l.trim().to_ascii_lowercase().as_str(), "y" | "yes")))
+        let yes = |l: &str| matches!(l.trim().to_ascii_lowercase().as_str(), "y" | "yes");
+        self.agreed = matches!(answer, Input::Line(l) if yes(&l));
+        self.declined = !self.agreed;
+        Ok(self.agreed)
     }
 
     /// Marks the close as one that does not happen.

@@ -439,13 +439,47 @@ fn a_transcript_can_be_run_again() {
     let mut p =
         Prompt::new(script(&["catch close if fd == 3"]), true, Style::plain()).with_transcript(Some(transcript));
     p.prepare(&mut w.policy).unwrap();
-    ask(&mut p, &mut w, &mut lines(&["commands 1", "bt py", "end", "fd 3", "fdd", "keep", "c"]));
+    let mut typed = lines(&["commands 1", "bt py", "btt", "end", "fd 3", "fdd", "frame 999", "commands 1", "info fds"]);
+    typed.typed.push_back(Input::End);
+    for line in ["quit", "n", "kill", "no", "delete", "n", "keep", "c"] {
+        typed.typed.push_back(Input::Line(line.into()));
+    }
+    assert_eq!(ask(&mut p, &mut w, &mut typed), Decision { keep: true, ..Decision::default() });
     let text = std::fs::read_to_string(&path).unwrap();
     let commands: Vec<&str> = text.lines().filter(|l| !l.starts_with("# ")).collect();
-    assert_eq!(commands, ["catch close if fd == 3", "commands 1", "bt py", "end", "fd 3", "keep", "c"], "{text}");
-    assert!(text.contains("\n# fd 3 #1 /tmp/a\n"), "{text}");
+    let block = ["commands 1", "bt py", "end", "fd 3", "commands 1", "info fds", "end", "keep", "c"];
+    assert_eq!(commands, [&["catch close if fd == 3"][..], &block].concat(), "{text}");
+    assert!(text.contains("\nfd 3\n# fd 3 #1 /tmp/a\n"), "{text}");
+    assert!(text.contains("\n# frame 999\n# there is no frame 999") && text.contains("\n# quit\n"), "{text}");
     let (_, d, _) = scripted(&mut world(), &text.lines().collect::<Vec<_>>());
     assert_eq!(d, Decision { keep: true, ..Decision::default() });
+}
+
+#[test]
+fn a_transcript_does_nothing_twice_and_agrees_to_what_was_agreed_to() {
+    let written = |p: Prompt, w: &mut Stage, typed: &[&str], reported: Option<Result<String, String>>| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("transcript");
+        let transcript = Transcript::new(std::fs::File::create(&path).unwrap(), "transcript".into());
+        let (mut p, mut c) = (p.with_transcript(Some(transcript)), lines(typed));
+        ask(&mut p, w, &mut c);
+        if let Some(done) = reported {
+            p.reported(done);
+            ask(&mut p, w, &mut c);
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        text.lines().filter(|l| !l.starts_with("# ")).map(str::to_string).collect::<Vec<_>>()
+    };
+    let fresh = || Prompt::new(vec![], true, Style::plain());
+    // What the commands of a break do they do again.
+    let mut w = world();
+    let commands = vec!["fd 3".into(), "bt py".into()];
+    let by = vec![crate::policy::catch::Caught { number: 1, kind: Kind::Close, text: "close".into(), commands }];
+    w.at.why = Why::Caught { by, also: None };
+    assert_eq!(written(fresh(), &mut w, &["keep", "c"], None), ["keep", "c"]);
+    for (done, stands) in [(Ok("r: written".to_string()), &["save r", "c"][..]), (Err("no room".to_string()), &["c"])] {
+        assert_eq!(written(fresh(), &mut world(), &["save r", "c"], Some(done)), stands);
+    }
 }
 
 proptest! {
