@@ -110,7 +110,7 @@ fn ctrl_c_is_a_new_line() {
 
 #[test]
 fn mistakes_name_what_was_meant() {
-    let said = |line| type_in(&[line, "c"]).1.lines().nth(1).unwrap().to_string();
+    let said = |line: &str| type_in(&[line, "c"]).1.lines().nth(1).unwrap().to_string();
     assert_eq!(said("contineu"), "unknown command \"contineu\"; did you mean continue?");
     assert_eq!(said("k"), "ambiguous command \"k\": keep, kill");
     assert_eq!(said("info fi"), "nothing was found so far");
@@ -118,6 +118,14 @@ fn mistakes_name_what_was_meant() {
     assert_eq!(said("info"), "of what? fds, procs, threads, breaks, findings");
     assert_eq!(said("info procs now"), "\"now\" is one word too many; usage: info fds|procs|threads|breaks|findings");
     assert_eq!(said("info fds if knd == pipe"), "the condition, column 2: unknown field \"knd\"; did you mean kind?");
+    assert_eq!(
+        said("info fds if fd == 3 && !(nth == 2)"),
+        "the condition: an open descriptor has no nth; catch can ask for that"
+    );
+    for what in ["cause == finalizer", "why == implicit", "finding == double-close", "implicit"] {
+        let line = format!("info fds if {what}");
+        assert!(said(&line).contains("an open descriptor has no "), "{what}");
+    }
     assert_eq!(said("catch clos"), "column 1: no event is called \"clos\"; did you mean close?");
     assert_eq!(said("catch close if fd = 3"), "column 13: \"=\" means nothing here; to compare, write ==");
     assert_eq!(said("ignore 1"), "two numbers are needed; usage: ignore N COUNT");
@@ -414,6 +422,8 @@ fn looking_around() {
     assert!(shown.contains("  now      at 12\n"), "{shown}");
     assert!(shown.contains("#1 /tmp/a\nPID  FD  CLOEXEC"), "{shown}");
     assert!(shown.contains("> 100 job  <- fd 3 (cloexec)\n"), "{shown}");
+    assert!(type_in(&["info fds if comm == \"python3\"", "c"]).1.contains("3   #1 "));
+    assert!(type_in(&["info fds if comm == \"sh\"", "c"]).1.contains("none of the 1 open descriptors is so"));
     assert!(type_in(&["info fds if kind == pipe", "c"]).1.contains("none of the 1 open descriptors is so"));
 }
 
