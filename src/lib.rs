@@ -24,6 +24,9 @@
 //!
 //! x86-64 Linux only: the unwinder and the system call tables know no other machine.
 
+// They panic when nobody can be written to.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("fdwatch runs on x86-64 Linux only: its unwinder and its system call tables know no other machine");
 

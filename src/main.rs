@@ -1,4 +1,6 @@
 //! The `fdwatch` program: parse, dispatch, exit status.
+// They panic when nobody can be written to.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
 
 mod sifting;
 
@@ -413,7 +415,8 @@ fn run(args: cli::Run) -> Result<ExitCode> {
     let target = fdwatch::base::Pid(launched.tid.0);
     let _ = std::io::stderr().write_all(prepared.as_bytes());
     if terminal.is_some() {
-        eprintln!("fdwatch: watching the closes of {}; Ctrl-C opens the prompt", shown(&args.argv));
+        let command = shown(&args.argv);
+        let _ = writeln!(std::io::stderr(), "fdwatch: watching the closes of {command}; Ctrl-C opens the prompt");
     }
     let mut frontend = match terminal {
         Some(t) if t.is_apart() => Interactive::apart(prompt, t, style),

@@ -81,6 +81,38 @@ fn keep_makes_each_symptom_go_away() {
 }
 
 #[test]
+fn a_report_in_between_changes_nothing_and_must_be_written() {
+    let Some(python) = pythons().into_iter().next().map(text) else { return skip("save", "no CPython") };
+    let command = [&python[..], &script("python/symptom_a_bare_call.py")];
+    let dir = tempfile::tempdir().expect("a folder");
+    let save = format!("save {}/r.json", dir.path().display());
+    let done = run(&["--batch", "-ex", "keep", "-ex", &save], &command);
+    assert_eq!((done.stdout.as_str(), done.code()), ("the file holds 3 bytes\n", 0), "{}", done.stderr);
+    // What is found after it has its line.
+    let done = run(&["--batch", "-ex", &save], &command);
+    assert!(done.stderr.contains("error[stale-fd-to-child]"), "{}", done.stderr);
+    let line = "\n          run_quietly([\"/bin/echo\", \"hi\"], stdout=open(";
+    assert!(done.stderr.contains(line), "{}", done.stderr);
+    let done = run(&["--batch", "-ex", "save /dev/null/r", "-ex", "continue"], &command);
+    assert_eq!((done.stdout.as_str(), done.code()), ("", 125), "{}", done.stderr);
+    assert!(done.stderr.contains("\n-ex 1: /dev/null/r: "), "{}", done.stderr);
+}
+
+#[test]
+fn the_last_line_of_a_script_gets_what_it_waits_for() {
+    let shell = ["sh", "-c", "exec 7</dev/null; exec 7<&-; exec 8</dev/null; exec 8<&-; echo end"];
+    for (last, shown) in
+        [("finish", "  why     the call has returned\n"), ("next", "  why     the next descriptor event\n")]
+    {
+        let done = run(&["--batch", "--fd", "7", "--fd", "8", "-ex", last], &shell);
+        let (_, rest) = done.stderr.split_once(&format!("(fdwatch) {last}\n")).expect("a break");
+        assert!(rest.contains(shown) && rest.contains("break 2 ["), "{last}: {rest}");
+        assert!(!rest.contains("break 3 ["), "{last}: nothing else is waited for: {rest}");
+        assert_eq!((done.stdout.as_str(), done.code()), ("end\n", 0), "{last}: {rest}");
+    }
+}
+
+#[test]
 fn a_break_says_why_and_shows_the_programs_own_line() {
     let Some(python) = pythons().into_iter().next().map(text) else { return skip("why", "no CPython") };
     let path = script("python/symptom_a_bare_call.py");

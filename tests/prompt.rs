@@ -171,6 +171,15 @@ fn a_target_keeps_its_terminal_around_a_break() {
 }
 
 #[test]
+fn what_cannot_be_said_ends_nothing() {
+    let mut shell = Command::new("sh");
+    let script = "\"$FDWATCH\" run -- echo fine 2>/dev/full; echo status $?";
+    let mut p = Pty::start(shell.args(["-c", script]).env("FDWATCH", fdwatch()));
+    p.expect("fine\nstatus ");
+    assert_eq!(p.end(), (0, "0\n".to_string()));
+}
+
+#[test]
 fn cat_goes_on_after_an_interrupt_and_ends_at_end_of_file() {
     for options in [&[][..], &["--no-seccomp"]] {
         let mut p = Pty::start(&mut watched(options, &["cat"]));
@@ -346,6 +355,134 @@ fn a_suspended_job_comes_back_with_its_terminal() {
     p.expect("sh> ");
     assert_eq!(p.foreground(), p.pid());
     p.line("exit 0");
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
+fn a_job_in_the_background_leaves_the_terminal_to_the_shell() {
+    if lacks("a_job_in_the_background_leaves_the_terminal_to_the_shell", "bash") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let gate = dir.path().join("gate");
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut shell = Command::new("bash");
+    let mut p = Pty::start(shell.args(["--norc", "-i"]).env("FDWATCH", fdwatch()).env("GATE", &gate));
+    let suspend = |p: &mut Pty| {
+        p.expect("\nup\n");
+        p.send("\x1a");
+        p.expect("Stopped");
+        p.expect("sh> ");
+        p.line("bg");
+        p.expect("sh> ");
+    };
+    let lives = |p: &mut Pty| {
+        p.line("echo al''ive");
+        p.expect("\nalive\n");
+        p.expect("sh> ");
+        assert_eq!(p.foreground(), p.pid());
+    };
+    let stopped = |p: &mut Pty| {
+        p.line("until [ -n \"$(jobs -s)\" ]; do :; done; echo stop''ped");
+        p.expect("\nstopped\n");
+        lives(p);
+        p.line("fg");
+        p.expect("FDWATCH");
+    };
+    p.expect("sh> ");
+    // It reads.
+    p.line("\"$FDWATCH\" run -- sh -c 'echo up; read x; echo got $x'");
+    suspend(&mut p);
+    stopped(&mut p);
+    p.line("one");
+    p.expect("\ngot one\n");
+    // It breaks.
+    p.expect("sh> ");
+    p.line("\"$FDWATCH\" run --fd 8 -- sh -c 'exec 8</dev/null; echo up; read x < \"$GATE\"; exec 8<&-; read x; echo got $x'");
+    suspend(&mut p);
+    p.line("echo > \"$GATE\"");
+    p.expect("sh> ");
+    stopped(&mut p);
+    p.expect("break 1 [");
+    p.expect("(fdwatch) ");
+    p.line("continue");
+    p.expect("[continuing]\n");
+    p.line("two");
+    p.expect("\ngot two\n");
+    // It ends.
+    p.expect("sh> ");
+    p.line("\"$FDWATCH\" run -- sh -c 'echo up; read x < \"$GATE\"'");
+    suspend(&mut p);
+    p.line("echo > \"$GATE\"; wait");
+    p.expect("target exited 0");
+    lives(&mut p);
+    p.line("exit 0");
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
+fn one_ctrl_z_stops_the_whole_job() {
+    if lacks("one_ctrl_z_stops_the_whole_job", "bash") {
+        return;
+    }
+    let mut shell = Command::new("bash");
+    let read = "echo up; read x; echo got $x";
+    let mut p = Pty::start(shell.args(["--norc", "-i"]).env("FDWATCH", fdwatch()).env("READ", read));
+    p.expect("sh> ");
+    p.line("sh -c '\"$FDWATCH\" run -- sh -c \"$READ\"; echo last'");
+    p.expect("\nup\n");
+    p.send("\x1a");
+    p.expect("Stopped");
+    p.expect("sh> ");
+    p.line("fg");
+    p.expect("FDWATCH");
+    p.line("one");
+    p.expect("\ngot one\n");
+    p.expect("\nlast\n");
+    // So does what stops the target outright.
+    p.expect("sh> ");
+    p.line("\"$FDWATCH\" run -- sh -c 'kill -STOP $$; echo wo''ke'");
+    p.expect("Stopped");
+    p.expect("sh> ");
+    p.line("fg");
+    p.expect("\nwoke\n");
+    p.expect("sh> ");
+    p.line("exit 0");
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
+fn a_target_that_was_stopped_outright_is_reached() {
+    let mut p = Pty::start(&mut watched(&[], &["sh", "-c", "kill -STOP $$; echo woke"]));
+    p.expect(" was stopped: ");
+    let asked = run(Command::new(fdwatch()).args(["break", &p.foreground().to_string()]));
+    assert_eq!(asked.code(), 0, "{}", asked.stderr);
+    p.expect("break 1 [");
+    p.expect("(fdwatch) ");
+    p.line("continue");
+    p.expect("[continuing]\nwoke\n");
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
+fn a_signal_is_withheld_until_the_next_interrupt_and_no_longer() {
+    let mut p = Pty::start(&mut watched(&[], &["cat"]));
+    p.expect("opens the prompt\n");
+    p.line("one");
+    p.expect("one\none\n");
+    p.send("\x03");
+    p.expect("break 1 [");
+    p.expect("(fdwatch) ");
+    p.line("continue");
+    p.expect("[continuing]\n");
+    run(Command::new(fdwatch()).args(["break", &p.pid().to_string()]));
+    p.expect("break 2 [");
+    p.expect("(fdwatch) ");
+    p.line("signal");
+    p.expect("[continuing]\n");
+    p.line("two");
+    p.expect("two\ntwo\n");
+    p.send("\x04");
     assert_eq!(p.end().0, 0);
 }
 
@@ -611,6 +748,27 @@ fn the_prompt_can_be_on_another_terminal() {
     p.expect("end\n");
     let (code, rest) = p.end();
     assert_eq!(code, 0, "{rest}");
+    if let Some(py) = python(TEST) {
+        let dir = tempfile::tempdir().unwrap();
+        let did = dir.path().join("did");
+        let options = ["--tty", &path, "--break", "none", "--transcript", did.to_str().unwrap()];
+        let mut p = Pty::start(&mut watched(&options, &[&py, &script(LOST)]));
+        other.expect("break 1 [");
+        other.expect("(fdwatch) ");
+        other.line("rewind");
+        other.expect("(y or n) ");
+        other.line("y");
+        other.expect("break 1 [");
+        other.expect("rehearsed: ");
+        other.expect("(fdwatch) ");
+        other.line("continue 2");
+        p.expect("the file holds 0 bytes\n");
+        assert_eq!(p.end().0, 0);
+        // It says what a script has to say.
+        let did = std::fs::read_to_string(did).unwrap();
+        let commands: Vec<&str> = did.lines().filter(|l| !l.starts_with("# ")).collect();
+        assert_eq!(commands, ["rewind --yes", "continue 2"], "{did}");
+    }
     let bad = run(&mut watched(&["--tty", "/dev/null"], &["echo", "started"]));
     assert_eq!((bad.code(), bad.stdout.as_str()), (125, ""), "{}", bad.stderr);
 }

@@ -65,6 +65,27 @@ fn rewind_stops_at_the_finalizer_that_each_symptom_is_blamed_on() {
     }
 }
 
+/// A script need not wait for it with another line, and nothing before it is shown.
+#[test]
+fn the_last_line_of_a_script_may_be_rewind() {
+    let Some(python) = python("rewind, last") else { return };
+    let path = script("python/symptom_d_other_file.py");
+    let command = [python.as_os_str(), path.as_ref()];
+    let dir = tempfile::tempdir().expect("a folder");
+    let report = dir.path().join("r").display().to_string();
+    let done = go(&["--batch", "-ex", "rewind --yes"], &command);
+    stops_at_the_finalizer(second(&done).split_once("\n\n").map_or(second(&done), |b| b.0), &path);
+    assert!(!done.stderr.contains("another way"), "{}", done.stderr);
+    audit(&["--format", "json", "-o", &report], &command);
+    // An earlier break uses the script up.
+    let earlier = "tcatch open if path =~ \"*/output\"";
+    let done = go(&["--batch", "--arm", &format!("{report}#1"), "-ex", earlier, "-ex", "bt"], &command);
+    let (_, rest) = done.stderr.split_once("(fdwatch) bt").unwrap_or_else(|| panic!("{}", done.stderr));
+    let (_, banner) = rest.split_once("\nbreak 2 ").unwrap_or_else(|| panic!("{}", done.stderr));
+    stops_at_the_finalizer(banner, &path);
+    assert!(!rest.contains("another way"), "{rest}");
+}
+
 #[test]
 fn an_armed_report_and_an_armed_recording_stop_at_their_culprit() {
     let Some(python) = python("--arm") else { return };

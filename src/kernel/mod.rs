@@ -32,6 +32,6 @@ pub use knock::{KNOCK, knock};
 pub use launch::{Command, LaunchError, Launched, die_by, find};
 pub use memory::Memory;
 pub use requests::{Request, Requests};
-pub use signals::Caught;
+pub use signals::{Caught, stop_job};
 pub use stop::{ForkKind, Stop};
 pub use tracer::{Entering, Next, Resume, Stopped, Tracer};

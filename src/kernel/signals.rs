@@ -42,6 +42,16 @@ impl Caught {
     }
 }
 
+/// Stops this process and all of its process group, as Ctrl-Z does, until the job is continued. Whether it was: a group
+/// that no shell would continue is not stopped (orphaned, setpgid(2)), and neither is who ignores that signal.
+pub fn stop_job() -> bool {
+    let ignored = sys::dispose(libc::SIGCONT, Disposition::Note);
+    // It stops before kill returns, and is told that it goes on before that, too (kill(2)).
+    let _ = sys::kill(0, libc::SIGTSTP);
+    sys::dispose(libc::SIGCONT, if ignored { Disposition::Ignore } else { Disposition::Default });
+    sys::was_noted()
+}
+
 impl Default for Caught {
     fn default() -> Self {
         Self::new()

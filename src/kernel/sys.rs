@@ -7,7 +7,7 @@ use libc::{c_int, c_long, c_void, pid_t};
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
 /// Waits for any child or tracee (waitpid(2) with `__WALL`). `None` with `block` false and nothing to report.
@@ -395,12 +395,42 @@ extern "C" fn pass_on(signal: c_int) {
     }
 }
 
+/// Which task is in a group-stop, if it is the one that signals go to; 0 for none.
+static ASLEEP: AtomicI32 = AtomicI32::new(0);
+
+/// A task is in a group-stop from now on, or was in one perhaps and is not any more.
+pub(super) fn sleeps(tid: i32, sleeps: bool) {
+    match sleeps {
+        true if TARGET.load(Ordering::Relaxed) == tid => ASLEEP.store(tid, Ordering::Relaxed),
+        true => {}
+        false => drop(ASLEEP.compare_exchange(tid, 0, Ordering::Relaxed, Ordering::Relaxed)),
+    }
+}
+
 extern "C" fn knock(_: c_int) {
     let target = TARGET.load(Ordering::Relaxed);
     if target > 0 {
         // SAFETY: kill(2) is async-signal-safe and takes numbers.
-        unsafe { libc::kill(target, libc::SIGSTOP) };
+        unsafe {
+            // Who is stopped already does not see it: it is continued first. The second takes the first away before that
+            // reaches a handler (kernel/signal.c, prepare_signal).
+            if ASLEEP.load(Ordering::Relaxed) == target {
+                libc::kill(target, libc::SIGCONT);
+            }
+            libc::kill(target, libc::SIGSTOP);
+        }
     }
+}
+
+static NOTED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note(_: c_int) {
+    NOTED.store(true, Ordering::Relaxed);
+}
+
+/// Whether a signal has come whose disposition was [`Disposition::Note`], since this was last asked.
+pub(super) fn was_noted() -> bool {
+    NOTED.swap(false, Ordering::Relaxed)
 }
 
 /// Whether SIGPIPE was ignored when this process started, before Rust's runtime ignored it.
@@ -442,6 +472,8 @@ pub(super) enum Disposition {
     PassOn,
     /// Stop the target, which fdwatch then sees.
     Knock,
+    /// Remember it, for [`was_noted`].
+    Note,
 }
 
 /// Sets the disposition of `signal`; returns whether it was ignored before.
@@ -456,6 +488,7 @@ pub(super) fn dispose(signal: c_int, how: Disposition) -> bool {
             Disposition::Ignore => libc::SIG_IGN,
             Disposition::PassOn => pass_on as extern "C" fn(c_int) as usize,
             Disposition::Knock => knock as extern "C" fn(c_int) as usize,
+            Disposition::Note => note as extern "C" fn(c_int) as usize,
         };
         libc::sigaction(signal, &raw const new, &raw mut old);
         old.sa_sigaction == libc::SIG_IGN

@@ -503,6 +503,7 @@ impl Tracer {
     /// Records that `tid` has stopped; gives the status back if the task is known.
     fn note(&mut self, tid: i32, status: RawStatus) -> Option<RawStatus> {
         let status = self.order.admit(tid, status)?;
+        sys::sleeps(tid, false);
         let task = self.tasks.entry(tid).or_insert(Task::new(Run::Stopped));
         task.run = Run::Stopped;
         // A leader that another thread's exec has killed is gone, and its number reports the exec.
@@ -524,7 +525,10 @@ impl Tracer {
         let tid = task.tid.0;
         match how {
             // It may stay there for long, and be looked at.
-            Resume::Listen => self.placement.release(),
+            Resume::Listen => {
+                self.placement.release();
+                sys::sleeps(tid, true);
+            }
             _ => self.placement.on_resume(tid),
         }
         let entry = self.tasks.entry(tid).or_insert(Task::new(Run::Running));

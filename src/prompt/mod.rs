@@ -126,12 +126,25 @@ pub struct Prompt {
     at_hit: VecDeque<ScriptLine>,
     /// Breaks were set that are worth stopping for without a user.
     standing: bool,
-    /// What was decided at this break before a report was asked for.
-    resumed: Option<Decision>,
+    /// What was decided at this break before a report was asked for, and the line that asked for it.
+    resumed: Option<(Decision, (String, Origin))>,
     report_to: Option<PathBuf>,
+    /// What became of that report.
+    reported: Option<Result<String, String>>,
     transcript: Option<Transcript>,
     /// What went wrong in a script.
     failure: Option<String>,
+}
+
+/// Where a line comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Somebody typed it.
+    Typed,
+    /// It stands in a script, here.
+    Script(String),
+    /// It is one of the commands of a break, named here.
+    Break(String),
 }
 
 /// What commands see and change.
@@ -146,6 +159,10 @@ pub struct At<'s, 'a> {
     pid: Pid,
     keep: bool,
     fail: Option<i32>,
+    /// Of the last command: a question was answered with no.
+    declined: bool,
+    /// The same: what a script has to agree to beforehand was agreed to.
+    agreed: bool,
     report_to: Option<PathBuf>,
     transcript: &'s mut Option<Transcript>,
     trace: Option<Trace>,
@@ -200,6 +217,11 @@ fn is_end(line: &str) -> bool {
     line.trim() == "end"
 }
 
+/// A line that begins a block of commands, and all of the block.
+fn with_block(line: &str, block: &[String]) -> Vec<String> {
+    [line].into_iter().chain(block.iter().map(String::as_str)).chain(["end"]).map(str::to_string).collect()
+}
+
 impl Prompt {
     /// A prompt that first runs `script`. Without `interactive`, the target goes on by itself when that is used up.
     pub fn new(script: Vec<ScriptLine>, interactive: bool, style: Style) -> Prompt {
@@ -214,6 +236,7 @@ impl Prompt {
             standing: false,
             resumed: None,
             report_to: None,
+            reported: None,
             transcript: None,
             failure: None,
         }
@@ -244,6 +267,11 @@ impl Prompt {
         self.report_to.take()
     }
 
+    /// What became of it, a sentence; shown when the same break is asked about again.
+    pub fn reported(&mut self, done: Result<String, String>) {
+        self.reported = Some(done);
+    }
+
     /// Does what stands first in the script and needs no target: what is to be caught is so from the start. Gives what
     /// is to be shown.
     ///
@@ -261,14 +289,12 @@ impl Prompt {
             let done = match command.name() {
                 "commands" => {
                     let number = commands::block_of(&args, policy).map_err(at)?;
-                    self.log(&line.text);
                     self.script.pop_front();
                     let mut block = Vec::new();
                     while let Some(next) = self.script.pop_front().filter(|l| !is_end(&l.text)) {
-                        self.log(&next.text);
-                        block.push(next.text);
+                        block.extend(commands::parse(&next.text).is_some().then_some(next.text));
                     }
-                    self.log("end");
+                    self.log(&with_block(&line.text, &block));
                     policy.catches.get(number).map_err(at)?.commands = block;
                     continue;
                 }
@@ -276,8 +302,8 @@ impl Prompt {
             };
             let Some(done) = done else { break };
             self.script.pop_front();
-            self.log(&line.text);
             let text = done.map_err(at)?;
+            self.log(std::slice::from_ref(&line.text));
             if let Some(t) = &mut self.transcript {
                 t.output(&text);
             }
@@ -287,9 +313,9 @@ impl Prompt {
         Ok(out)
     }
 
-    fn log(&mut self, line: &str) {
+    fn log(&mut self, lines: &[String]) {
         if let Some(t) = &mut self.transcript {
-            t.command(line);
+            t.command(lines);
         }
     }
 
@@ -316,16 +342,17 @@ impl Prompt {
 
     /// As [`Prompt::ask`], on any console.
     pub fn run(&mut self, scene: &mut Scene<'_>, console: &mut dyn Console) -> Result<Decision, PromptError> {
-        let go = Decision::default();
-        if !self.is_live() {
-            return Ok(go);
+        let before = self.resumed.take();
+        // What was asked for by the last line of a script is still shown.
+        let asked_for = matches!(scene.at.why, Why::Rehearsed(_) | Why::Finished | Why::Stepped);
+        if before.is_none() && !asked_for && !self.is_live() {
+            return Ok(Decision::default());
         }
         scene.style = self.style;
-        let before = self.resumed.take();
         let (interactive, attached) = (self.interactive, self.attached);
         let mut transcript = self.transcript.take();
         let (tid, pid) = (scene.at.tid, scene.at.pid);
-        let Decision { keep, fail, .. } = before.unwrap_or_default();
+        let Decision { keep, fail, .. } = before.as_ref().map(|b| b.0).unwrap_or_default();
         let mut at = At {
             scene,
             console,
@@ -335,25 +362,40 @@ impl Prompt {
             pid,
             keep,
             fail,
+            declined: false,
+            agreed: false,
             report_to: None,
             transcript: &mut transcript,
             trace: None,
             frame: None,
             listed: None,
         };
-        if before.is_none() {
-            self.announce(&mut at);
-        }
-        let done = self.commands(&mut at);
+        let done = match before {
+            None => {
+                self.announce(&mut at);
+                self.commands(&mut at)
+            }
+            Some((_, asked)) => match self.tell_report(&mut at, &asked) {
+                Some(decision) => Ok(decision),
+                None => self.commands(&mut at),
+            },
+        };
         self.report_to = at.report_to.take();
         self.standing = !at.scene.policy.catches.is_empty();
         self.transcript = transcript;
-        if let Ok(decision) = &done
-            && decision.then == Then::Report
-        {
-            self.resumed = Some(*decision);
-        }
         done
+    }
+
+    /// Says what became of the report that a line asked for. A decision, if that was an error that ends all.
+    fn tell_report(&mut self, at: &mut At<'_, '_>, asked: &(String, Origin)) -> Option<Decision> {
+        let (line, origin) = (&asked.0, &asked.1);
+        match self.reported.take() {
+            Some(Err(e)) => return self.mishap(at, &e, (line, origin)),
+            Some(Ok(told)) => at.say(&told),
+            None => {}
+        }
+        at.done(line, &[], origin);
+        None
     }
 
     /// Shows the break, and takes up what is to be done at it.
@@ -377,20 +419,24 @@ impl Prompt {
     /// Runs commands until one decides.
     fn commands(&mut self, at: &mut At<'_, '_>) -> Result<Decision, PromptError> {
         loop {
-            let Some((line, from)) = self.line(at)? else {
+            let Some((line, origin)) = self.next_line(at, PROMPT)? else {
                 return Ok(Decision { keep: at.keep, fail: at.fail, then: Then::default() });
             };
             if let Some(t) = at.transcript {
-                match check(&line, false) {
-                    Ok(_) => t.command(&line),
-                    // Run again, it would end the script.
-                    Err(_) => t.output(&format!("{line}\n")),
-                }
+                t.begin();
             }
+            at.declined = false;
+            at.agreed = false;
             let e = match at.command(&line) {
-                Ok(Flow::Stay) => continue,
+                Ok(Flow::Stay) => {
+                    at.done(&line, &[], &origin);
+                    continue;
+                }
                 Ok(Flow::Collect(number)) => match self.collect(at, number)? {
-                    Ok(()) => continue,
+                    Ok(block) => {
+                        at.done(&line, &block, &origin);
+                        continue;
+                    }
                     Err(e) => e,
                 },
                 Ok(Flow::Resume(then)) => {
@@ -404,24 +450,40 @@ impl Prompt {
                     if matches!(then, Then::Detach | Then::HandOver) && at.interactive {
                         at.say("[detached]");
                     }
-                    return Ok(Decision { keep: at.keep, fail: at.fail, then });
+                    let decision = Decision { keep: at.keep, fail: at.fail, then };
+                    match then {
+                        Then::Report => self.resumed = Some((decision, (line, origin))),
+                        _ => at.done(&line, &[], &origin),
+                    }
+                    return Ok(decision);
                 }
                 Err(e) => e,
             };
-            let Some(from) = from else {
-                at.complain(&e);
-                continue;
-            };
-            // The rest of a script means nothing when a part of it was not done.
-            let e = format!("{}: {e}", escape(from.as_bytes()));
-            at.complain(&e);
-            self.script.clear();
-            self.at_hit.clear();
-            if !self.interactive {
-                self.failure = Some(e);
-                return Ok(Decision { keep: at.keep, fail: at.fail, then: self.end_of_all() });
+            if let Some(decision) = self.mishap(at, &e, (&line, &origin)) {
+                return Ok(decision);
             }
         }
+    }
+
+    /// Says what went wrong with a line. A decision, where that ends all.
+    fn mishap(&mut self, at: &mut At<'_, '_>, e: &str, (line, origin): (&str, &Origin)) -> Option<Decision> {
+        let e = match origin {
+            Origin::Typed => e.to_string(),
+            Origin::Script(from) | Origin::Break(from) => format!("{}: {e}", escape(from.as_bytes())),
+        };
+        at.complain(&e);
+        at.not_done(line);
+        if *origin == Origin::Typed {
+            return None;
+        }
+        // The rest of a script means nothing when a part of it was not done.
+        self.script.clear();
+        self.at_hit.clear();
+        if self.interactive {
+            return None;
+        }
+        self.failure = Some(e);
+        Some(Decision { keep: at.keep, fail: at.fail, then: self.end_of_all() })
     }
 
     /// How a target goes on after which nobody looks.
@@ -429,8 +491,8 @@ impl Prompt {
         if self.attached { Then::Detach } else { Then::Kill }
     }
 
-    /// Lines up to `end`, which become the commands of a break.
-    fn collect(&mut self, at: &mut At<'_, '_>, number: u32) -> Result<Result<(), String>, PromptError> {
+    /// Lines up to `end`, which become the commands of a break and are given back.
+    fn collect(&mut self, at: &mut At<'_, '_>, number: u32) -> Result<Result<Vec<String>, String>, PromptError> {
         let mut block = Vec::new();
         if self.interactive && self.script.is_empty() && self.pending.is_empty() {
             at.say(&format!("the commands of break {number}, a line each; end ends them"));
@@ -440,9 +502,6 @@ impl Prompt {
                 None => break,
                 Some((line, _)) => line,
             };
-            if let Some(t) = at.transcript {
-                t.command(&line);
-            }
             if is_end(&line) {
                 break;
             }
@@ -452,24 +511,20 @@ impl Prompt {
             }
         }
         block.retain(|l| commands::parse(l).is_some());
-        Ok(at.scene.policy.catches.get(number).map(|c| c.commands = block))
+        let set = at.scene.policy.catches.get(number).map(|c| c.commands.clone_from(&block));
+        Ok(set.map(|()| block))
     }
 
-    /// The next command, and where it comes from unless it was typed; `None` when there is none and nobody to ask.
-    fn line(&mut self, at: &mut At<'_, '_>) -> Result<Option<(String, Option<String>)>, PromptError> {
-        self.next_line(at, PROMPT)
-    }
-
-    fn next_line(
-        &mut self,
-        at: &mut At<'_, '_>,
-        prompt: &str,
-    ) -> Result<Option<(String, Option<String>)>, PromptError> {
+    /// The next command, and where it comes from; `None` when there is none and nobody to ask.
+    fn next_line(&mut self, at: &mut At<'_, '_>, prompt: &str) -> Result<Option<(String, Origin)>, PromptError> {
         loop {
-            if let Some(line) = self.at_hit.pop_front().or_else(|| self.script.pop_front()) {
-                if commands::parse(&line.text).is_some() {
-                    at.echo(prompt, &line.text);
-                    return Ok(Some((line.text, Some(line.from))));
+            let hit = self.at_hit.pop_front().map(|l| (l.text, Origin::Break(l.from)));
+            if let Some((text, origin)) =
+                hit.or_else(|| self.script.pop_front().map(|l| (l.text, Origin::Script(l.from))))
+            {
+                if commands::parse(&text).is_some() {
+                    at.echo(prompt, &text);
+                    return Ok(Some((text, origin)));
                 }
                 continue;
             }
@@ -480,14 +535,14 @@ impl Prompt {
                 if commands::parse(&line).is_some() {
                     at.echo(prompt, &line);
                     self.remember(&line);
-                    return Ok(Some((line, None)));
+                    return Ok(Some((line, Origin::Typed)));
                 }
                 continue;
             }
             let offered = Words::of(at.scene, at.tid);
             match at.console.read(prompt, &offered)? {
                 Input::End if prompt != PROMPT => return Ok(None),
-                Input::End => return Ok(Some(("quit".to_string(), None))),
+                Input::End => return Ok(Some(("quit".to_string(), Origin::Typed))),
                 Input::Interrupted if prompt != PROMPT => return Ok(None),
                 Input::Interrupted => continue,
                 // A paste comes as one input of several lines: each is a command, also those behind one that resumes.
@@ -497,10 +552,10 @@ impl Prompt {
                     self.pending.extend(lines.filter(|l| !l.trim().is_empty()).map(str::to_string));
                     if commands::parse(&first).is_some() {
                         self.remember(&first);
-                        return Ok(Some((first, None)));
+                        return Ok(Some((first, Origin::Typed)));
                     }
                     if let (true, Some(last), PROMPT) = (first.trim().is_empty(), &self.last, prompt) {
-                        return Ok(Some((last.clone(), None)));
+                        return Ok(Some((last.clone(), Origin::Typed)));
                     }
                 }
             }
@@ -549,6 +604,30 @@ impl At<'_, '_> {
         self.keep || self.fail.is_some()
     }
 
+    /// A line was done; writes down what does it again. `block` are the lines that followed it.
+    fn done(&mut self, line: &str, block: &[String], origin: &Origin) {
+        // What the commands of a break did they do again by themselves.
+        if self.declined || matches!(origin, Origin::Break(_)) {
+            return self.not_done(line);
+        }
+        let is_block = commands::parse(line).and_then(Result::ok).is_some_and(|(c, _)| c.name() == "commands");
+        let lines = match line {
+            _ if is_block => with_block(line, block),
+            _ if self.agreed => vec![format!("{line} --yes")],
+            _ => vec![line.to_string()],
+        };
+        if let Some(t) = self.transcript {
+            t.command(&lines);
+        }
+    }
+
+    /// A line was not done, or is not to be done again.
+    fn not_done(&mut self, line: &str) {
+        if let Some(t) = self.transcript {
+            t.comment(line);
+        }
+    }
+
     /// Marks the call as one that does not happen and fails.
     fn fail(&mut self, errno: i32) -> Result<(), String> {
         match self.scene.at.call.as_ref().map(|c| c.info.ret) {
@@ -578,10 +657,16 @@ impl At<'_, '_> {
                     self.say("[assumed y]");
                     return Ok(true);
                 }
-                Input::Interrupted => return Ok(false),
+                Input::Interrupted => {
+                    self.declined = true;
+                    return Ok(false);
+                }
                 Input::Line(l) => match l.trim().to_ascii_lowercase().as_str() {
                     "y" | "yes" => return Ok(true),
-                    "n" | "no" => return Ok(false),
+                    "n" | "no" => {
+                        self.declined = true;
+                        return Ok(false);
+                    }
                     _ => self.say("Please answer y or n."),
                 },
             }
@@ -596,7 +681,10 @@ impl At<'_, '_> {
         let none = Words::default();
         let answer = self.console.read(&format!("{question} (y or n) "), &none).map_err(|e| e.to_string())?;
         // Nobody who is gone has agreed.
-        Ok(matches!(answer, Input::Line(l) if matches!(l.trim().to_ascii_lowercase().as_str(), "y" | "yes")))
+        let yes = |l: &str| matches!(l.trim().to_ascii_lowercase().as_str(), "y" | "yes");
+        self.agreed = matches!(answer, Input::Line(l) if yes(&l));
+        self.declined = !self.agreed;
+        Ok(self.agreed)
     }
 
     /// Marks the close as one that does not happen.

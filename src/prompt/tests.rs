@@ -4,7 +4,7 @@ use super::*;
 use crate::base::{Fd, PyStackId, StackId};
 use crate::event::Site;
 use crate::finding::testing::{MAIN, Script};
-use crate::policy::catch::Trap;
+use crate::policy::catch::{Kind, Trap};
 use crate::render::banner::tests::implicit_break;
 use crate::render::live::tests::Paper as Kernel;
 use crate::render::testing::{PaperNames, PaperSources, cpython};
@@ -110,7 +110,7 @@ fn ctrl_c_is_a_new_line() {
 
 #[test]
 fn mistakes_name_what_was_meant() {
-    let said = |line| type_in(&[line, "c"]).1.lines().nth(1).unwrap().to_string();
+    let said = |line: &str| type_in(&[line, "c"]).1.lines().nth(1).unwrap().to_string();
     assert_eq!(said("contineu"), "unknown command \"contineu\"; did you mean continue?");
     assert_eq!(said("k"), "ambiguous command \"k\": keep, kill");
     assert_eq!(said("info fi"), "nothing was found so far");
@@ -118,6 +118,14 @@ fn mistakes_name_what_was_meant() {
     assert_eq!(said("info"), "of what? fds, procs, threads, breaks, findings");
     assert_eq!(said("info procs now"), "\"now\" is one word too many; usage: info fds|procs|threads|breaks|findings");
     assert_eq!(said("info fds if knd == pipe"), "the condition, column 2: unknown field \"knd\"; did you mean kind?");
+    assert_eq!(
+        said("info fds if fd == 3 && !(nth == 2)"),
+        "the condition: an open descriptor has no nth; catch can ask for that"
+    );
+    for what in ["cause == finalizer", "why == implicit", "finding == double-close", "implicit"] {
+        let line = format!("info fds if {what}");
+        assert!(said(&line).contains("an open descriptor has no "), "{what}");
+    }
     assert_eq!(said("catch clos"), "column 1: no event is called \"clos\"; did you mean close?");
     assert_eq!(said("catch close if fd = 3"), "column 13: \"=\" means nothing here; to compare, write ==");
     assert_eq!(said("ignore 1"), "two numbers are needed; usage: ignore N COUNT");
@@ -361,6 +369,48 @@ fn what_if_and_a_report_in_between() {
 }
 
 #[test]
+fn a_report_in_a_script_leaves_what_was_decided_and_its_failure_ends_the_script() {
+    let decided = Decision { keep: true, ..Decision::default() };
+    let asked = Decision { then: Then::Report, ..decided };
+    let again = |p: &mut Prompt, w: &mut Stage, done: Result<String, String>| {
+        let mut c = Paper::default();
+        p.reported(done);
+        (ask(p, w, &mut c), c.shown)
+    };
+    let mut w = world();
+    let (mut p, d, _) = scripted(&mut w, &["keep", "save r"]);
+    assert_eq!(d, asked);
+    assert_eq!(again(&mut p, &mut w, Ok("r: written".into())), (decided, "r: written\n".into()));
+    let (mut p, _, _) = scripted(&mut w, &["keep", "save r", "fd 3"]);
+    let (d, shown) = again(&mut p, &mut w, Err("r: no room".into()));
+    assert_eq!(d, Decision { then: Then::Kill, ..decided });
+    assert_eq!((p.failure(), shown.as_str()), (Some("-ex 2: r: no room"), "-ex 2: r: no room\n"));
+    // Of a break that was hit for the last time, what stands behind the report is done, too.
+    let commands = vec!["save r".into(), "keep".into()];
+    let by = vec![crate::policy::catch::Caught { number: 1, kind: Kind::Close, text: "close".into(), commands }];
+    w.at.why = Why::Caught { by, also: None };
+    let mut p = Prompt::new(script(&["fd 3"]), false, Style::plain());
+    assert_eq!(ask(&mut p, &mut w, &mut Paper::default()).then, Then::Report);
+    assert_eq!(again(&mut p, &mut w, Ok("r: written".into())).0, decided);
+}
+
+#[test]
+fn what_the_last_line_of_a_script_waits_for_is_shown() {
+    for (why, shows) in [
+        (Why::Finished, true),
+        (Why::Stepped, true),
+        (Why::Rehearsed("a close".into()), true),
+        (Why::Found("double-close"), false),
+    ] {
+        let mut w = world();
+        w.at.why = why.clone();
+        let (mut p, mut c) = (Prompt::new(vec![], false, Style::plain()), Paper::default());
+        assert_eq!(ask(&mut p, &mut w, &mut c), Decision::default());
+        assert_eq!(c.shown.contains("break 1 "), shows, "{why:?}: {}", c.shown);
+    }
+}
+
+#[test]
 fn looking_around() {
     let shown =
         type_in(&["info fds full if path =~ \"/tmp/*\" && !inherits", "peek 3", "fd 3", "who", "tree #1", "c"]).1;
@@ -372,6 +422,8 @@ fn looking_around() {
     assert!(shown.contains("  now      at 12\n"), "{shown}");
     assert!(shown.contains("#1 /tmp/a\nPID  FD  CLOEXEC"), "{shown}");
     assert!(shown.contains("> 100 job  <- fd 3 (cloexec)\n"), "{shown}");
+    assert!(type_in(&["info fds if comm == \"python3\"", "c"]).1.contains("3   #1 "));
+    assert!(type_in(&["info fds if comm == \"sh\"", "c"]).1.contains("none of the 1 open descriptors is so"));
     assert!(type_in(&["info fds if kind == pipe", "c"]).1.contains("none of the 1 open descriptors is so"));
 }
 
@@ -397,13 +449,47 @@ fn a_transcript_can_be_run_again() {
     let mut p =
         Prompt::new(script(&["catch close if fd == 3"]), true, Style::plain()).with_transcript(Some(transcript));
     p.prepare(&mut w.policy).unwrap();
-    ask(&mut p, &mut w, &mut lines(&["commands 1", "bt py", "end", "fd 3", "fdd", "keep", "c"]));
+    let mut typed = lines(&["commands 1", "bt py", "btt", "end", "fd 3", "fdd", "frame 999", "commands 1", "info fds"]);
+    typed.typed.push_back(Input::End);
+    for line in ["quit", "n", "kill", "no", "delete", "n", "keep", "c"] {
+        typed.typed.push_back(Input::Line(line.into()));
+    }
+    assert_eq!(ask(&mut p, &mut w, &mut typed), Decision { keep: true, ..Decision::default() });
     let text = std::fs::read_to_string(&path).unwrap();
     let commands: Vec<&str> = text.lines().filter(|l| !l.starts_with("# ")).collect();
-    assert_eq!(commands, ["catch close if fd == 3", "commands 1", "bt py", "end", "fd 3", "keep", "c"], "{text}");
-    assert!(text.contains("\n# fd 3 #1 /tmp/a\n"), "{text}");
+    let block = ["commands 1", "bt py", "end", "fd 3", "commands 1", "info fds", "end", "keep", "c"];
+    assert_eq!(commands, [&["catch close if fd == 3"][..], &block].concat(), "{text}");
+    assert!(text.contains("\nfd 3\n# fd 3 #1 /tmp/a\n"), "{text}");
+    assert!(text.contains("\n# frame 999\n# there is no frame 999") && text.contains("\n# quit\n"), "{text}");
     let (_, d, _) = scripted(&mut world(), &text.lines().collect::<Vec<_>>());
     assert_eq!(d, Decision { keep: true, ..Decision::default() });
+}
+
+#[test]
+fn a_transcript_does_nothing_twice_and_agrees_to_what_was_agreed_to() {
+    let written = |p: Prompt, w: &mut Stage, typed: &[&str], reported: Option<Result<String, String>>| {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("transcript");
+        let transcript = Transcript::new(std::fs::File::create(&path).unwrap(), "transcript".into());
+        let (mut p, mut c) = (p.with_transcript(Some(transcript)), lines(typed));
+        ask(&mut p, w, &mut c);
+        if let Some(done) = reported {
+            p.reported(done);
+            ask(&mut p, w, &mut c);
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        text.lines().filter(|l| !l.starts_with("# ")).map(str::to_string).collect::<Vec<_>>()
+    };
+    let fresh = || Prompt::new(vec![], true, Style::plain());
+    // What the commands of a break do they do again.
+    let mut w = world();
+    let commands = vec!["fd 3".into(), "bt py".into()];
+    let by = vec![crate::policy::catch::Caught { number: 1, kind: Kind::Close, text: "close".into(), commands }];
+    w.at.why = Why::Caught { by, also: None };
+    assert_eq!(written(fresh(), &mut w, &["keep", "c"], None), ["keep", "c"]);
+    for (done, stands) in [(Ok("r: written".to_string()), &["save r", "c"][..]), (Err("no room".to_string()), &["c"])] {
+        assert_eq!(written(fresh(), &mut world(), &["save r", "c"], Some(done)), stands);
+    }
 }
 
 proptest! {

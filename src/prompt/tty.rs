@@ -3,7 +3,7 @@
 use super::console::{Console, Input, Words};
 use crate::base::Pid;
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg};
 use nix::sys::termios::{InputFlags, LocalFlags, OutputFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, tcgetpgrp, tcsetpgrp};
 use rustyline::completion::Completer;
@@ -62,6 +62,16 @@ impl Terminal {
     /// Whether this process is in the foreground: it may read, and Ctrl-C goes to it.
     pub fn is_ours(&self) -> bool {
         tcgetpgrp(&self.file) == Ok(getpgrp())
+    }
+
+    /// Whether somebody else has it by now, as the shell that we are a job of, in the background: neither we, nor one of
+    /// the groups that `shares` says it is shared with, nor a group that is gone.
+    pub fn is_lost(&self, shares: impl FnOnce(Pid) -> bool) -> bool {
+        if self.apart {
+            return false;
+        }
+        let Ok(group) = tcgetpgrp(&self.file) else { return false };
+        group != getpgrp() && killpg(group, None) != Err(Errno::ESRCH) && !shares(Pid(group.as_raw()))
     }
 
     /// The N of `/dev/pts/N`, where it is a pseudo-terminal.

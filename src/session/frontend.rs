@@ -55,8 +55,11 @@ pub trait Frontend {
     fn on_report(&mut self, report: &Report) {
         let _ = report;
     }
-    /// The target's first process has stopped by job control (Ctrl-Z); returns when it is to go on.
-    fn on_suspended(&mut self) {}
+    /// The target's first process has been stopped by `signal`: SIGTSTP (Ctrl-Z), SIGTTIN, SIGTTOU, or SIGSTOP. Whoever
+    /// wants it to go on lets it, before this returns or later.
+    fn on_suspended(&mut self, signal: i32, world: &World) {
+        let _ = (signal, world);
+    }
     /// The target has ended.
     fn on_end(&mut self) {}
 }

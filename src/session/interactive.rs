@@ -3,10 +3,13 @@
 use super::frontend::{Decision, Frontend, Then, View};
 use crate::base::Pid;
 use crate::base::text::escape;
-use crate::prompt::{Console, Prompt, Scene, Stderr, Terminal};
+use crate::kernel::stop_job;
+use crate::model::World;
+use crate::prompt::{Prompt, Scene, Terminal};
 use crate::render::{FileSources, Style};
 use crate::report::Report;
-use nix::sys::signal::{Signal, killpg, raise};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::getpgid;
 use std::io::Write;
 
 /// Asks the prompt at each break.
@@ -47,6 +50,9 @@ impl Interactive {
     /// # Errors
     /// If the terminal cannot be given away.
     pub fn started_again(&mut self, target: Pid) -> std::io::Result<()> {
+        if self.terminal.as_ref().is_some_and(Terminal::is_apart) {
+            return Ok(());
+        }
         self.target = Some(target);
         self.give()
     }
@@ -62,6 +68,18 @@ impl Interactive {
             _ => Ok(()),
         }
     }
+
+    /// Gives the target the terminal if it is ours: in the background it is not ours to give. Whether it has it now.
+    fn lend(&mut self) -> bool {
+        if self.target.is_none() || !self.terminal.as_ref().is_some_and(Terminal::is_ours) {
+            return false;
+        }
+        let given = self.give();
+        if let Err(e) = &given {
+            tracing::debug!("the terminal could not be given back: {e}");
+        }
+        given.is_ok()
+    }
 }
 
 impl Frontend for Interactive {
@@ -74,6 +92,10 @@ impl Frontend for Interactive {
     }
 
     fn on_break(&mut self, view: View<'_>) -> Decision {
+        if let Some(terminal) = &self.terminal {
+            // Whoever runs in the background does not take the terminal from the shell, but waits to be brought back.
+            while terminal.is_lost(|group| is_of(view.world, group)) && stop_job() {}
+        }
         let mut scene = Scene {
             world: view.world,
             findings: view.findings,
@@ -86,11 +108,13 @@ impl Frontend for Interactive {
             can_leave: view.can_leave,
             style: self.style,
         };
-        self.prompt.ask(&mut scene, self.terminal.as_mut()).unwrap_or_else(|e| {
+        let decision = self.prompt.ask(&mut scene, self.terminal.as_mut()).unwrap_or_else(|e| {
             // Nobody can be asked any more: the terminal is gone, and with it the user.
-            eprintln!("fdwatch: {e}");
+            let _ = writeln!(std::io::stderr(), "fdwatch: {e}");
             Decision { then: if self.target.is_some() { Then::Kill } else { Then::Detach }, ..Decision::default() }
-        })
+        });
+        self.lend();
+        decision
     }
 
     fn on_note(&mut self, note: &str) {
@@ -102,30 +126,51 @@ impl Frontend for Interactive {
         let name = escape(path.as_os_str().as_encoded_bytes());
         let format = if path.extension().is_some_and(|e| e == "json") { "json" } else { "text" };
         let Some(format) = crate::report::format(format) else { return };
-        let line = match crate::report::write_whole(&path, &format.write(report)) {
-            Ok(()) => format!("{name}: the report of all so far\n"),
-            Err(e) => format!("{name}: {e}\n"),
-        };
-        match &mut self.terminal {
-            Some(terminal) => terminal.write(&line),
-            None => Stderr.write(&line),
-        }
+        self.prompt.reported(match crate::report::write_whole(&path, &format.write(report)) {
+            Ok(()) => Ok(format!("{name}: the report of all so far")),
+            Err(e) => Err(format!("{name}: {e}")),
+        });
     }
 
-    fn on_suspended(&mut self) {
+    fn on_suspended(&mut self, signal: i32, world: &World) {
         let (Some(terminal), Some(target)) = (&mut self.terminal, self.target) else { return };
-        // The shell that waits for fdwatch must see it stop, and gives the terminal back when the job is to go on.
-        let _ = terminal.reclaim();
-        let _ = raise(Signal::SIGTSTP);
-        if let Err(e) = self.give() {
-            tracing::warn!("the terminal could not be given back: {e}");
+        let waits_for_it = matches!(signal, libc::SIGTTIN | libc::SIGTTOU);
+        // A job that was brought to the foreground while it ran got no word: the terminal is here, and it waits for that.
+        let stopped = if waits_for_it && terminal.is_ours() {
+            false
+        } else {
+            // The shell that waits for fdwatch must see it stop, and gives the terminal back when the job is to go on.
+            if !terminal.is_lost(|group| is_of(world, group)) {
+                let _ = terminal.reclaim();
+            }
+            stop_job()
+        };
+        let lent = self.lend();
+        // Where no shell waits, fdwatch does not stop. What somebody stops outright then stays so until somebody continues it.
+        let goes_on = match signal {
+            libc::SIGSTOP => stopped,
+            _ if waits_for_it => stopped || lent,
+            _ => true,
+        };
+        match goes_on {
+            true => drop(killpg(nix::unistd::Pid::from_raw(target.0), Signal::SIGCONT)),
+            false => self.on_note(&format!(
+                "process {target} was stopped: kill -CONT {target} lets it go on, fdwatch break {target} opens the prompt"
+            )),
         }
-        let _ = killpg(nix::unistd::Pid::from_raw(target.0), Signal::SIGCONT);
     }
 
     fn on_end(&mut self) {
-        if let (Some(terminal), Some(_)) = (&mut self.terminal, self.target) {
+        if let (Some(terminal), Some(target)) = (&mut self.terminal, self.target)
+            && !terminal.is_lost(|group| group == target)
+        {
             let _ = terminal.reclaim();
         }
     }
+}
+
+/// Whether one of the watched processes is of process group `group`.
+fn is_of(world: &World, group: Pid) -> bool {
+    let group = nix::unistd::Pid::from_raw(group.0);
+    world.processes().any(|(pid, _)| getpgid(Some(nix::unistd::Pid::from_raw(pid.0))) == Ok(group))
 }

@@ -571,6 +571,8 @@ impl Session {
             let status = self.status.unwrap_or(ExitStatus::Code(0));
             let mut report = self.report(&Outcome { status, ended_by_user: false }, Vec::new(), true);
             report.target = Target::Unknown;
+            // What is found from here on has lines, too.
+            self.source_lines = None;
             frontend.on_report(&report);
         }
     }

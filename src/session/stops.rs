@@ -99,8 +99,8 @@ impl Session {
             Need::Use => false,
             // Its end may have been asked for, and can be shown only before it comes.
             Need::Exit => {
-                let asked = || self.policy.asks_for_names() || self.is_rehearsing();
-                !self.policy.injections.is_empty() || frontend.wants_breaks() && asked()
+                let asked = || self.policy.asks_for_names() && frontend.wants_breaks();
+                !self.policy.injections.is_empty() || self.is_rehearsing() || asked()
             }
             Need::Placement => {
                 self.tracer.asks_for_placement(&task);
@@ -184,7 +184,9 @@ impl Session {
         {
             return Ok(altered.then_some(go));
         }
-        if frontend.wants_breaks() {
+        // A script that is used up may still wait for what its last line asked for, and for nothing else.
+        let wanted = frontend.wants_breaks();
+        if wanted || self.step || self.is_rehearsing() {
             let rehearsed = self.rehearsed(task, &event, &transitions)?;
             if need != Need::Entry
                 && self.policy.catches.needs_stack(Kind::Close)
@@ -192,8 +194,8 @@ impl Session {
             {
                 call.site = self.sites.site(&at, None);
             }
-            let before = match (rehearsed, self.straight) {
-                (None, false) => {
+            let before = match rehearsed {
+                None if wanted && !self.straight => {
                     let before = self.policy.before(&self.world, &event, &transitions);
                     let caught = self.caught_before(&event, &transitions, before.as_ref().map(|b| &b.1));
                     match caught {
@@ -201,7 +203,7 @@ impl Session {
                         None => before,
                     }
                 }
-                (rehearsed, _) => rehearsed,
+                rehearsed => rehearsed,
             };
             let why = before.or_else(|| {
                 let first = transitions.iter().find_map(|t| match t {
@@ -450,8 +452,9 @@ impl Session {
             self.await_senders(tid, &call.effects);
         }
         let mut decision = self.show_findings(first, &event, frontend)?;
-        if decision.is_none() && frontend.wants_breaks() {
-            decision = match self.caught_after(&event) {
+        if decision.is_none() {
+            let caught = if frontend.wants_breaks() { self.caught_after(&event) } else { None };
+            decision = match caught {
                 Some((fd, by)) => Some(self.show_number(&event, fd, Why::Caught { by, also: None }, frontend)?),
                 None if self.finishing == Some(tid) => Some(self.show_event(&event, Why::Finished, None, frontend)?),
                 None if self.step && changes => Some(self.show_event(&event, Why::Stepped, None, frontend)?),
@@ -785,7 +788,7 @@ impl Session {
         if sig == KNOCK && task.signal_is_passed_on() {
             // Somebody knocked at fdwatch, which stopped the target (kernel::knock).
             return match self.attached.is_none() && frontend.wants_breaks() {
-                true => self.interrupted(task, frontend),
+                true => self.interrupted(task, None, frontend),
                 false => self.tracer.resume(task, Resume::Go),
             };
         }
@@ -794,13 +797,12 @@ impl Session {
                 self.echoes.swap_remove(i);
                 return self.tracer.resume(task, Resume::Go);
             }
-            self.withheld = Some(sig);
             self.tracer.hold()?;
             // One Ctrl-C goes to every process of the foreground group.
             let others: Vec<Pid> =
                 self.world.processes().filter(|(p, s)| *p != pid && s.tasks > 0).map(|p| p.0).collect();
             self.echoes = others.into_iter().filter(|p| self.tracer.will_report(*p, sig)).collect();
-            return self.interrupted(task, frontend);
+            return self.interrupted(task, Some(sig), frontend);
         }
         if self.attached.is_none() && matches!(sig, libc::SIGTERM | libc::SIGHUP) {
             // What is sent to the whole process group (as timeout(1) does) reaches the target by itself and by way of us.
@@ -817,8 +819,10 @@ impl Session {
         self.tracer.resume(task, Resume::Deliver(sig))
     }
 
-    /// A break because the user wants one, wherever the target is.
-    fn interrupted(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
+    /// A break because the user wants one, wherever the target is; of what asked for it, `withheld` is kept from the task.
+    fn interrupted(&mut self, task: Stopped, withheld: Option<i32>, frontend: &mut dyn Frontend) -> Result<(), Error> {
+        // What was withheld before is over.
+        self.withheld = withheld;
         let tid = task.tid();
         let pid = self.pid_of(tid);
         let make = move |_: &World, number| Break::at(number, tid, pid, Why::Interrupted);
@@ -831,9 +835,8 @@ impl Session {
     pub(super) fn on_group_stop(&mut self, task: Stopped, sig: i32, frontend: &mut dyn Frontend) -> Result<(), Error> {
         let tid = task.tid();
         self.tracer.resume(task, Resume::Listen)?;
-        // SIGSTOP is somebody's word to this process alone; the others are the terminal's to the job.
-        if tid == self.main && sig != libc::SIGSTOP {
-            frontend.on_suspended();
+        if tid == self.main {
+            frontend.on_suspended(sig, &self.world);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use crate::base::{Fd, FileId, Tid};
 use crate::event::{Call, Cause, Site};
 use crate::model::{Life, What};
 use crate::policy::catch::{Kind, Lookup, Occurrence, holds};
-use crate::policy::condition::Condition;
+use crate::policy::condition::{Condition, FIELDS, Field, Flag, Number, Word};
 use crate::prompt::console::Offer;
 use crate::render::call::open_flags;
 use crate::render::style::Ink;
@@ -39,7 +39,7 @@ fn asked(args: &[&str]) -> Result<Asked, String> {
     let full = rest.strip_prefix("full").filter(|r| !r.starts_with(char::is_alphanumeric));
     rest = full.unwrap_or(rest).trim();
     let condition = match rest.strip_prefix("if").filter(|r| !r.starts_with(char::is_alphanumeric)) {
-        Some(condition) => Some(Condition::parse(condition).map_err(|e| format!("the condition, {e}"))?),
+        Some(condition) => Some(answerable(condition)?),
         None => {
             nothing(Info.about().usage, &rest.split_whitespace().collect::<Vec<_>>())?;
             None
@@ -48,21 +48,41 @@ fn asked(args: &[&str]) -> Result<Asked, String> {
     Ok(Asked { list, full: full.is_some(), condition })
 }
 
+/// A condition about what is open, which has no end yet and is no event.
+fn answerable(text: &str) -> Result<Condition, String> {
+    let condition = Condition::parse(text).map_err(|e| format!("the condition, {e}"))?;
+    let of_an_event = |f| {
+        matches!(
+            f,
+            Field::Number(Number::Nth)
+                | Field::Word(Word::Finding | Word::Why | Word::Cause)
+                | Field::Flag(Flag::Implicit)
+        )
+    };
+    match FIELDS.iter().find(|(_, field, _)| of_an_event(*field) && condition.asks(&|f| f == *field)) {
+        Some((name, ..)) => Err(format!("the condition: an open descriptor has no {name}; catch can ask for that")),
+        None => Ok(condition),
+    }
+}
+
 /// Answers about the open descriptors: their stacks are those that opened them.
-struct Openings<'n>(&'n mut dyn Names);
+struct Openings<'n> {
+    names: &'n mut dyn Names,
+    tids: &'n [(Tid, String, String)],
+}
 
 impl Lookup for Openings<'_> {
     fn functions(&mut self, site: &Site) -> Vec<String> {
-        let native = site.stack.map(|id| self.0.native(id)).unwrap_or_default();
-        let python = site.py.map(|id| self.0.python(id)).unwrap_or_default();
+        let native = site.stack.map(|id| self.names.native(id)).unwrap_or_default();
+        let python = site.py.map(|id| self.names.python(id)).unwrap_or_default();
         let native = native.iter().map(|f| f.function.clone().unwrap_or_default());
         native.chain(python.iter().map(|f| f.function.clone())).collect()
     }
     fn cause(&mut self, _: &Occurrence<'_>) -> Cause {
         Cause::Unknown
     }
-    fn comm(&mut self, _: Tid) -> String {
-        String::new()
+    fn comm(&mut self, tid: Tid) -> String {
+        self.tids.iter().find(|t| t.0 == tid).map(|t| t.1.clone()).unwrap_or_default()
     }
 }
 
@@ -83,7 +103,7 @@ fn descriptors(at: &mut At<'_, '_>, asked: &Asked) -> String {
             };
             let (call, site, fd) = (call.as_ref(), &site, Some(fd));
             let of = Occurrence { kind: Kind::Open, world, tid, pid, call, site, fd, life, finding: None, why: "none" };
-            if holds(condition, &of, &mut Openings(s.names)) {
+            if holds(condition, &of, &mut Openings { names: s.names, tids: s.tids }) {
                 chosen.insert(id);
             }
         }

@@ -12,8 +12,8 @@ pub fn manual() -> String {
 This page is made from the table of commands in `src/prompt/commands/`; `cargo test --test manual` compares the two, and with
 `FDWATCH_BLESS=1` writes it anew. At the prompt `help` lists the commands and `help COMMAND` shows one.
 
-Commands may be shortened as long as it is clear which is meant, an empty line does the last one again, Tab completes. Text
-after `# ` is a comment. Ctrl-D is `quit`.
+Commands may be shortened as long as it is clear which is meant, an empty line does the last one again, Tab completes. A line
+that begins with `# ` is a comment. Ctrl-D is `quit`.
 "
     .to_string();
     for (group, title) in GROUPS {
