@@ -175,7 +175,7 @@ fn verdict(report: &Report, sift: &cli::Sift, asked: &Verdict) -> Option<ExitCod
 
 fn replay(args: &cli::Replay) -> Result<ExitCode> {
     prepare(&args.out)?;
-    let mut sifting = Sifting::new(&args.sift, &args.out)?;
+    let sifting = Sifting::new(&args.sift, &args.out)?;
     let name = fdwatch::base::text::escape(args.file.as_os_str().as_encoded_bytes());
     let file = std::fs::File::open(&args.file).with_context(|| name.clone())?;
     if file.metadata().is_ok_and(|m| m.is_dir()) {
@@ -185,11 +185,11 @@ fn replay(args: &cli::Replay) -> Result<ExitCode> {
         bail!("-o names the recording itself, {name}: give the report a file of its own");
     }
     let broken = |e: &LogError| fail(&format!("{name}:{}: {}", e.line, e.what));
-    let mut replay = match Replay::read(std::io::BufReader::new(file)) {
+    let mut replay = match Replay::read(std::io::BufReader::new(file), sifting.suppressions.clone()) {
         Ok(replay) => replay,
         Err(e) => return Ok(broken(&e)),
     };
-    let mut report = replay.report(&mut sifting.suppressions);
+    let mut report = replay.report();
     sifting.finish(&mut report, &args.sift, |report| write_out(report, &args.out))?;
     if let Some(e) = replay.damage() {
         return Ok(broken(e));
@@ -281,11 +281,11 @@ fn side(text: &std::ffi::OsStr) -> Result<Side> {
         Saved::Report(report) => *report,
         Saved::Log(bytes) => {
             let broken = |e: &LogError| anyhow::anyhow!("{name}:{}: {}", e.line, e.what);
-            let mut replay = Replay::read(bytes.as_slice()).map_err(|e| broken(&e))?;
+            let mut replay = Replay::read(bytes.as_slice(), Suppressions::shipped()).map_err(|e| broken(&e))?;
             if let Some(e) = replay.damage() {
                 return Err(broken(e));
             }
-            replay.report(&mut Suppressions::shipped())
+            replay.report()
         }
     };
     Ok(Side { name, report, part })
