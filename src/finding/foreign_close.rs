@@ -22,8 +22,11 @@ pub(super) struct ForeignClose {
     waiting: HashMap<Tid, (LifeId, Finding)>,
 }
 
+/// Its name.
+pub(super) const NAME: &str = "foreign-close";
+
 static ABOUT: About = About {
-    name: "foreign-close",
+    name: NAME,
     severity: Severity::Error,
     summary: "a close, or a dup2 over it, of a number that had become another owner's",
     page: include_str!("pages/foreign-close.md"),

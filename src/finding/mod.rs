@@ -177,6 +177,12 @@ impl Finding {
     }
 }
 
+/// The steps in which the life began, and ended, whose end did the harm, in a finding of this name: of `foreign-close` the
+/// life that was taken from its owner, and not the one that its closer had closed before.
+pub fn culprit_roles(finding: &str) -> (Role, Role) {
+    if finding == foreign_close::NAME { (Role::Reused, Role::Used) } else { (Role::Opened, Role::Closed) }
+}
+
 /// What a rule sees.
 pub struct Seen<'a> {
     /// The world after the event.
