@@ -33,7 +33,11 @@ const DIFF_FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     let failed = if cli::is_diff(std::env::args_os()) { DIFF_FAILED } else { FAILED };
-    let (args, notes) = match config::with_files(std::env::args_os().collect()) {
+    let prompts = match cli::parse(std::env::args_os()) {
+        Ok(Cli { command: Command::Attach(args) }) => args.asks(),
+        _ => true,
+    };
+    let (args, notes) = match config::with_files(std::env::args_os().collect(), prompts) {
         Ok(read) => read,
         Err(line) => return fail_with(&line, failed),
     };
