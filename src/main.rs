@@ -401,6 +401,7 @@ fn run(args: cli::Run) -> Result<ExitCode> {
     if terminal.is_none() && script.is_empty() {
         bail!("no terminal to ask at: use `fdwatch audit -- CMD` for a report, or -x FILE or -ex CMD for a script");
     }
+    check_transcript(args.transcript.as_deref(), &args.common, &args.scripts)?;
     prepare(&args.common.out)?;
     let mut to_record = recording(&args.common)?;
     let style = style_of(terminal.as_ref(), &args.common.out);
@@ -531,6 +532,7 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
         true => Some(terminal_for_attach(pid)?),
         false => None,
     };
+    check_transcript(args.transcript.as_deref(), &args.common, &args.scripts)?;
     prepare(&args.common.out)?;
     let recording = recording(&args.common)?;
     let debuginfod = debuginfod(&args.common)?;
@@ -628,6 +630,27 @@ fn injections(common: &Common) -> Result<Vec<Injection>> {
             .map_err(|e| anyhow::anyhow!("--inject {}: {e}", fdwatch::base::text::escape(text.as_bytes())))
     };
     common.injections.iter().map(read).collect()
+}
+
+/// What else is written or read must be another file than the transcript; before any of them is opened.
+fn check_transcript(path: Option<&Path>, common: &Common, scripts: &[PathBuf]) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let sift = &common.sift;
+    let others = [
+        ("--record", &common.record),
+        ("-o", &common.out.output),
+        ("--log-file", &common.out.log_file),
+        ("--gen-suppressions", &sift.gen_suppressions),
+        ("--write-baseline", &sift.write_baseline),
+        ("--baseline", &sift.baseline),
+    ];
+    let others = others.into_iter().filter_map(|(option, p)| Some((option, p.as_ref()?)));
+    let read = scripts.iter().map(|p| ("-x", p)).chain(sift.suppressions.iter().map(|p| ("--suppressions", p)));
+    if let Some((option, _)) = others.chain(read).find(|(_, other)| is_same_file(other, path)) {
+        let name = fdwatch::base::text::escape(path.as_os_str().as_encoded_bytes());
+        bail!("{option} and --transcript name the same file, {name}: give each its own");
+    }
+    Ok(())
 }
 
 fn transcript(path: Option<&Path>) -> Result<Option<Transcript>> {
