@@ -424,8 +424,8 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         Some(t) if t.is_apart() => Interactive::apart(prompt, t, style),
         t => Interactive::new(prompt, t, target, style).context("the terminal")?,
     };
-    let begin = |launched, debug_files, to_record| {
-        let mut session = Session::new(launched, policy.clone(), args.common.no_seccomp);
+    let begin = |launched, policy, debug_files, to_record| {
+        let mut session = Session::new(launched, policy, args.common.no_seccomp);
         fetch(&mut session, debug_files);
         session.obey(options(&args.common));
         if args.common.uses == Uses::All {
@@ -435,8 +435,8 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         session.suppress(sifting.suppressions.clone());
         session
     };
-    let mut session = begin(launched, debug_files.take(), to_record.take());
-    armed.into_iter().for_each(|rehearsal| session.rehearse(rehearsal, false));
+    let mut session = begin(launched, policy.clone(), debug_files.take(), to_record.take());
+    armed.iter().for_each(|rehearsal| session.rehearse(rehearsal.clone(), false));
     let outcome = loop {
         let outcome = session.run(&mut frontend);
         if outcome.is_err() {
@@ -449,8 +449,12 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         }
         let launched = start(&args.argv, &args.common, shares, &caught)?;
         frontend.started_again(Pid(launched.tid.0)).context("the terminal")?;
-        session = begin(launched, debuginfod(&args.common)?, recording(&args.common)?);
+        let policy = Policy { catches: session.catches_again(), ..policy.clone() };
+        let awaited: Vec<Rehearsal> =
+            session.awaited().filter(|r| armed.contains(r) && **r != rehearsal).cloned().collect();
+        session = begin(launched, policy, debuginfod(&args.common)?, recording(&args.common)?);
         session.rehearse(rehearsal, true);
+        awaited.into_iter().for_each(|r| session.rehearse(r, true));
     };
     write_report(&mut session, &outcome, &args.argv, &args.common, &sifting)?;
     if frontend.failure().is_some() {

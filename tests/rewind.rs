@@ -126,6 +126,37 @@ fn the_ordinal_tells_lives_from_one_place_apart() {
     );
 }
 
+#[test]
+fn breaks_of_the_prompt_and_what_is_armed_are_there_again() {
+    let Some(python) = python("breaks after rewind") else { return };
+    let dir = tempfile::tempdir().expect("a folder");
+    let report = dir.path().join("r").display().to_string();
+    let (path, other) = (script("python/symptom_a_bare_call.py"), script("python/symptom_b_input.py"));
+    let found = audit(&["--format", "json", "-o", &report], &[python.as_os_str(), other.as_ref()]);
+    assert_eq!(found.code(), 99, "{}", found.stderr);
+    let typed = [
+        "info fds",
+        "catch close if fd == 77",
+        "ignore 1 5",
+        "catch fork",
+        "disable 2",
+        "rewind --yes",
+        "info breaks",
+        "delete 1",
+        "keep",
+        "continue",
+    ];
+    let arm = format!("{report}#1");
+    let options: Vec<&str> = ["--arm", &arm].into_iter().chain(typed.iter().flat_map(|t| ["-ex", t])).collect();
+    let done = go(&options, &[python.as_os_str(), path.as_ref()]);
+    let again = second(&done);
+    stops_at_the_finalizer(again.split_once("(fdwatch) info breaks").expect("the script goes on").0, &path);
+    let listed = again.split_once("(fdwatch) delete").expect("the script goes on").0;
+    assert!(listed.contains("close if fd == 77") && listed.contains("fork"), "{again}");
+    assert!(listed.contains("the next 5 are passed over") && listed.contains("disabled"), "{again}");
+    assert!(again.contains("goes another way") && again.contains("symptom_b_input"), "{again}");
+}
+
 /// The parent has closed its own copy when its child's, which is the culprit's, is closed.
 #[test]
 fn the_end_of_a_copy_is_waited_for_when_the_first_has_ended() {

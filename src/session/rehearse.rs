@@ -9,6 +9,7 @@ use crate::identity::{Followed, Rehearsal};
 use crate::kernel::{Error, Stopped};
 use crate::model::{Change, Transition, What};
 use crate::policy::Why;
+use crate::policy::catch::Catches;
 use crate::render::call::call;
 use crate::render::place::place;
 use crate::report::Report;
@@ -19,6 +20,16 @@ impl Session {
     pub fn rehearse(&mut self, rehearsal: Rehearsal, straight: bool) {
         self.followed.push(Followed::new(rehearsal));
         self.straight = straight;
+    }
+
+    /// The rehearsals whose end may still come.
+    pub fn awaited(&self) -> impl Iterator<Item = &Rehearsal> {
+        self.followed.iter().filter(|f| f.is_awaited()).map(Followed::rehearsal)
+    }
+
+    /// The breaks that the user has set, for another run.
+    pub fn catches_again(&self) -> Catches {
+        self.policy.catches.again()
     }
 
     /// What the user wants to be stopped at when the command is started again, if that is wanted.
@@ -129,7 +140,8 @@ impl Session {
     }
 
     fn diverged(&mut self, said: Vec<String>, frontend: &mut dyn Frontend) {
-        self.straight &= said.is_empty();
+        // What was armed besides may go another way: the first is what the user wants to get to.
+        self.straight &= self.followed.first().is_some_and(Followed::is_awaited);
         said.iter().for_each(|s| frontend.on_note(s));
         self.divergences.extend(said);
     }
