@@ -177,10 +177,14 @@ impl Finding {
     }
 }
 
-/// The steps in which the life began, and ended, whose end did the harm, in a finding of this name: of `foreign-close` the
-/// life that was taken from its owner, and not the one that its closer had closed before.
-pub fn culprit_roles(finding: &str) -> (Role, Role) {
-    if finding == foreign_close::NAME { (Role::Reused, Role::Used) } else { (Role::Opened, Role::Closed) }
+/// The steps in which the life began, and ended, whose end did the harm, in a finding of this name that has, or has not,
+/// another life of the number in its story: of `foreign-close` it is that, which was taken from its owner, and not the one
+/// that the closer had closed before.
+pub fn culprit_roles(finding: &str, reused: bool) -> (Role, Role) {
+    match reused && finding == foreign_close::NAME {
+        true => (Role::Reused, Role::Used),
+        false => (Role::Opened, Role::Closed),
+    }
 }
 
 /// What a rule sees.

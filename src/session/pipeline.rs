@@ -3,7 +3,7 @@
 //! A live session and a replayed one go through it alike.
 
 use crate::event::Event;
-use crate::finding::{Finding, Folded, Folds, Options, Rule, Seen, Sweeps, culprit_roles, rules_for};
+use crate::finding::{Finding, Folded, Folds, Options, Role, Rule, Seen, Sweeps, culprit_roles, rules_for};
 use crate::identity::Ledger;
 use crate::model::{Change, Transition, World};
 use crate::policy::suppression::{Sight, Suppressions};
@@ -139,6 +139,8 @@ impl Pipeline {
 /// Lets `ledger` take note of what is new among these findings.
 pub(super) fn note_found(ledger: &mut Ledger, findings: &[Finding]) {
     for f in findings.get(ledger.findings()..).unwrap_or_default() {
-        ledger.found(f.step(culprit_roles(f.name).0).map(|s| (s.moment.at, s.moment.tid, f.fd)));
+        ledger.found(
+            f.step(culprit_roles(f.name, f.step(Role::Reused).is_some()).0).map(|s| (s.moment.at, s.moment.tid, f.fd)),
+        );
     }
 }

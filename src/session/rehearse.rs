@@ -4,7 +4,7 @@ use super::{Frontend, Session};
 use crate::base::LifeId;
 use crate::base::text::escape;
 use crate::event::{Event, EventKind};
-use crate::finding::{culprit_roles, root};
+use crate::finding::{Role, culprit_roles, root};
 use crate::identity::{Followed, Rehearsal};
 use crate::kernel::{Error, Stopped};
 use crate::model::{Change, Transition, What};
@@ -41,7 +41,7 @@ impl Session {
     pub(super) fn rehearsal(&mut self, n: usize) -> Option<Rehearsal> {
         let finding = self.pipeline.findings.get(n)?;
         let mark = self.ledger.of_finding(n)?.clone();
-        let (began, ended) = culprit_roles(finding.name);
+        let (began, ended) = culprit_roles(finding.name, finding.step(Role::Reused).is_some());
         let (began, ended) = (finding.step(began)?, finding.step(ended)?);
         let opened = &began.moment.site;
         let ending = self.ledger.fingerprint(&ended.moment.site, &self.sites);
@@ -158,7 +158,7 @@ pub fn rehearsal_of(report: &Report, n: usize) -> Result<Rehearsal, String> {
     })?;
     let missing = || format!("finding {n} does not say which life it is about: it cannot be recognised in another run");
     let life = finding.life.as_ref().ok_or_else(missing)?;
-    let (began, ended) = culprit_roles(&finding.name);
+    let (began, ended) = culprit_roles(&finding.name, finding.step(Role::Reused).is_some());
     let opened = finding.step(began).ok_or_else(missing)?;
     let print = |role| finding.step(role).and_then(|s| s.fingerprint.as_ref()?.parse().ok()).ok_or_else(missing);
     Ok(Rehearsal {
