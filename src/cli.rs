@@ -485,6 +485,13 @@ fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(wrong)
 }
 
+impl Attach {
+    /// Whether there is somebody to ask, or a script.
+    pub fn asks(&self) -> bool {
+        self.prompt || !self.commands.is_empty() || !self.scripts.is_empty()
+    }
+}
+
 /// Whether a command line is one of `fdwatch diff`, whose failures have a status of their own.
 pub fn is_diff(mut args: impl Iterator<Item = OsString>) -> bool {
     args.nth(1).is_some_and(|a| a == "diff")

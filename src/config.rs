@@ -16,8 +16,18 @@ struct Key {
     /// The subcommands that have it as an option of the same name.
     commands: &'static [&'static str],
     kind: Kind,
-    /// Whether a project's file may say it without being trusted.
-    harmless: bool,
+    /// What a project's file may say without being trusted.
+    trust: Trust,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// Anything.
+    Needless,
+    /// Anything but this.
+    For(&'static str),
+    /// Nothing.
+    Needed,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,7 +38,9 @@ enum Kind {
     Flag,
     /// Text, or a list of texts.
     Texts,
-    /// A number, or a list.
+    /// Patterns of paths, likewise.
+    Patterns,
+    /// A descriptor, or a list.
     Numbers,
 }
 
@@ -38,22 +50,27 @@ const VERDICT: &[&str] = &["audit", "attach", "replay"];
 const COLOR: &[&str] = &["run", "audit", "attach", "replay", "show", "diff"];
 
 const KEYS: &[Key] = &[
-    Key { name: "color", commands: COLOR, kind: Kind::Word(&["auto", "always", "never"]), harmless: true },
-    Key { name: "break", commands: PROMPT, kind: Kind::Word(&["escaped", "implicit", "none"]), harmless: true },
-    Key { name: "fd", commands: PROMPT, kind: Kind::Numbers, harmless: true },
-    Key { name: "path", commands: PROMPT, kind: Kind::Texts, harmless: true },
-    Key { name: "co-locate", commands: WATCH, kind: Kind::Word(&["auto", "off"]), harmless: true },
-    Key { name: "ex", commands: PROMPT, kind: Kind::Texts, harmless: false },
-    Key { name: "inject", commands: WATCH, kind: Kind::Texts, harmless: false },
-    Key { name: "debuginfod", commands: WATCH, kind: Kind::Flag, harmless: false },
-    Key { name: "no-seccomp", commands: WATCH, kind: Kind::Flag, harmless: false },
+    Key { name: "color", commands: COLOR, kind: Kind::Word(&["auto", "always", "never"]), trust: Trust::Needless },
+    Key {
+        name: "break",
+        commands: PROMPT,
+        kind: Kind::Word(&["escaped", "implicit", "none"]),
+        trust: Trust::For("none"),
+    },
+    Key { name: "fd", commands: PROMPT, kind: Kind::Numbers, trust: Trust::Needless },
+    Key { name: "path", commands: PROMPT, kind: Kind::Patterns, trust: Trust::Needless },
+    Key { name: "co-locate", commands: WATCH, kind: Kind::Word(&["auto", "off"]), trust: Trust::Needless },
+    Key { name: "ex", commands: PROMPT, kind: Kind::Texts, trust: Trust::Needed },
+    Key { name: "inject", commands: WATCH, kind: Kind::Texts, trust: Trust::Needed },
+    Key { name: "debuginfod", commands: WATCH, kind: Kind::Flag, trust: Trust::Needed },
+    Key { name: "no-seccomp", commands: WATCH, kind: Kind::Flag, trust: Trust::Needed },
     Key {
         name: "fail-on",
         commands: VERDICT,
         kind: Kind::Word(&["note", "warning", "error", "never"]),
-        harmless: false,
+        trust: Trust::Needed,
     },
-    Key { name: "error-exitcode", commands: VERDICT, kind: Kind::Number, harmless: false },
+    Key { name: "error-exitcode", commands: VERDICT, kind: Kind::Number, trust: Trust::Needed },
 ];
 
 /// The name of a project's file.
@@ -120,8 +137,18 @@ fn options(key: &Key, value: &toml::Value) -> Result<Options, String> {
             let text = |v: &toml::Value| v.as_str().map(|s| one(s.to_string()));
             list(value).iter().map(text).collect::<Option<_>>().ok_or("text in quotes is wanted, or a list of such")?
         }
+        Kind::Patterns => {
+            let pattern = |v: &toml::Value| {
+                let text = v.as_str().ok_or("a pattern in quotes is wanted, or a list of such")?;
+                let wrong =
+                    |e: glob::PatternError| format!("\"{}\": {} at position {}", escape(text.as_bytes()), e.msg, e.pos);
+                glob::Pattern::new(text).map(|_| one(text.to_string())).map_err(wrong)
+            };
+            list(value).iter().map(pattern).collect::<Result<_, String>>()?
+        }
         Kind::Numbers => {
-            let number = |v: &toml::Value| v.as_integer().filter(|n| *n >= 0).map(|n| one(n.to_string()));
+            let number =
+                |v: &toml::Value| Some(one(i32::try_from(v.as_integer()?).ok().filter(|n| *n >= 0)?.to_string()));
             list(value).iter().map(number).collect::<Option<_>>().ok_or("a descriptor is wanted, or a list of such")?
         }
     })
@@ -187,43 +214,76 @@ pub fn trust() -> Result<(PathBuf, String, Vec<&'static str>), String> {
 impl Settings {
     /// The keys that need trust in a project's file.
     fn risky(&self) -> impl Iterator<Item = &'static str> {
-        self.given.iter().filter_map(|(i, _)| KEYS.get(*i)).filter(|k| !k.harmless).map(|k| k.name)
-    }
-
-    /// As options of `command`.
-    fn arguments(&self, command: &str, trusted: bool) -> Vec<OsString> {
-        let mut out = Vec::new();
-        for (i, options) in &self.given {
-            let counts = KEYS.get(*i).is_some_and(|k| k.commands.contains(&command) && (k.harmless || trusted));
-            for (name, value) in options.iter().filter(|_| counts) {
-                out.push(OsString::from(match value {
-                    Some(value) => format!("--{name}={value}"),
-                    None => format!("--{name}"),
-                }));
-            }
-        }
-        out
+        let keys = self.given.iter().filter_map(|(i, options)| Some((KEYS.get(*i)?, options)));
+        keys.filter(|(k, options)| k.needs_trust(options)).map(|(k, _)| k.name)
     }
 }
 
-/// The command line with the settings of the files before its own, and what the user should know about these.
+impl Key {
+    /// Whether a project's file has to be trusted that says this.
+    fn needs_trust(&self, options: &Options) -> bool {
+        match self.trust {
+            Trust::Needless => false,
+            Trust::For(word) => options.iter().any(|(_, value)| value.as_deref() == Some(word)),
+            Trust::Needed => true,
+        }
+    }
+
+    /// Whether what a later file says comes to what an earlier one says, and does not replace it.
+    fn adds_up(&self) -> bool {
+        matches!(self.kind, Kind::Texts | Kind::Patterns | Kind::Numbers)
+    }
+
+    /// Whether it says where to break.
+    fn is_break(&self) -> bool {
+        matches!(self.name, "break" | "fd" | "path")
+    }
+}
+
+/// What the files say, each with whether it is trusted, as options of `command`, for one that opens a prompt or not.
+fn arguments(command: &str, files: Vec<(Settings, bool)>, prompts: bool) -> Vec<OsString> {
+    let mut all: Vec<(&Key, Options)> = Vec::new();
+    for (settings, trusted) in files {
+        for (i, options) in settings.given {
+            let Some(key) = KEYS.get(i).filter(|k| k.commands.contains(&command)) else { continue };
+            if !trusted && key.needs_trust(&options) {
+                continue;
+            }
+            if !key.adds_up() {
+                all.retain(|(k, _)| k.name != key.name);
+            }
+            all.push((key, options));
+        }
+    }
+    // Who asks for no prompt has not asked to be stopped, and attach refuses to be told where.
+    let prompts = prompts || all.iter().any(|(k, _)| k.name == "ex");
+    let counts = |k: &Key| prompts || !k.is_break();
+    let options = all.into_iter().filter(|(k, _)| counts(k)).flat_map(|(_, options)| options);
+    let written = options.map(|(name, value)| match value {
+        Some(value) => format!("--{name}={value}"),
+        None => format!("--{name}"),
+    });
+    written.map(OsString::from).collect()
+}
+
+/// The command line with the settings of the files before its own, and what the user should know about these. Where to
+/// break counts only for one that `prompts`.
 ///
 /// # Errors
 /// With the file: what is wrong there.
-pub fn with_files(args: Vec<OsString>) -> Result<(Vec<OsString>, Vec<String>), String> {
+pub fn with_files(args: Vec<OsString>, prompts: bool) -> Result<(Vec<OsString>, Vec<String>), String> {
     let mut notes = Vec::new();
     let Some(command) = args.get(1).and_then(|a| a.to_str()).filter(|c| KEYS.iter().any(|k| k.commands.contains(c)))
     else {
         return Ok((args, notes));
     };
-    let mut added = Vec::new();
+    let mut files = Vec::new();
     let own = folder().map(|f| f.join("config.toml"));
     for (path, is_own) in own.into_iter().map(|p| (p, true)).chain(project().into_iter().map(|p| (p, false))) {
         let name = escape(path.as_os_str().as_bytes());
         let Some(text) = text_of(&path)? else { continue };
         let settings = read(&text).map_err(|e| format!("{name}: {e}"))?;
         let trusted = is_own || is_trusted(&path, &text);
-        let arguments = settings.arguments(command, trusted);
         if !trusted {
             let held: Vec<&str> = settings.risky().collect();
             if !held.is_empty() {
@@ -231,8 +291,9 @@ pub fn with_files(args: Vec<OsString>) -> Result<(Vec<OsString>, Vec<String>), S
                     .push(format!("{name}: {} not heeded, as you do not trust it: see fdwatch trust", held.join(", ")));
             }
         }
-        added.extend(arguments);
+        files.push((settings, trusted));
     }
+    let added = arguments(command, files, prompts);
     let mut all = args;
     let at = 2.min(all.len());
     all.splice(at..at, added);
@@ -245,10 +306,9 @@ mod tests {
 
     #[test]
     fn settings_become_options_of_the_commands_that_have_them() {
-        let s = read("color = \"never\"\npath = [\"/tmp/*\", \"a\"]\nfd = 3\nex = \"bt\"\ndebuginfod = true\nfail-on = \"note\"\n").unwrap();
-        let of = |command, trusted| {
-            s.arguments(command, trusted).into_iter().map(|a| a.into_string().unwrap()).collect::<Vec<_>>()
-        };
+        let text = "color = \"never\"\npath = [\"/tmp/*\", \"a\"]\nfd = 3\nex = \"bt\"\ndebuginfod = true\nfail-on = \"note\"\n";
+        let strings = |all: Vec<OsString>| all.into_iter().map(|a| a.into_string().unwrap()).collect::<Vec<_>>();
+        let of = |command, trusted| strings(arguments(command, vec![(read(text).unwrap(), trusted)], true));
         assert_eq!(
             of("run", true),
             ["--color=never", "--fd=3", "--path=/tmp/*", "--path=a", "--ex=bt", "--debuginfod"]
@@ -256,7 +316,27 @@ mod tests {
         assert_eq!(of("run", false), ["--color=never", "--fd=3", "--path=/tmp/*", "--path=a"]);
         assert_eq!(of("audit", true), ["--color=never", "--debuginfod", "--fail-on=note"]);
         assert_eq!(of("explain", true), Vec::<String>::new());
-        assert_eq!(s.risky().collect::<Vec<_>>(), ["ex", "debuginfod", "fail-on"]);
+        assert_eq!(read(text).unwrap().risky().collect::<Vec<_>>(), ["ex", "debuginfod", "fail-on"]);
+        // Where to break, for a command that opens no prompt.
+        let without = |text| strings(arguments("attach", vec![(read(text).unwrap(), true)], false));
+        assert_eq!(without("color = \"never\"\npath = \"/a\"\nbreak = \"implicit\"\nfd = [3]"), ["--color=never"]);
+        assert_eq!(without("fd = 3\nex = \"bt\""), ["--fd=3", "--ex=bt"]);
+    }
+
+    #[test]
+    fn a_later_file_replaces_and_lists_add_up() {
+        let of = |own: &str, project: &str, trusted| {
+            let files = vec![(read(own).unwrap(), true), (read(project).unwrap(), trusted)];
+            arguments("run", files, true).into_iter().map(|a| a.into_string().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(of("debuginfod = true\nfd = 3", "debuginfod = false\nfd = 4", true), ["--fd=3", "--fd=4"]);
+        assert_eq!(of("debuginfod = true", "debuginfod = false", false), ["--debuginfod"]);
+        assert_eq!(of("debuginfod = false", "debuginfod = true", true), ["--debuginfod"]);
+        assert_eq!(of("", "break = \"none\"", false), Vec::<String>::new());
+        assert_eq!(of("", "break = \"none\"", true), ["--break=none"]);
+        assert_eq!(of("break = \"none\"", "break = \"implicit\"", false), ["--break=implicit"]);
+        assert_eq!(read("break = \"none\"\ncolor = \"never\"").unwrap().risky().collect::<Vec<_>>(), ["break"]);
+        assert_eq!(read("break = \"implicit\"").unwrap().risky().count(), 0);
     }
 
     #[test]
@@ -266,6 +346,12 @@ mod tests {
             ("color = \"nevr\"", "color: \"nevr\" is none of its values; did you mean never?"),
             ("color = 3", "color: one of auto, always, never is wanted, in quotes"),
             ("fd = -1", "fd: a descriptor is wanted, or a list of such"),
+            ("fd = [3, 2147483648]", "fd: a descriptor is wanted, or a list of such"),
+            (
+                "path = [\"/a\", \"/***\"]",
+                "path: \"/***\": wildcards are either regular `*` or recursive `**` at position 3",
+            ),
+            ("path = 3", "path: a pattern in quotes is wanted, or a list of such"),
             ("error-exitcode = 300", "error-exitcode: a number from 0 to 255 is wanted"),
             ("no-seccomp = 1", "no-seccomp: true or false is wanted"),
         ] {

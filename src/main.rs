@@ -35,7 +35,11 @@ const DIFF_FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     let failed = if cli::is_diff(std::env::args_os()) { DIFF_FAILED } else { FAILED };
-    let (args, notes) = match config::with_files(std::env::args_os().collect()) {
+    let prompts = match cli::parse(std::env::args_os()) {
+        Ok(Cli { command: Command::Attach(args) }) => args.asks(),
+        _ => true,
+    };
+    let (args, notes) = match config::with_files(std::env::args_os().collect(), prompts) {
         Ok(read) => read,
         Err(line) => return fail_with(&line, failed),
     };
@@ -177,7 +181,7 @@ fn verdict(report: &Report, sift: &cli::Sift, asked: &Verdict) -> Option<ExitCod
 
 fn replay(args: &cli::Replay) -> Result<ExitCode> {
     prepare(&args.out)?;
-    let mut sifting = Sifting::new(&args.sift, &args.out)?;
+    let sifting = Sifting::new(&args.sift, &args.out)?;
     let name = fdwatch::base::text::escape(args.file.as_os_str().as_encoded_bytes());
     let file = std::fs::File::open(&args.file).with_context(|| name.clone())?;
     if file.metadata().is_ok_and(|m| m.is_dir()) {
@@ -187,11 +191,11 @@ fn replay(args: &cli::Replay) -> Result<ExitCode> {
         bail!("-o names the recording itself, {name}: give the report a file of its own");
     }
     let broken = |e: &LogError| fail(&format!("{name}:{}: {}", e.line, e.what));
-    let mut replay = match Replay::read(std::io::BufReader::new(file)) {
+    let mut replay = match Replay::read(std::io::BufReader::new(file), sifting.suppressions.clone()) {
         Ok(replay) => replay,
         Err(e) => return Ok(broken(&e)),
     };
-    let mut report = replay.report(&mut sifting.suppressions);
+    let mut report = replay.report();
     sifting.finish(&mut report, &args.sift, |report| write_out(report, &args.out))?;
     if let Some(e) = replay.damage() {
         return Ok(broken(e));
@@ -283,11 +287,11 @@ fn side(text: &std::ffi::OsStr) -> Result<Side> {
         Saved::Report(report) => *report,
         Saved::Log(bytes) => {
             let broken = |e: &LogError| anyhow::anyhow!("{name}:{}: {}", e.line, e.what);
-            let mut replay = Replay::read(bytes.as_slice()).map_err(|e| broken(&e))?;
+            let mut replay = Replay::read(bytes.as_slice(), Suppressions::shipped()).map_err(|e| broken(&e))?;
             if let Some(e) = replay.damage() {
                 return Err(broken(e));
             }
-            replay.report(&mut Suppressions::shipped())
+            replay.report()
         }
     };
     Ok(Side { name, report, part })
@@ -399,6 +403,7 @@ fn run(args: cli::Run) -> Result<ExitCode> {
     if terminal.is_none() && script.is_empty() {
         bail!("no terminal to ask at: use `fdwatch audit -- CMD` for a report, or -x FILE or -ex CMD for a script");
     }
+    check_transcript(args.transcript.as_deref(), &args.common, &args.scripts)?;
     prepare(&args.common.out)?;
     let mut to_record = recording(&args.common)?;
     let style = style_of(terminal.as_ref(), &args.common.out);
@@ -422,8 +427,8 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         Some(t) if t.is_apart() => Interactive::apart(prompt, t, style),
         t => Interactive::new(prompt, t, target, style).context("the terminal")?,
     };
-    let begin = |launched, debug_files, to_record| {
-        let mut session = Session::new(launched, policy.clone(), args.common.no_seccomp);
+    let begin = |launched, policy, debug_files, to_record| {
+        let mut session = Session::new(launched, policy, args.common.no_seccomp);
         fetch(&mut session, debug_files);
         session.obey(options(&args.common));
         if args.common.uses == Uses::All {
@@ -433,8 +438,8 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         session.suppress(sifting.suppressions.clone());
         session
     };
-    let mut session = begin(launched, debug_files.take(), to_record.take());
-    armed.into_iter().for_each(|rehearsal| session.rehearse(rehearsal, false));
+    let mut session = begin(launched, policy.clone(), debug_files.take(), to_record.take());
+    armed.iter().for_each(|rehearsal| session.rehearse(rehearsal.clone(), false));
     let outcome = loop {
         let outcome = session.run(&mut frontend);
         if outcome.is_err() {
@@ -447,8 +452,12 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         }
         let launched = start(&args.argv, &args.common, shares, &caught)?;
         frontend.started_again(Pid(launched.tid.0)).context("the terminal")?;
-        session = begin(launched, debuginfod(&args.common)?, recording(&args.common)?);
+        let policy = Policy { catches: session.catches_again(), ..policy.clone() };
+        let awaited: Vec<Rehearsal> =
+            session.awaited().filter(|r| armed.contains(r) && **r != rehearsal).cloned().collect();
+        session = begin(launched, policy, debuginfod(&args.common)?, recording(&args.common)?);
         session.rehearse(rehearsal, true);
+        awaited.into_iter().for_each(|r| session.rehearse(r, true));
     };
     write_report(&mut session, &outcome, &args.argv, &args.common, &sifting)?;
     if frontend.failure().is_some() {
@@ -530,6 +539,7 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
         true => Some(terminal_for_attach(pid)?),
         false => None,
     };
+    check_transcript(args.transcript.as_deref(), &args.common, &args.scripts)?;
     prepare(&args.common.out)?;
     let recording = recording(&args.common)?;
     let debuginfod = debuginfod(&args.common)?;
@@ -627,6 +637,27 @@ fn injections(common: &Common) -> Result<Vec<Injection>> {
             .map_err(|e| anyhow::anyhow!("--inject {}: {e}", fdwatch::base::text::escape(text.as_bytes())))
     };
     common.injections.iter().map(read).collect()
+}
+
+/// What else is written or read must be another file than the transcript; before any of them is opened.
+fn check_transcript(path: Option<&Path>, common: &Common, scripts: &[PathBuf]) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let sift = &common.sift;
+    let others = [
+        ("--record", &common.record),
+        ("-o", &common.out.output),
+        ("--log-file", &common.out.log_file),
+        ("--gen-suppressions", &sift.gen_suppressions),
+        ("--write-baseline", &sift.write_baseline),
+        ("--baseline", &sift.baseline),
+    ];
+    let others = others.into_iter().filter_map(|(option, p)| Some((option, p.as_ref()?)));
+    let read = scripts.iter().map(|p| ("-x", p)).chain(sift.suppressions.iter().map(|p| ("--suppressions", p)));
+    if let Some((option, _)) = others.chain(read).find(|(_, other)| is_same_file(other, path)) {
+        let name = fdwatch::base::text::escape(path.as_os_str().as_encoded_bytes());
+        bail!("{option} and --transcript name the same file, {name}: give each its own");
+    }
+    Ok(())
 }
 
 fn transcript(path: Option<&Path>) -> Result<Option<Transcript>> {

@@ -36,6 +36,7 @@ struct Watch {
 impl Watch {
     /// Starts it and waits until it says that it is attached, or why it is not.
     fn of(mut command: Command) -> Watch {
+        common::no_settings(&mut command);
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("fdwatch");
         let pid = Pid::from_raw(child.id() as i32);

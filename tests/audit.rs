@@ -113,6 +113,7 @@ fn unnoticed(name: &str, prepare: impl Fn(&Path), command: &[&str]) {
             c.args(["audit", "--", command[0]]);
         }
         c.args(&command[1..]).current_dir(dir.path()).env("GIT_CONFIG_GLOBAL", "/dev/null");
+        common::no_settings(&mut c);
         common::run(&mut c)
     };
     let (native, watched) = (go(false), go(true));

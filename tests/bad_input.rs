@@ -30,6 +30,7 @@ fn write(path: &Path, text: &str, mode: u32) {
 #[test]
 fn a_wrong_command_line_starts_nothing() {
     let dir = folder();
+    write(&dir.path().join("script"), "continue\n", 0o644);
     for (args, part) in [
         (&["--nosuch"][..], "--nosuch"),
         (&["audt", "touch", "started"], "'audit'"),
@@ -54,6 +55,14 @@ fn a_wrong_command_line_starts_nothing() {
         (&["audit", "--color", "maybe", "touch", "started"], "never"),
         (&["audit", "--record"], "--record"),
         (&["audit", "--record", "same", "-o", "same", "touch", "started"], "--record and -o name the same file"),
+        (
+            &["run", "--record", "same", "--transcript", "./same", "-ex", "bt", "touch", "started"],
+            "--record and --transcript name the same file",
+        ),
+        (
+            &["run", "-x", "script", "--transcript", "script", "touch", "started"],
+            "-x and --transcript name the same file",
+        ),
         (&["run", "--record", "same", "--log-file", "./same", "-ex", "c", "touch", "started"], "give each its own"),
         (&["replay"], "<FILE>"),
         (&["replay", "a", "b"], "'b'"),
@@ -68,6 +77,7 @@ fn a_wrong_command_line_starts_nothing() {
         assert_eq!(done.code(), 125, "{args:?}: {}", done.stderr);
         assert!(done.stderr.contains(part), "{args:?}: {}", done.stderr);
     }
+    assert_eq!(std::fs::read_to_string(dir.path().join("script")).expect("a script"), "continue\n");
 }
 
 #[test]

@@ -138,16 +138,81 @@ fn another_build_is_recognised_by_its_functions() {
     assert!(known.code() == 0 && known.stderr.contains("1 known"), "{}", known.stderr);
 }
 
+/// Two bugs that only what a stripped program does not say tells apart.
+#[test]
+fn a_stripped_programs_other_bug_is_new() {
+    if !has("cc") {
+        return skip("baselines of a stripped program", "no cc");
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let twice = |n, path| {
+        format!(
+            "static __attribute__((noinline)) int f{n}(int x) {{\n\
+             int fd = open(\"{path}\", O_RDONLY); close(fd); return close(fd) + x; }}\n"
+        )
+    };
+    let main = "int main(int c, char **v) { int n = v[1][0] == '1' ? f1(c) : f2(c); return n > 99; }\n";
+    let (f1, f2) = (twice(1, "/etc/hostname"), twice(2, "/etc/passwd"));
+    let code = format!("#include <fcntl.h>\n#include <unistd.h>\n{f1}{f2}{main}");
+    std::fs::write(dir.path().join("two.c"), code).expect("writes");
+    let built = run(Command::new("cc").current_dir(dir.path()).args(["-O1", "-s", "-o", "two", "two.c"]));
+    assert_eq!(built.code(), 0, "{}", built.stderr);
+    let two = |n: &str| [dir.path().join("two").into_os_string(), n.into()];
+    assert_eq!(go(dir.path(), &["audit", "--write-baseline", "b"], &two("1")).code(), 0);
+    let same = go(dir.path(), &["audit", "--baseline", "b"], &two("1"));
+    assert!(same.code() == 0 && same.stderr.contains("1 known"), "{}", same.stderr);
+    let new = go(dir.path(), &["audit", "--baseline", "b"], &two("2"));
+    assert_eq!((new.code(), new.errors()), (99, 1), "{}", new.stderr);
+}
+
+#[test]
+fn what_another_program_starts_without_is_new() {
+    if !has("bash") {
+        return skip("baselines of executed programs", "no bash");
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let bash = |line: &str| ["bash", "-c", line].map(OsString::from);
+    let audit = |more: &[&str], line: &str| {
+        let done = go(dir.path(), &[&["audit", "--fail-on", "warning"], more].concat(), &bash(line));
+        assert!(done.stderr.contains("1 known") || done.stderr.contains("stdio-missing"), "{line}: {}", done.stderr);
+        done.code()
+    };
+    assert_eq!(audit(&["--write-baseline", "b"], "cat /etc/hostname 0<&-; true"), 0);
+    assert_eq!(audit(&["--baseline", "b"], "cat /etc/hostname 0<&-; true"), 0);
+    assert_eq!(audit(&["--baseline", "b"], "cat /etc/hostname 2<&-; true"), 99);
+    assert_eq!(audit(&["--baseline", "b"], "wc -l /etc/hostname 0<&-; true"), 99);
+    let text = std::fs::read_to_string(dir.path().join("b")).expect("a baseline");
+    assert!(text.contains("\"program\": \"cat\"") && text.contains("\"fd\": 0"), "{text}");
+    // A place may hold what turns a line round, or is not seen.
+    let odd = "{\"baseline\":\"fdwatch-baseline/1\",\"findings\":[{\"name\":\"double-close\",\"steps\":\
+               [{\"role\":\"closed\",\"place\":\"a\u{202e}b\\\\xff\u{200b}\"}]}]}";
+    std::fs::write(dir.path().join("odd"), odd).expect("writes");
+    let gone = go(dir.path(), &["audit", "--baseline", "odd"], &["true".into()]).stderr;
+    assert!(gone.contains("gone: double-close (a\\u{202e}b\\xff\\u{200b})"), "{gone}");
+}
+
 #[test]
 fn what_is_wrong_in_a_file_is_told_before_anything_starts() {
     let dir = tempfile::tempdir().expect("a folder");
-    let files: [(&str, &[u8], &str, &str); 6] = [
+    let files: [(&str, &[u8], &str, &str); 8] = [
         ("--suppressions", b"suppress double-close\n  raeson x\n", "f:2:3: ", "did you mean reason?"),
         ("--suppressions", b"suppress duble-close\n", "f:1:10: ", "did you mean double-close?"),
         ("--suppressions", b"# \xc3\xa9\n#\xff\n", "f:2:2: ", "UTF-8"),
         ("--baseline", b"{\n  \"baseline\": 3\n}\n", "f:2:15: ", "expected a string"),
         ("--baseline", b"", "f:1:1: ", "EOF"),
         ("--baseline", b"{\"baseline\":\"fdwatch-baseline/9\",\"findings\":[]}", "f: ", "fdwatch-baseline/1"),
+        (
+            "--baseline",
+            b"{\"baseline\":\"fdwatch-baseline/1\",\"findings\":[{\"name\":\"duble-close\",\"steps\":[]}]}",
+            "f: ",
+            "no finding is called \"duble-close\"; did you mean double-close?",
+        ),
+        (
+            "--baseline",
+            b"{\"baseline\":\"fdwatch-baseline/1\",\"findings\":[{\"name\":\"double-close\",\"steps\":[{\"role\":\"used\",\"fingerprint\":\"zzz\"}]}]}",
+            "f: ",
+            "\"zzz\" is not a fingerprint",
+        ),
     ];
     for (option, bytes, place, expected) in files {
         std::fs::write(dir.path().join("f"), bytes).expect("writes");

@@ -50,9 +50,9 @@ fn same<S: AsRef<OsStr>>(options: &[&str], command: &[S]) -> (Done, Vec<u8>) {
 }
 
 fn report(log: &[u8]) -> Report {
-    let mut replay = Replay::read(log).unwrap();
+    let mut replay = Replay::read(log, Suppressions::shipped()).unwrap();
     assert_eq!(replay.damage(), None);
-    replay.report(&mut Suppressions::shipped())
+    replay.report()
 }
 
 #[test]
@@ -160,6 +160,39 @@ fn suppressions_and_statuses_replay_the_same() {
         &[],
         &[OsStr::new("sh"), OsStr::new("-c"), OsStr::new("exec 5>\"/tmp/$1\"; rm \"/tmp/$1\""), OsStr::new("sh"), odd],
     );
+}
+
+/// The same places for several paths, of which an entry covers some: whichever comes first, the rest counts.
+#[test]
+fn one_path_of_a_place_can_be_suppressed_in_a_replay() {
+    let Some(python) = pythons().into_iter().next() else { return skip("a path suppressed", "no CPython") };
+    let code = "
+import os, sys
+def f(path):
+    fd = os.open(path, os.O_RDONLY); os.close(fd)
+    try: os.close(fd)
+    except OSError: pass
+for path in sys.argv[1:]: f(path)
+";
+    let dir = tempfile::tempdir().unwrap();
+    let entry = "suppress double-close\n  reason tested\n  closed f\n  path /etc/host*\n";
+    std::fs::write(dir.path().join("s"), entry).unwrap();
+    for paths in [["/etc/hostname", "/etc/passwd", "/etc/hosts"], ["/etc/passwd", "/etc/hostname", "/etc/passwd"]] {
+        let audit = ["audit", "--suppressions", "s", "--record", "log", "--format", "json", "-o", "live", "--"];
+        let mut args: Vec<&OsStr> = audit.iter().map(OsStr::new).collect();
+        args.extend([python.as_os_str(), "-S".as_ref(), "-c".as_ref(), code.as_ref()]);
+        args.extend(paths.iter().map(OsStr::new));
+        let live = go(dir.path(), &args);
+        let replay = ["replay", "log", "--suppressions", "s", "--format", "json", "-o", "again"];
+        let again = go(dir.path(), &replay);
+        assert_eq!((live.code(), again.code()), (99, 99), "{paths:?}");
+        let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+        equal(&read("again"), &read("live"), &paths.join(" "));
+        let report = Report::read(read("live").as_bytes()).unwrap();
+        let covered = paths.iter().filter(|p| p.starts_with("/etc/host")).count() as u64;
+        assert_eq!((report.counts.suppressed, report.findings.len()), (covered, 1));
+        assert_eq!((report.findings[0].object.path.as_str(), report.findings[0].count), ("/etc/passwd", 3 - covered));
+    }
 }
 
 #[test]
@@ -280,7 +313,7 @@ fn a_log_that_is_cut_off_shows_what_precedes() {
     let mut shown = 0;
     for cut in 0..log.len() - 1 {
         let line = lines.iter().filter(|end| **end <= cut).count() as u64 + 1;
-        match Replay::read(&log[..cut]) {
+        match Replay::read(&log[..cut], Suppressions::shipped()) {
             Err(e) => {
                 // Only the first line tells what it is.
                 assert!(cut < lines[0] && e.line == 1, "{cut}: {e}");
@@ -291,7 +324,7 @@ fn a_log_that_is_cut_off_shows_what_precedes() {
                 let after = u64::from(lines.contains(&(cut + 1)));
                 assert_eq!(damage.line, line + after, "{cut}: {damage}");
                 assert!(damage.what.contains("cut off"), "{cut}: {damage}");
-                let report = replay.report(&mut Suppressions::shipped());
+                let report = replay.report();
                 assert_eq!(report.target, Target::Unknown);
                 assert!(report.coverage.notes[0].starts_with("incomplete: "), "{:?}", report.coverage.notes);
                 assert!(report.findings.len() <= whole.findings.len());
@@ -319,10 +352,11 @@ fn with(line: &str) -> Result<LogError, Box<Report>> {
     let start =
         r#"{"event":{"at":1,"tid":1,"kind":{"start":{"pid":1,"program":{"exe":"a","argv":[]},"table":{"own":[]}}}}}"#;
     let end = r#"{"end":{"events":2,"status":{"code":0},"facts":{"target":{"how":"exited","status":0},"mode":"full","no_new_privs":false,"processes":1,"altered":[],"notes":[]}}}"#;
-    let mut replay = Replay::read(format!("{header}\n{start}\n{line}\n{end}\n").as_bytes()).unwrap();
+    let mut replay =
+        Replay::read(format!("{header}\n{start}\n{line}\n{end}\n").as_bytes(), Suppressions::shipped()).unwrap();
     match replay.damage() {
         Some(damage) => Ok(damage.clone()),
-        None => Err(Box::new(replay.report(&mut Suppressions::shipped()))),
+        None => Err(Box::new(replay.report())),
     }
 }
 
@@ -397,15 +431,15 @@ fn a_line_without_an_end_takes_no_memory_without_an_end() {
     let header = r#"{"log":"fdwatch-log/1","version":"9","command":[],"mode":"full","no_new_privs":false,"main":1}"#;
     let header = format!("{header}\n");
     let input = std::io::Read::chain(header.as_bytes(), Endless(0));
-    let replay = Replay::read(std::io::BufReader::with_capacity(1 << 20, input)).unwrap();
+    let replay = Replay::read(std::io::BufReader::with_capacity(1 << 20, input), Suppressions::none()).unwrap();
     let damage = replay.damage().unwrap();
     assert_eq!(damage.line, 2);
     assert!(damage.what.contains("longer than"), "{damage}");
 }
 
 fn survives(log: &[u8]) {
-    if let Ok(mut replay) = Replay::read(log) {
-        let report = replay.report(&mut Suppressions::shipped());
+    if let Ok(mut replay) = Replay::read(log, Suppressions::shipped()) {
+        let report = replay.report();
         for format in fdwatch::report::FORMATS {
             format.write(&report);
         }
@@ -490,7 +524,7 @@ proptest! {
             let before = log.len();
             log += &event;
             log.push('\n');
-            let taken = Replay::read(log.as_bytes()).unwrap().damage().is_some_and(|d| d.what.contains("before its line"));
+            let taken = Replay::read(log.as_bytes(), Suppressions::none()).unwrap().damage().is_some_and(|d| d.what.contains("before its line"));
             if !taken {
                 log.truncate(before);
             }

@@ -147,6 +147,90 @@ fn the_ordinal_tells_lives_from_one_place_apart() {
     );
 }
 
+#[test]
+fn breaks_of_the_prompt_and_what_is_armed_are_there_again() {
+    let Some(python) = python("breaks after rewind") else { return };
+    let dir = tempfile::tempdir().expect("a folder");
+    let report = dir.path().join("r").display().to_string();
+    let (path, other) = (script("python/symptom_a_bare_call.py"), script("python/symptom_b_input.py"));
+    let found = audit(&["--format", "json", "-o", &report], &[python.as_os_str(), other.as_ref()]);
+    assert_eq!(found.code(), 99, "{}", found.stderr);
+    let typed = [
+        "info fds",
+        "catch close if fd == 77",
+        "ignore 1 5",
+        "catch fork",
+        "disable 2",
+        "rewind --yes",
+        "info breaks",
+        "delete 1",
+        "keep",
+        "continue",
+    ];
+    let arm = format!("{report}#1");
+    let options: Vec<&str> = ["--arm", &arm].into_iter().chain(typed.iter().flat_map(|t| ["-ex", t])).collect();
+    let done = go(&options, &[python.as_os_str(), path.as_ref()]);
+    let again = second(&done);
+    stops_at_the_finalizer(again.split_once("(fdwatch) info breaks").expect("the script goes on").0, &path);
+    let listed = again.split_once("(fdwatch) delete").expect("the script goes on").0;
+    assert!(listed.contains("close if fd == 77") && listed.contains("fork"), "{again}");
+    assert!(listed.contains("the next 5 are passed over") && listed.contains("disabled"), "{again}");
+    assert!(again.contains("goes another way") && again.contains("symptom_b_input"), "{again}");
+}
+
+/// The parent has closed its own copy when its child's, which is the culprit's, is closed.
+#[test]
+fn the_end_of_a_copy_is_waited_for_when_the_first_has_ended() {
+    let Some(python) = python("rewind to a copy") else { return };
+    let program = "import os, sys\n\
+        if len(sys.argv) > 1:\n    fd = int(sys.argv[1])\n    sys.stdin.read()\n    os.close(fd)\n    \
+        try:\n        os.dup(fd)\n    except OSError:\n        pass\n    sys.exit(0)\n\
+        import subprocess\nfd = os.open('/etc/passwd', os.O_RDONLY)\n\
+        p = subprocess.Popen([sys.executable, '-S', sys.argv[0], str(fd)], pass_fds=[fd], stdin=subprocess.PIPE)\n\
+        os.close(fd)\np.stdin.close()\np.wait()\n";
+    let dir = tempfile::tempdir().expect("a folder");
+    let (path, report) = (dir.path().join("p.py"), dir.path().join("r").display().to_string());
+    std::fs::write(&path, program).expect("writes");
+    let command = [python.as_os_str(), "-S".as_ref(), path.as_ref()];
+    let found = audit(&["--format", "json", "-o", &report], &command);
+    assert_eq!(found.code(), 99, "{}", found.stderr);
+    let done = go(&["--arm", &format!("{report}#1"), "-ex", "info fds", "-ex", "continue"], &command);
+    assert!(!done.stderr.contains("goes another way"), "{}", done.stderr);
+    let (banner, _) = done.stderr.split_once("\n(fdwatch)").expect("it stops");
+    assert!(banner.contains("about to close fd") && banner.contains("p.py:5"), "{banner}");
+    // Who closes nothing in the end says so once, when the last has ended.
+    std::fs::write(&path, program.replace("    os.close(fd)\n    ", "    pass\n    ")).expect("writes");
+    let done = go(&["--arm", &format!("{report}#1"), "-ex", "info fds"], &command);
+    assert_eq!(done.stderr.matches("another way: its process ended").count(), 2, "said, and noted: {}", done.stderr);
+}
+
+/// What the closer closed first was its own: the harm is its second close.
+#[test]
+fn a_foreign_close_is_rewound_to_the_close_that_did_the_harm() {
+    if !common::has("cc") {
+        return skip("rewind to a foreign close", "no cc");
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    let source = common::root().join("tests/targets/bugs/foreign_close.c");
+    let program = dir.path().join("p");
+    let mut cc = Command::new("cc");
+    let built = run(cc.args(["-g", "-O0", "-pthread", "-o"]).arg(&program).arg(source));
+    assert_eq!(built.code(), 0, "{}", built.stderr);
+    let report = dir.path().join("r").display().to_string();
+    for mode in ["other", "again", "dup2"] {
+        let command = [program.as_os_str(), mode.as_ref()];
+        let done = go(&["-ex", "rewind --yes", "-ex", "continue"], &command);
+        let stops = |text: &str| {
+            let banner = text.split_once("\n(fdwatch)").map_or(text, |t| t.0);
+            assert!(banner.contains("why     rehearsed: this close led to foreign-close"), "{mode}: {text}");
+            assert!(banner.contains("/dev/null"), "{mode}: it is the owner's file: {text}");
+        };
+        stops(second(&done));
+        assert_eq!(audit(&["--format", "json", "-o", &report], &command).code(), 99);
+        stops(&go(&["--arm", &format!("{report}#1"), "-ex", "keep", "-ex", "continue"], &command).stderr);
+    }
+}
+
 /// A program that decides by what it left behind, as others do by the time or by chance.
 const FICKLE: &str = "import os, subprocess, sys\n\
     def bad(path):\n    number = open(path, 'w').fileno()\n    \

@@ -80,11 +80,32 @@ fn a_project_runs_no_commands_until_it_is_trusted_as_it_is() {
 }
 
 #[test]
+fn where_to_break_is_no_matter_for_an_attach_that_asks_nobody() {
+    if !common::has("cat") {
+        return skip("settings and attach", "no cat");
+    }
+    let place = Place::new("", "path = [\"/tmp/out*\", \"/var/log/*\"]\nbreak = \"implicit\"\nfd = 8\n");
+    let cat = common::start(&mut Command::new("cat"));
+    let pid = cat.pid().to_string();
+    let quiet = place.fdwatch(&["attach", "--for", "1ms", &pid]);
+    assert_eq!(quiet.code(), 0, "{}", quiet.stderr);
+    assert!(!quiet.stderr.contains("say where to break"), "{}", quiet.stderr);
+    let asked = place.fdwatch(&["attach", "--for", "1ms", "--fd", "8", &pid]);
+    assert_eq!(asked.code(), 125, "what the command line says is still refused: {}", asked.stderr);
+    // Breaks are turned off by who is trusted only.
+    place.write("project/.fdwatch.toml", "break = \"none\"\n");
+    let held = place.fdwatch(&["attach", "--for", "1ms", &pid]);
+    assert!(held.stderr.contains(".fdwatch.toml: break not heeded, as you do not trust it"), "{}", held.stderr);
+}
+
+#[test]
 fn unknown_keys_are_refused_with_the_nearest() {
     for (own, project, part) in [
         ("colour = \"never\"\n", "", "config.toml: unknown key \"colour\"; did you mean color?"),
         ("", "brek = \"none\"\n", ".fdwatch.toml: unknown key \"brek\"; did you mean break?"),
         ("", "break = \"escapd\"\n", "did you mean escaped?"),
+        ("", "fd = 3000000000\n", ".fdwatch.toml: fd: a descriptor is wanted"),
+        ("path = \"/***\"\n", "", "config.toml: path: \"/***\": "),
         ("", "break = \n", ".fdwatch.toml: line 1: "),
     ] {
         let done = Place::new(own, project).fdwatch(&["audit", "--", "echo", "started"]);

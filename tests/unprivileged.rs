@@ -41,6 +41,7 @@ fn give(dir: &tempfile::TempDir, file: &Path) -> PathBuf {
 fn as_nobody(dir: &tempfile::TempDir, command: &[&str]) -> Done {
     let mut setpriv = Command::new("setpriv");
     setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]).args(command);
+    common::no_settings(&mut setpriv);
     run(setpriv.current_dir(dir.path()).env("HOME", "/nonexistent").env_remove("TMPDIR"))
 }
 

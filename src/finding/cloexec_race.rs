@@ -111,7 +111,7 @@ impl CloexecRace {
         let moment =
             Moment { at: copied.at, pid: copied.pid, tid: copied.by, what: What::Fork, site: copied.site.clone() };
         let note = "another thread forked: the child has a copy that execve leaves open".to_string();
-        let forked = Step { role: Role::Used, moment, object: None, note: Some(note), moved: None };
+        let forked = Step { role: Role::Used, moment, object: None, note: Some(note), moved: None, program: None };
         let EventKind::Call(call) = &seen.event.kind else { return None };
         let mut steps = vec![opened(life), forked];
         steps.push(seen.used(call, None, Some("too late".to_string())));

@@ -105,7 +105,14 @@ pub(crate) fn escaped(escape: &Escape) -> String {
 pub(crate) fn story(world: &World, blame: &Blame<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
     let first = root(world, blame.life);
-    let step = |role, moment: &Moment, object| Step { role, moment: moment.clone(), object, note: None, moved: None };
+    let step = |role, moment: &Moment, object| Step {
+        role,
+        moment: moment.clone(),
+        object,
+        note: None,
+        moved: None,
+        program: None,
+    };
     steps.push(step(Role::Opened, &first.began, None));
     if let Some(end) = &blame.life.end {
         let moved = Copies::new(world).moved(blame.life);

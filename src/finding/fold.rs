@@ -24,10 +24,12 @@ struct Key {
     name: &'static str,
     places: Vec<Place>,
     otherwise: Option<String>,
+    /// What else is to tell them apart.
+    apart: Box<[usize]>,
 }
 
 impl Key {
-    fn of(f: &Finding) -> Key {
+    fn of(f: &Finding, apart: Box<[usize]>) -> Key {
         let place = |s: &super::Step| Place {
             role: s.role,
             call: match s.moment.what {
@@ -43,6 +45,7 @@ impl Key {
             name: f.name,
             places: f.steps.iter().map(place).collect(),
             otherwise: untold.then(|| format!("{} {}", f.fd, f.title)),
+            apart,
         }
     }
 }
@@ -59,19 +62,35 @@ pub enum Folded {
 }
 
 /// Which findings are the same.
-#[derive(Default)]
 pub struct Folds {
     known: HashMap<Key, usize>,
+    most: usize,
     lost: u64,
 }
 
+impl Default for Folds {
+    fn default() -> Folds {
+        Folds { known: HashMap::new(), most: MOST, lost: 0 }
+    }
+}
+
 impl Folds {
+    /// For findings of which some are yet to be taken out, and the rest to be folded once more: more of them are kept.
+    pub fn coarse() -> Folds {
+        Folds { most: 4 * MOST, ..Folds::default() }
+    }
+
     /// What `finding` is, which will have the index `next` if it is new.
     pub fn fold(&mut self, finding: &Finding, next: usize) -> Folded {
-        let key = Key::of(finding);
+        self.fold_apart(finding, Box::default(), next)
+    }
+
+    /// The same, where findings with another `apart` are others.
+    pub fn fold_apart(&mut self, finding: &Finding, apart: Box<[usize]>, next: usize) -> Folded {
+        let key = Key::of(finding, apart);
         match self.known.get(&key) {
             Some(index) => Folded::Again(*index),
-            None if next >= MOST => {
+            None if next >= self.most => {
                 self.lost += 1;
                 Folded::Lost
             }

@@ -22,8 +22,11 @@ pub(super) struct ForeignClose {
     waiting: HashMap<Tid, (LifeId, Finding)>,
 }
 
+/// Its name.
+pub(super) const NAME: &str = "foreign-close";
+
 static ABOUT: About = About {
-    name: "foreign-close",
+    name: NAME,
     severity: Severity::Error,
     summary: "a close, or a dup2 over it, of a number that had become another owner's",
     page: include_str!("pages/foreign-close.md"),
@@ -164,7 +167,8 @@ fn finding(seen: &Seen<'_>, call: &Call, t: &Trespass<'_>, confidence: Confidenc
     let pid = t.taken_end.pid;
     let taken = object(world, t.taken)?;
     let noun = taken.file.noun();
-    let closed = Step { role: Role::Closed, moment: t.own_end.clone(), object: None, note: None, moved: None };
+    let closed =
+        Step { role: Role::Closed, moment: t.own_end.clone(), object: None, note: None, moved: None, program: None };
     let verb = if t.how == Ended::Replaced { "replaced" } else { "closed" };
     let mut steps = vec![
         opened(t.own),
@@ -176,6 +180,7 @@ fn finding(seen: &Seen<'_>, call: &Call, t: &Trespass<'_>, confidence: Confidenc
             object: Some(taken),
             note: Some(format!("{verb} what was not its own any more")),
             moved: None,
+            program: None,
         },
     ];
     let mut evidence = Vec::new();

@@ -44,7 +44,14 @@ impl Rule for LeakAtExit {
             }
             let pid = end.moment.pid;
             let Some(object) = object(world, life) else { continue };
-            let closed = Step { role: Role::Closed, moment: end.moment.clone(), object: None, note: None, moved: None };
+            let closed = Step {
+                role: Role::Closed,
+                moment: end.moment.clone(),
+                object: None,
+                note: None,
+                moved: None,
+                program: None,
+            };
             out.push(Finding {
                 name: ABOUT.name,
                 severity: ABOUT.severity,

@@ -137,6 +137,8 @@ pub struct Step {
     pub note: Option<String>,
     /// What the lives say about the end, where this is one.
     pub moved: Option<Moved>,
+    /// The program that was executed, where this is that; safe to show.
+    pub program: Option<String>,
 }
 
 /// One diagnosed problem.
@@ -175,6 +177,16 @@ impl Finding {
     }
 }
 
+/// The steps in which the life began, and ended, whose end did the harm, in a finding of this name that has, or has not,
+/// another life of the number in its story: of `foreign-close` it is that, which was taken from its owner, and not the one
+/// that the closer had closed before.
+pub fn culprit_roles(finding: &str, reused: bool) -> (Role, Role) {
+    match reused && finding == foreign_close::NAME {
+        true => (Role::Reused, Role::Used),
+        false => (Role::Opened, Role::Closed),
+    }
+}
+
 /// What a rule sees.
 pub struct Seen<'a> {
     /// The world after the event.
@@ -204,7 +216,7 @@ impl Seen<'_> {
             site.py = window.fork.site.py;
         }
         let moment = Moment { at: self.event.at, pid, tid, what: What::Call(call.info), site };
-        Step { role: Role::Used, moment, object, note, moved: None }
+        Step { role: Role::Used, moment, object, note, moved: None, program: None }
     }
 
     /// The execution of a program as a step of a story; `fork` is where its process was made, if it was made for that.
@@ -213,13 +225,14 @@ impl Seen<'_> {
         let pid = self.world.task(tid).map_or(Pid(tid.0), |t| t.pid);
         let site = fork.cloned().unwrap_or_default();
         let moment = Moment { at: self.event.at, pid, tid, what: What::Exec, site };
-        Step { role: Role::Used, moment, object: None, note: Some(note), moved: None }
+        let program = self.world.process(pid).map(|p| program_name(&p.program));
+        Step { role: Role::Used, moment, object: None, note: Some(note), moved: None, program }
     }
 }
 
 /// The beginning of a life as a step of a story.
 pub(crate) fn opened(life: &Life) -> Step {
-    Step { role: Role::Opened, moment: life.began.clone(), object: None, note: None, moved: None }
+    Step { role: Role::Opened, moment: life.began.clone(), object: None, note: None, moved: None, program: None }
 }
 
 /// What there is to say of a kind of finding before one was found.

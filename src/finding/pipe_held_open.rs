@@ -117,7 +117,7 @@ impl PipeHeldOpen {
             let site = seen.event.site().cloned().unwrap_or_default();
             let moment = Moment { at, pid: by, tid, what, site };
             let note = Some("the last writer that was meant".to_string());
-            steps.insert(1, Step { role: Role::Closed, moment, object: None, note, moved: None });
+            steps.insert(1, Step { role: Role::Closed, moment, object: None, note, moved: None, program: None });
         }
         Some(Finding {
             name: ABOUT.name,

@@ -101,7 +101,8 @@ fn finding(
         By::Jobserver { .. } | By::Argument | By::Variable => Confidence::Likely,
     };
     let mut steps = vec![opened(root(world, meant))];
-    let closed = Step { role: Role::Closed, moment: end.moment.clone(), object: None, note: None, moved: None };
+    let closed =
+        Step { role: Role::Closed, moment: end.moment.clone(), object: None, note: None, moved: None, program: None };
     // close-on-exec has no place of its own.
     let by_exec = end.how == Ended::ClosedOnExec;
     steps.push(Step { note: by_exec.then(|| "it was not made inheritable".to_string()), ..closed });

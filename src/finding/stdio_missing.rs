@@ -53,7 +53,7 @@ impl Rule for StdioMissing {
                 steps.push(opened(first));
             }
             let moment = end.moment.clone();
-            steps.push(Step { role: Role::Closed, moment, object: None, note: None, moved: None });
+            steps.push(Step { role: Role::Closed, moment, object: None, note: None, moved: None, program: None });
             steps.push(seen.executed(crossing.site(), format!("{name} starts without {stream}")));
             out.push(Finding {
                 name: ABOUT.name,

@@ -121,7 +121,14 @@ impl StdioSlotReused {
         if let Some(former) = former
             && let Some(end) = &former.end
         {
-            let closed = Step { role: Role::Closed, moment: end.moment.clone(), object: None, note: None, moved: None };
+            let closed = Step {
+                role: Role::Closed,
+                moment: end.moment.clone(),
+                object: None,
+                note: None,
+                moved: None,
+                program: None,
+            };
             steps.push(closed);
         }
         let call = match life.began.what {

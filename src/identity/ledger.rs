@@ -93,6 +93,11 @@ impl Ledger {
         self.found.push(mark);
     }
 
+    /// Forgets the findings that it has taken note of but for these, by their indices in order.
+    pub fn keep_found(&mut self, left: &[usize]) {
+        self.found = left.iter().map(|i| self.found.get(*i).cloned().flatten()).collect();
+    }
+
     /// Of how many findings it has taken note.
     pub fn findings(&self) -> usize {
         self.found.len()

@@ -216,6 +216,13 @@ impl Catches {
         number
     }
 
+    /// The same for another run, in which nothing was hit yet.
+    #[must_use]
+    pub fn again(&self) -> Catches {
+        let fresh = |c: &Catch| Catch { hits: 0, matched: 0, ..c.clone() };
+        Catches { all: self.all.iter().map(fresh).collect(), last: self.last, memory: FxHashMap::default() }
+    }
+
     /// Those that there are.
     pub fn list(&self) -> &[Catch] {
         &self.all

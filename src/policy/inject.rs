@@ -1,7 +1,7 @@
 //! Alterations that were asked for on the command line, in strace's words where it has them: `close:error=EIO:when=2+`.
 
 use super::catch::{Kind, Lookup, Occurrence, Trap, holds};
-use super::condition::{Condition, Like, Number, Order, Text, all_of};
+use super::condition::{Condition, Field, Like, Number, Order, Text, Word, all_of};
 use crate::base::nearest;
 use crate::base::text::escape;
 use nix::errno::Errno;
@@ -84,6 +84,22 @@ pub fn error_number(word: &str) -> Result<i32, String> {
     })
 }
 
+/// A condition, if all that it asks is known before a call.
+fn answerable(condition: Condition) -> Result<Condition, String> {
+    const UNKNOWN: [(Field, &str); 3] = [
+        (Field::Number(Number::Nth), "when=N says at which of the calls that match"),
+        (
+            Field::Word(Word::Finding),
+            "nothing is found before a call is made; when=N says at which of those that match",
+        ),
+        (Field::Word(Word::Why), "an alteration comes before any break; when=N says at which of those that match"),
+    ];
+    match UNKNOWN.iter().find(|(field, _)| condition.asks(&|f| f == *field)) {
+        Some((field, instead)) => Err(format!("the condition asks for {}: {instead}", field.name())),
+        None => Ok(condition),
+    }
+}
+
 impl Injection {
     /// Reads `close:path=/tmp/a:nth=1:keep`.
     ///
@@ -147,7 +163,8 @@ impl Injection {
                     for part in parts.by_ref() {
                         rest = format!("{rest}:{part}");
                     }
-                    conditions.push(Condition::parse(&rest).map_err(|e| format!("the condition, {e}"))?);
+                    let condition = Condition::parse(&rest).map_err(|e| format!("the condition, {e}"))?;
+                    conditions.push(answerable(condition)?);
                 }
                 other => {
                     const KEYS: &[&str] = &["keep", "error", "retval", "when", "nth", "path", "fd", "if"];
@@ -218,6 +235,15 @@ mod tests {
             ("close:error=EIOO", "no error is called \"EIOO\"; did you mean EIO?"),
             ("close:keep:when=0", "when wants a number, or strace's FIRST..LAST or FIRST+STEP, not \"0\""),
             ("close:keep:fd=x", "fd wants a number, not \"x\""),
+            ("close:keep:if=nth == 2", "the condition asks for nth: when=N says at which of the calls that match"),
+            (
+                "close:keep:if=fd == 3 || !(finding == double-close)",
+                "the condition asks for finding: nothing is found before a call is made; when=N says at which of those that match",
+            ),
+            (
+                "close:keep:if=why == asked",
+                "the condition asks for why: an alteration comes before any break; when=N says at which of those that match",
+            ),
             ("close:keep:if=fdd == 3", "the condition, column 1: unknown field \"fdd\"; did you mean fd?"),
         ] {
             assert_eq!(Injection::parse(text).unwrap_err(), expected, "{text}");

@@ -121,6 +121,9 @@ pub struct StepRecord {
     pub object: Option<ObjectRecord>,
     /// What else there is to say.
     pub note: Option<String>,
+    /// The program that was executed, where the step is that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
     /// The native stack, innermost first.
     pub native: Vec<NativeRecord>,
     /// The Python stack, innermost first.
@@ -248,6 +251,7 @@ impl StepRecord {
             chain,
             object: step.object.as_ref().map(ObjectRecord::of),
             note: step.note.as_deref().map(|n| escape(n.as_bytes())),
+            program: step.program.clone(),
             native: native.iter().map(native_record).collect(),
             python: python.iter().map(python_record).collect(),
             incomplete: site.stack.and_then(|id| names.truncated(id)).map(|t| escape(t.as_bytes())),

@@ -1,13 +1,17 @@
 //! What was found before and is known: only what is new counts.
 //!
 //! A finding is recognised by its name and by where the life was opened, where it ended and where it was needed: by the
-//! fingerprints of these stacks, or, in another build, by the names of their functions.
+//! fingerprints of these stacks, or, in another build, by the names of their functions. A program that was executed counts
+//! by its name, and where the stacks do not tell, the number does.
 
 use super::Report;
 use crate::base::text::escape;
-use crate::finding::Role;
-use crate::identity::{Fingerprint, ModuleFrame, PythonLine};
-use crate::render::record::{FindingRecord, StepRecord};
+use crate::base::{Fd, nearest};
+use crate::finding::{Role, rules};
+use crate::identity::{Fingerprint, ModuleFrame, PythonLine, same_path};
+use crate::render::place::base;
+use crate::render::record::{FindingRecord, NativeRecord, StepRecord};
+use crate::stack::Library;
 use serde::{Deserialize, Serialize};
 
 /// The format. The number changes when a reader of the former would misread the new.
@@ -28,6 +32,13 @@ pub struct Baseline {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Known {
     name: String,
+    /// The number, where it tells findings apart that have the same steps: 0 to 2 of a program that was executed, and any
+    /// where no stack was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fd: Option<Fd>,
+    /// The path, where no stack was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
     steps: Vec<KnownStep>,
 }
 
@@ -38,10 +49,14 @@ struct KnownStep {
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     place: Option<String>,
+    /// The program that was executed, where it was that: the last component of its path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    program: Option<String>,
     /// The hash of the stack; nothing where none was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fingerprint: Option<String>,
-    /// The same with the names of functions for addresses and without lines: it survives another build.
+    /// The same with the names of functions for addresses and without lines: it survives another build. Nothing where a
+    /// function has no name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     functions: Option<String>,
 }
@@ -66,13 +81,43 @@ pub struct GoneRecord {
 
 impl Known {
     fn of(finding: &FindingRecord) -> Known {
-        let steps = TELLING.iter().filter_map(|role| finding.step(*role)).map(KnownStep::of);
-        Known { name: finding.name.clone(), steps: steps.collect() }
+        let steps: Vec<_> = TELLING.iter().filter_map(|role| finding.step(*role)).map(KnownStep::of).collect();
+        let untold = steps.iter().all(|s| s.fingerprint.is_none());
+        let stream = (0..=2).contains(&finding.fd.0) && steps.iter().any(|s| s.program.is_some());
+        Known {
+            name: finding.name.clone(),
+            fd: (untold || stream).then_some(finding.fd),
+            path: untold.then(|| finding.object.path.clone()),
+            steps,
+        }
     }
 
     fn is(&self, other: &Known) -> bool {
         let steps = || self.steps.iter().zip(&other.steps);
-        self.name == other.name && self.steps.len() == other.steps.len() && steps().all(|(a, b)| a.is(b))
+        let path = match (&self.path, &other.path) {
+            (Some(a), Some(b)) => same_path(a, b),
+            (a, b) => a == b,
+        };
+        (&self.name, self.fd) == (&other.name, other.fd)
+            && path
+            && self.steps.len() == other.steps.len()
+            && steps().all(|(a, b)| a.is(b))
+    }
+
+    /// What is wrong with it, if it can match nothing.
+    fn check(&self) -> Result<(), String> {
+        let names = || rules().into_iter().map(|r| r.about().name);
+        if !names().any(|n| n == self.name) {
+            let unknown = format!("no finding is called \"{}\"", escape(self.name.as_bytes()));
+            return Err(match nearest(&self.name, names()) {
+                Some(n) => format!("{unknown}; did you mean {n}?"),
+                None => unknown,
+            });
+        }
+        let hashes = self.steps.iter().flat_map(|s| s.fingerprint.iter().chain(&s.functions));
+        hashes.map(|h| (h, h.parse::<Fingerprint>())).try_for_each(|(h, read)| {
+            read.map(drop).map_err(|e| format!("{}: \"{}\" is {e}", self.name, escape(h.as_bytes())))
+        })
     }
 
     fn gone(&self) -> GoneRecord {
@@ -85,46 +130,51 @@ impl Known {
 
 /// Text that is escaped already, or was made up.
 fn printable(text: &str) -> String {
-    if text.chars().any(char::is_control) { escape(text.as_bytes()) } else { text.to_string() }
+    text.chars().map(|c| if c == '\\' { c.to_string() } else { escape(c.to_string().as_bytes()) }).collect()
 }
 
 impl KnownStep {
     fn of(step: &StepRecord) -> KnownStep {
-        let functions = step.fingerprint.as_ref().map(|_| functions(step).to_string());
-        KnownStep { role: step.role, place: step.place.clone(), fingerprint: step.fingerprint.clone(), functions }
+        let functions = step.fingerprint.as_ref().and_then(|_| functions(step)).map(|f| f.to_string());
+        KnownStep {
+            role: step.role,
+            place: step.place.clone(),
+            program: step.program.as_ref().map(|p| base(p).to_string()),
+            fingerprint: step.fingerprint.clone(),
+            functions,
+        }
     }
 
     fn is(&self, other: &KnownStep) -> bool {
-        let may_be = |a: &Option<String>, b: &Option<String>| match (a, b) {
-            (None, None) => true,
-            (Some(a), Some(b)) => {
-                let read = |t: &String| t.parse::<Fingerprint>();
-                read(a).is_ok_and(|a| read(b).is_ok_and(|b| a.may_be(&b)))
-            }
-            _ => false,
-        };
-        self.role == other.role
-            && (may_be(&self.fingerprint, &other.fingerprint) || may_be(&self.functions, &other.functions))
+        let read = |t: &Option<String>| t.as_ref().and_then(|t| t.parse::<Fingerprint>().ok());
+        let may_be = |a, b| read(a).zip(read(b)).is_some_and(|(a, b)| a.may_be(&b));
+        let untold = self.fingerprint.is_none() && other.fingerprint.is_none();
+        (self.role, &self.program) == (other.role, &other.program)
+            && (untold || may_be(&self.fingerprint, &other.fingerprint) || may_be(&self.functions, &other.functions))
     }
 }
 
-/// The hash of the functions of a step's stacks. What has no name counts as its file.
-fn functions(step: &StepRecord) -> Fingerprint {
+/// The hash of the functions of a step's stacks. What has no name counts as its file in a library that is nobody's own, and
+/// in Python's interpreter beside a Python stack; elsewhere it could be any function, and there is no hash.
+fn functions(step: &StepRecord) -> Option<Fingerprint> {
     let physical = step.native.iter().filter(|f| !f.inlined && !f.jumped);
-    let native: Vec<_> = physical
-        .map(|f| ModuleFrame {
-            module: f.function.clone().unwrap_or_else(|| crate::render::place::base(&f.module).to_string()),
-            build_id: None,
-            offset: 0,
-        })
-        .collect();
+    let name = |f: &NativeRecord| match &f.function {
+        Some(name) => Some(name.clone()),
+        None => {
+            let file = base(&f.module);
+            let library = Library::of_module(file)?;
+            (!library.is_python() || !step.python.is_empty()).then(|| file.to_string())
+        }
+    };
+    let frame = |f| Some(ModuleFrame { module: name(f)?, build_id: None, offset: 0 });
+    let native: Vec<_> = physical.map(frame).collect::<Option<_>>()?;
     let line = |f: &crate::render::record::PythonRecord| PythonLine {
         file: f.file.clone(),
         function: f.function.clone(),
         line: None,
     };
     let python: Vec<_> = step.python.iter().map(line).collect();
-    Fingerprint::of(&native, (!python.is_empty()).then_some(&python))
+    Some(Fingerprint::of(&native, (!python.is_empty()).then_some(&python)))
 }
 
 impl Baseline {
@@ -151,6 +201,7 @@ impl Baseline {
         if read.baseline != FORMAT {
             return Err(format!("its format is {}, this fdwatch reads {FORMAT}", escape(read.baseline.as_bytes())));
         }
+        read.findings.iter().try_for_each(Known::check)?;
         Ok(read)
     }
 

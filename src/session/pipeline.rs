@@ -3,10 +3,10 @@
 //! A live session and a replayed one go through it alike.
 
 use crate::event::Event;
-use crate::finding::{Finding, Folded, Folds, Options, Role, Rule, Seen, Sweeps, rules_for};
+use crate::finding::{Finding, Folded, Folds, Options, Role, Rule, Seen, Sweeps, culprit_roles, rules_for};
 use crate::identity::Ledger;
 use crate::model::{Change, Transition, World};
-use crate::policy::suppression::Suppressions;
+use crate::policy::suppression::{Sight, Suppressions};
 use crate::render::Names;
 use crate::report::sift::Fresh;
 
@@ -16,6 +16,8 @@ pub(super) struct Pipeline {
     /// In the order of time; what was found again is counted where it was found first.
     pub(super) findings: Vec<Finding>,
     folds: Folds,
+    /// Names come later: what is suppressed is taken out by [`Pipeline::sift`].
+    later: bool,
     /// What is known to be harmless.
     pub(super) suppressions: Suppressions,
     /// How many findings were that.
@@ -37,10 +39,16 @@ impl Pipeline {
             rules: rules_for(options),
             findings: Vec::new(),
             folds: Folds::default(),
+            later: false,
             suppressions,
             suppressed: 0,
             sweeps: Sweeps::default(),
         }
+    }
+
+    /// One that suppresses nothing before [`Pipeline::sift`].
+    pub(super) fn unsifted(options: &Options, suppressions: Suppressions) -> Pipeline {
+        Pipeline { later: true, folds: Folds::coarse(), ..Pipeline::new(options, suppressions) }
     }
 
     /// How many findings were not kept, because there were too many different ones.
@@ -71,28 +79,59 @@ impl Pipeline {
         self.add(found, names);
     }
 
+    /// Suppresses among all that was found, as it would have been done one by one, now that there are names. The indices
+    /// of what is left, as they were.
+    pub(super) fn sift(&mut self, names: &mut dyn Names) -> Vec<usize> {
+        self.later = false;
+        self.folds = Folds::default();
+        let mut left = Vec::new();
+        for (index, finding) in std::mem::take(&mut self.findings).into_iter().enumerate() {
+            if self.take(finding, names) == Some(Folded::New) {
+                left.push(index);
+            }
+        }
+        left
+    }
+
     fn add(&mut self, found: Vec<Finding>, names: &mut dyn Names) {
         for finding in found {
-            let concerned = self.suppressions.concern(finding.name);
-            let mut sight = Fresh { finding: &finding, names: &mut *names };
-            match concerned.then(|| self.suppressions.find(&mut sight, 1)).flatten() {
-                Some(known) => {
-                    tracing::info!(name = finding.name, file = &*known.file, line = known.line, "suppressed");
-                    self.suppressed += 1;
-                }
-                None => {
-                    tracing::info!(name = finding.name, title = finding.title, "finding");
-                    match self.folds.fold(&finding, self.findings.len()) {
-                        Folded::New => self.findings.push(finding),
-                        Folded::Again(index) => {
-                            if let Some(first) = self.findings.get_mut(index) {
-                                first.count += 1;
-                            }
-                        }
-                        Folded::Lost => {}
-                    }
+            if self.later {
+                // In the same places only the path makes a difference to what covers them.
+                let path = Fresh { finding: &finding, names: &mut *names }.path();
+                let apart = self.suppressions.possible(finding.name, &path);
+                let folded = self.folds.fold_apart(&finding, apart, self.findings.len());
+                self.keep(finding, folded);
+            } else {
+                self.take(finding, names);
+            }
+        }
+    }
+
+    /// Takes a finding, unless it is suppressed.
+    fn take(&mut self, finding: Finding, names: &mut dyn Names) -> Option<Folded> {
+        let times = finding.count;
+        let concerned = self.suppressions.concern(finding.name);
+        let mut sight = Fresh { finding: &finding, names: &mut *names };
+        if let Some(known) = concerned.then(|| self.suppressions.find(&mut sight, times)).flatten() {
+            tracing::info!(name = finding.name, file = &*known.file, line = known.line, "suppressed");
+            self.suppressed = self.suppressed.saturating_add(times);
+            return None;
+        }
+        tracing::info!(name = finding.name, title = finding.title, "finding");
+        let folded = self.folds.fold(&finding, self.findings.len());
+        self.keep(finding, folded);
+        Some(folded)
+    }
+
+    fn keep(&mut self, finding: Finding, folded: Folded) {
+        match folded {
+            Folded::New => self.findings.push(finding),
+            Folded::Again(index) => {
+                if let Some(first) = self.findings.get_mut(index) {
+                    first.count = first.count.saturating_add(finding.count);
                 }
             }
+            Folded::Lost => {}
         }
     }
 }
@@ -100,6 +139,8 @@ impl Pipeline {
 /// Lets `ledger` take note of what is new among these findings.
 pub(super) fn note_found(ledger: &mut Ledger, findings: &[Finding]) {
     for f in findings.get(ledger.findings()..).unwrap_or_default() {
-        ledger.found(f.step(Role::Opened).map(|s| (s.moment.at, s.moment.tid, f.fd)));
+        ledger.found(
+            f.step(culprit_roles(f.name, f.step(Role::Reused).is_some()).0).map(|s| (s.moment.at, s.moment.tid, f.fd)),
+        );
     }
 }

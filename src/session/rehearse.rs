@@ -4,11 +4,12 @@ use super::{Frontend, Session};
 use crate::base::LifeId;
 use crate::base::text::escape;
 use crate::event::{Event, EventKind};
-use crate::finding::{Role, root};
+use crate::finding::{Role, culprit_roles, root};
 use crate::identity::{Followed, Rehearsal};
 use crate::kernel::{Error, Stopped};
 use crate::model::{Change, Transition, What};
 use crate::policy::Why;
+use crate::policy::catch::Catches;
 use crate::render::call::call;
 use crate::render::place::place;
 use crate::report::Report;
@@ -21,6 +22,16 @@ impl Session {
         self.straight = straight;
     }
 
+    /// The rehearsals whose end may still come.
+    pub fn awaited(&self) -> impl Iterator<Item = &Rehearsal> {
+        self.followed.iter().filter(|f| f.is_awaited()).map(Followed::rehearsal)
+    }
+
+    /// The breaks that the user has set, for another run.
+    pub fn catches_again(&self) -> Catches {
+        self.policy.catches.again()
+    }
+
     /// What the user wants to be stopped at when the command is started again, if that is wanted.
     pub fn again(&self) -> Option<&Rehearsal> {
         self.again.as_ref()
@@ -30,10 +41,12 @@ impl Session {
     pub(super) fn rehearsal(&mut self, n: usize) -> Option<Rehearsal> {
         let finding = self.pipeline.findings.get(n)?;
         let mark = self.ledger.of_finding(n)?.clone();
-        let opened = &finding.step(Role::Opened)?.moment.site;
-        let ending = self.ledger.fingerprint(&finding.step(Role::Closed)?.moment.site, &self.sites);
-        let path = escape(&finding.object.file.path);
-        let name = format!("{} on fd {} {path}", finding.name, finding.fd);
+        let (began, ended) = culprit_roles(finding.name, finding.step(Role::Reused).is_some());
+        let (began, ended) = (finding.step(began)?, finding.step(ended)?);
+        let opened = &began.moment.site;
+        let ending = self.ledger.fingerprint(&ended.moment.site, &self.sites);
+        let name = format!("{} on fd {} {}", finding.name, finding.fd, escape(&finding.object.file.path));
+        let path = escape(&began.object.as_ref().unwrap_or(&finding.object).file.path);
         let sweeps = &self.pipeline.sweeps;
         let place = place(&mut super::names::SessionNames { sites: &mut self.sites, sweeps }, opened).user;
         let process = mark.place.to_string();
@@ -92,18 +105,29 @@ impl Session {
                     said.extend(self.followed.iter_mut().filter_map(|f| f.begun(mark, &path)));
                 }
                 Change::Ended(id) => {
-                    let Some(end) = self.world.life(*id).and_then(|l| l.end.as_ref()) else { continue };
+                    let Some(life) = self.world.life(*id) else { continue };
+                    let Some(end) = &life.end else { continue };
+                    let first = root(&self.world, life).id;
+                    // Of those that fork copied another may be the one that is waited for.
+                    if !self.followed.iter().any(|f| f.is(first)) || self.lives_on(first) {
+                        continue;
+                    }
                     let how = match &end.moment.what {
                         What::Call(info) => call(info, None),
                         What::Exec => "a program was executed".to_string(),
                         _ => "its process ended".to_string(),
                     };
-                    said.extend(self.followed.iter_mut().filter(|f| f.is(*id)).filter_map(|f| f.ended(&how)));
+                    said.extend(self.followed.iter_mut().filter(|f| f.is(first)).filter_map(|f| f.ended(&how)));
                 }
                 Change::Cloexec(_) => {}
             }
         }
         self.diverged(said, frontend);
+    }
+
+    /// Whether a life or one that fork copied from it is open.
+    fn lives_on(&self, first: LifeId) -> bool {
+        self.world.lives().any(|l| l.end.is_none() && root(&self.world, l).id == first)
     }
 
     /// Nothing more comes: what was waited for did not happen.
@@ -116,7 +140,8 @@ impl Session {
     }
 
     fn diverged(&mut self, said: Vec<String>, frontend: &mut dyn Frontend) {
-        self.straight &= said.is_empty();
+        // What was armed besides may go another way: the first is what the user wants to get to.
+        self.straight &= self.followed.first().is_some_and(Followed::is_awaited);
         said.iter().for_each(|s| frontend.on_note(s));
         self.divergences.extend(said);
     }
@@ -133,14 +158,16 @@ pub fn rehearsal_of(report: &Report, n: usize) -> Result<Rehearsal, String> {
     })?;
     let missing = || format!("finding {n} does not say which life it is about: it cannot be recognised in another run");
     let life = finding.life.as_ref().ok_or_else(missing)?;
+    let (began, ended) = culprit_roles(&finding.name, finding.step(Role::Reused).is_some());
+    let opened = finding.step(began).ok_or_else(missing)?;
     let print = |role| finding.step(role).and_then(|s| s.fingerprint.as_ref()?.parse().ok()).ok_or_else(missing);
     Ok(Rehearsal {
         name: format!("{} on fd {} {}", finding.name, finding.fd, finding.object.path),
-        place: finding.step(Role::Opened).and_then(|s| s.place.clone()),
-        opening: print(Role::Opened)?,
+        place: opened.place.clone(),
+        opening: print(began)?,
         ordinal: life.ordinal,
         process: life.process.clone(),
-        path: finding.object.path.clone(),
-        ending: print(Role::Closed)?,
+        path: opened.object.as_ref().unwrap_or(&finding.object).path.clone(),
+        ending: print(ended)?,
     })
 }

@@ -82,22 +82,22 @@ struct Python {
 }
 
 impl Replay {
-    /// Replays a log to its end, or to where it is damaged.
+    /// Replays a log to its end, or to where it is damaged, and takes out what `suppressions` cover.
     ///
     /// # Errors
     /// If it is no log of this version: then there is nothing to show.
-    pub fn read(input: impl BufRead) -> Result<Replay, LogError> {
-        Self::read_within(BOUNDS, input)
+    pub fn read(input: impl BufRead, suppressions: Suppressions) -> Result<Replay, LogError> {
+        Self::read_within(BOUNDS, input, suppressions)
     }
 
-    fn read_within(bounds: Bounds, input: impl BufRead) -> Result<Replay, LogError> {
+    fn read_within(bounds: Bounds, input: impl BufRead, suppressions: Suppressions) -> Result<Replay, LogError> {
         let (mut reader, header) = Reader::new(input)?;
         let options = header.options.clone();
         let mut replay = Replay {
             header,
             world: World::new(),
-            // What is suppressed is taken out of the report, when the log has said all the names that there are.
-            pipeline: Pipeline::new(&options, Suppressions::none()),
+            // What is suppressed is taken out when the log has said all the names that there are.
+            pipeline: Pipeline::unsifted(&options, suppressions),
             ledger: Ledger::new(),
             stacks: Recorded::default(),
             events: 0,
@@ -108,6 +108,8 @@ impl Replay {
             damage: None,
         };
         replay.damage = replay.read_lines(&mut reader).err();
+        let left = replay.pipeline.sift(&mut RecordedNames { stacks: &mut replay.stacks, sweeps: &Sweeps::default() });
+        replay.ledger.keep_found(&left);
         Ok(replay)
     }
 
@@ -204,7 +206,7 @@ impl Replay {
         self.damage.as_ref()
     }
 
-    /// What was found, what is to be suppressed included.
+    /// What was found and is not suppressed.
     pub fn findings(&self) -> &[Finding] {
         &self.pipeline.findings
     }
@@ -217,8 +219,8 @@ impl Replay {
         (!attached && end.facts.target != Target::Killed).then_some(end.status)
     }
 
-    /// The report, with the lives, and without what `suppressions` cover.
-    pub fn report(&mut self, suppressions: &mut Suppressions) -> Report {
+    /// The report, with the lives.
+    pub fn report(&mut self) -> Report {
         let command = self.header.command.clone();
         let suppressed = self.pipeline.suppressed;
         let mut facts = match &self.end {
@@ -241,7 +243,7 @@ impl Replay {
         let mut names = RecordedNames { stacks: &mut self.stacks, sweeps: &self.pipeline.sweeps };
         let report = Report::new(facts, &self.world, &self.pipeline.findings, &mut self.ledger, &mut names);
         let mut report = report.with_lives(&self.world, &mut self.ledger, &mut names);
-        report.suppress(suppressions);
+        report.note_suppressions(&self.pipeline.suppressions);
         report
     }
 }
@@ -447,7 +449,7 @@ mod tests {
             format!(r#"{{"fork":{{"child":{n},"child_pid":{n},"shares_files":false,"shares_memory":false}}}}"#)
         });
         let bounds = Bounds { lives: 10_000, ..BOUNDS };
-        let replay = Replay::read_within(bounds, log(100, forks).as_bytes()).unwrap();
+        let replay = Replay::read_within(bounds, log(100, forks).as_bytes(), Suppressions::shipped()).unwrap();
         let damage = replay.damage().unwrap();
         assert!(damage.what.contains("descriptors at once"), "{damage}");
         assert_eq!(replay.world.lives().count(), 10_100, "what precedes is kept");
@@ -473,16 +475,17 @@ mod tests {
                 ]
             })
         };
-        let same = Replay::read(log(0, rounds(|_| "close".to_string())).as_bytes()).unwrap();
+        let same = Replay::read(log(0, rounds(|_| "close".to_string())).as_bytes(), Suppressions::none()).unwrap();
         let counts: Vec<u64> = same.findings().iter().map(|f| f.count).collect();
         assert_eq!(counts, [499], "each round but the last, which waits for what follows");
         let log = log(0, rounds(|n| format!("close{n}")));
-        let whole = Replay::read(log.as_bytes()).unwrap();
+        let whole = Replay::read(log.as_bytes(), Suppressions::none()).unwrap();
         assert_eq!(whole.findings().len(), 499);
-        let mut replay = Replay::read_within(Bounds { found: 1 << 20, ..BOUNDS }, log.as_bytes()).unwrap();
+        let bounds = Bounds { found: 1 << 20, ..BOUNDS };
+        let mut replay = Replay::read_within(bounds, log.as_bytes(), Suppressions::shipped()).unwrap();
         let damage = replay.damage().unwrap();
         assert!(damage.what.contains("more was found"), "{damage}");
         assert!((1..100).contains(&replay.findings().len()), "{}", replay.findings().len());
-        assert_eq!(replay.report(&mut Suppressions::shipped()).findings.len(), replay.findings().len());
+        assert_eq!(replay.report().findings.len(), replay.findings().len());
     }
 }

@@ -266,6 +266,17 @@ struct Functions {
 pub struct Library(&'static Runtime);
 
 impl Library {
+    /// The library whose file a module is by its name alone.
+    pub(crate) fn of_module(module: &str) -> Option<Library> {
+        let nothing = Homes::default();
+        library_of(About { module, file: None, function: None, tongue: Tongue::Other, homes: nothing })
+    }
+
+    /// Whether it is Python's interpreter.
+    pub(crate) fn is_python(self) -> bool {
+        self.0.noun == "the interpreter"
+    }
+
     /// As a reader calls it, behind "of": `the C library`.
     pub fn noun(self) -> &'static str {
         self.0.noun

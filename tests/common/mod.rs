@@ -56,8 +56,28 @@ impl Done {
     }
 }
 
+/// fdwatch without the settings of whoever runs the tests; `alone`, too, sees the folder in which there are none.
+pub fn no_settings(command: &mut Command) {
+    static EMPTY: OnceLock<PathBuf> = OnceLock::new();
+    let empty = EMPTY.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no-settings");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        folder
+    });
+    if !command.get_envs().any(|(name, _)| name == "XDG_CONFIG_HOME") {
+        command.env("XDG_CONFIG_HOME", empty);
+    }
+}
+
+fn is_fdwatch(command: &Command) -> bool {
+    command.get_program() == fdwatch().as_os_str()
+}
+
 /// Runs a command in a process group of its own, without a terminal, until it ends or the limit is over.
 pub fn run(command: &mut Command) -> Done {
+    if is_fdwatch(command) {
+        no_settings(command);
+    }
     let mut child = command
         .process_group(0)
         .stdin(Stdio::null())
@@ -109,6 +129,9 @@ pub struct Running {
 
 /// Starts a command in a process group of its own; it is killed when the limit is over.
 pub fn start(command: &mut Command) -> Running {
+    if is_fdwatch(command) {
+        no_settings(command);
+    }
     let mut child = command
         .process_group(0)
         .stdin(Stdio::piped())
@@ -212,7 +235,9 @@ pub fn audit<S: AsRef<OsStr>>(options: &[&str], command: &[S]) -> Done {
 
 /// The command by itself.
 pub fn alone<S: AsRef<OsStr>>(command: &[S]) -> Done {
-    run(Command::new(&command[0]).args(&command[1..]))
+    let mut alone = Command::new(&command[0]);
+    no_settings(&mut alone);
+    run(alone.args(&command[1..]))
 }
 
 /// Whether a program is there.

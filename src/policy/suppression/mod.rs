@@ -105,6 +105,18 @@ impl Suppressions {
         self.entries.iter().any(|(e, _)| e.finding.matches(finding))
     }
 
+    /// The entries, by number, that cover a finding of this name and path if its stacks are as they want them.
+    pub fn possible(&self, finding: &str, path: &str) -> Box<[usize]> {
+        let may = |e: &Suppression| {
+            let mut paths = e.conditions.iter().filter_map(|c| match c {
+                Where::Path(pattern) => Some(pattern),
+                Where::Stack(..) => None,
+            });
+            e.finding.matches(finding) && paths.all(|p| p.matches(path))
+        };
+        self.entries.iter().enumerate().filter(|(_, (e, _))| may(e)).map(|(i, _)| i).collect()
+    }
+
     /// The first entry that covers a finding, if one does: it was of use as often as the finding came.
     pub fn find(&mut self, sight: &mut dyn Sight, times: u64) -> Option<&Suppression> {
         let (entry, used) = self.entries.iter_mut().find(|(e, _)| e.covers(sight))?;
