@@ -297,6 +297,12 @@ pub(crate) fn object(world: &World, life: &Life) -> Option<Object> {
     Some(Object { id: file.id, file: file.file.clone(), lasted: life.lasted() })
 }
 
+/// Whether `life` is a directory that lists what a process has open (proc_pid_fd(5)), as who closes all of it reads.
+pub(crate) fn is_listing(world: &World, life: &Life) -> bool {
+    let Some(path) = world.file(life.file).map(|f| &f.file.path) else { return false };
+    path.starts_with(b"/proc/") && (path.ends_with(b"/fd") || path.ends_with(b"/fdinfo"))
+}
+
 /// The life at the root of what fork copied: the one that a call began, in the process that made it.
 pub(crate) fn root<'w>(world: &'w World, life: &'w Life) -> &'w Life {
     let mut life = life;
