@@ -94,7 +94,7 @@ struct Site<'w> {
 }
 
 /// What stands out among the lives of a table with `open` of `limit` numbers in use: where half of all that is open comes
-/// from, or half of what has come since the look before.
+/// from, or half of what has come since the look before, if that is much.
 fn look(seen: &Seen<'_>, table: TableId, (open, limit): (u64, u64), before: Look) -> Option<Finding> {
     let world = seen.world;
     let mut sites: HashMap<(Option<StackId>, Option<PyStackId>), Site<'_>> = HashMap::new();
@@ -117,7 +117,7 @@ fn look(seen: &Seen<'_>, table: TableId, (open, limit): (u64, u64), before: Look
     }
     // A server has many clients, and each of them goes; what grows does not.
     let grown = open.saturating_sub(before.open);
-    let stands_out = |s: &&Site<'_>| s.open >= open / 2 || (2 * s.fresh >= grown && s.open >= open / 4);
+    let stands_out = |s: &&Site<'_>| s.open >= open / 2 || (2 * s.fresh >= grown && s.open >= open / 8);
     let growing = sites.values().filter(|s| s.open > 8 * s.ended).filter(stands_out);
     let most = growing.max_by_key(|s| (s.open, s.last.id))?;
     let life = most.last;
@@ -163,13 +163,16 @@ mod tests {
 
     #[test]
     fn one_place_that_grows_after_the_first_look_is_told_once() {
-        let mut s = Script::with_stdio();
-        let mut open = |fd: i32, place| {
-            let site = crate::event::Site { stack: Some(StackId(place)), ..Default::default() };
-            own(s.at(site).open(MAIN, fd, "/tmp/a"))
-        };
-        assert_eq!((3..768).map(|fd| open(fd, fd as u32 % 3)).sum::<usize>(), 0, "no place has half of them");
-        assert_eq!((768..1024).map(|fd| open(fd, 0)).sum::<usize>(), 1);
+        for place in [0, 9] {
+            let mut s = Script::with_stdio();
+            let mut open = |fd: i32, place| {
+                let site = crate::event::Site { stack: Some(StackId(place)), ..Default::default() };
+                own(s.at(site).open(MAIN, fd, "/tmp/a"))
+            };
+            assert_eq!((3..768).map(|fd| open(fd, fd as u32 % 3)).sum::<usize>(), 0, "no place has half of them");
+            assert_eq!((768..1005).map(|fd| open(fd, place)).sum::<usize>(), 1, "place {place}");
+            assert_eq!((1005..1500).map(|fd| open(fd, place)).sum::<usize>(), 0, "told");
+        }
     }
 
     #[test]
