@@ -14,7 +14,8 @@ use std::collections::HashSet;
 #[derive(Default)]
 pub(super) struct PromisedFdMissing {
     descent: Descent,
-    told: HashSet<(LifeId, Fd)>,
+    /// A note that was told does not stand for an error.
+    told: HashSet<(LifeId, Fd, Severity)>,
     /// Ends of a jobserver that make has not given to what it started.
     left_out: HashSet<LifeId>,
 }
@@ -44,7 +45,7 @@ impl Rule for PromisedFdMissing {
             let left_out = self.left_out.contains(&meant.id);
             let Some(f) = finding(seen, &crossing, &promise, meant, now, left_out) else { continue };
             bound(&mut self.told);
-            if self.told.insert((meant.id, promise.fd)) {
+            if self.told.insert((meant.id, promise.fd, f.severity)) {
                 out.push(f);
             }
         }
@@ -207,6 +208,20 @@ mod tests {
         assert_eq!(told("/bin/bash", &["/bin/x", "--fd=7"], &[]), [error]);
         for looks in ["/usr/bin/test", "/usr/bin/[", "/bin/ls", "/bin/stat", "/bin/readlink", "/bin/echo"] {
             assert_eq!(told("/usr/bin/make", &[looks, "/dev/fd/7"], &[]), [note], "{looks}");
+        }
+    }
+
+    #[test]
+    fn a_note_does_not_stand_for_the_error_after_it() {
+        let mut s = Script::with_stdio();
+        s.open_with(MAIN, 7, "/tmp/lock", libc::O_RDONLY);
+        s.close(MAIN, 7);
+        let started =
+            [("/usr/bin/test", Some(Severity::Note)), ("/bin/cat", Some(Severity::Error)), ("/bin/tac", None)];
+        for (child, (program, told)) in (200..).zip(started) {
+            s.fork(MAIN, child);
+            let found = own(s.exec_as(child, &[program, "/dev/fd/7"], &[]));
+            assert_eq!(found.first().map(|f| f.severity), told, "{program}");
         }
     }
 
