@@ -370,8 +370,9 @@ pub enum Effect {
         /// Whether the call was a close.
         close: bool,
     },
-    /// A child that tidies up before it executes a program closes a number that it never opened and that is not open. No
-    /// mistake, and nothing changes; the first few in succession are told, as they show a loop.
+    /// A call is about to close, or to mark FD_CLOEXEC, a number that never was open. No mistake, and nothing changes; those
+    /// are told that may show a loop: of a child that tidies up before it executes a program the first few closes in
+    /// succession, of others what comes next after a call that was refused.
     Vain {
         /// The number.
         fd: Fd,

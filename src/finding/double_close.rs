@@ -1,12 +1,13 @@
 //! `double-close`: a close of a number already closed.
 
 use super::culprit::{blame_of, story};
+use super::descent::is_shell;
 use super::foreign_close::robbed;
-use super::sweep::{Runs, ends_twin};
-use super::{About, Confidence, Finding, Role, Rule, Seen, Severity, bound, called, object, standard_name};
-use crate::base::{Fd, FileId, Tid};
+use super::sweep::{Runs, Suspects};
+use super::{About, Confidence, Finding, Role, Rule, Seen, Severity, bound, called, is_listing, object, standard_name};
+use crate::base::{Fd, FileId};
 use crate::event::EventKind;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// The rule.
 ///
@@ -15,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 /// loop.
 #[derive(Default)]
 pub(super) struct DoubleClose {
-    waiting: HashMap<Tid, Finding>,
+    suspects: Suspects<Finding>,
     runs: Runs,
     told: HashSet<FileId>,
 }
@@ -34,27 +35,20 @@ impl Rule for DoubleClose {
 
     fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding> {
         let tid = seen.event.tid;
-        let mut out = Vec::new();
         let (closing, in_loop) = self.runs.step(seen);
-        match self.waiting.remove(&tid) {
-            Some(f) if !in_loop || f.step(Role::Opened).is_some_and(|o| ends_twin(seen, o.moment.at)) => {
-                out.extend(self.tell(f));
-            }
-            _ => {}
-        }
+        let out = self.suspects.judge(seen, in_loop).and_then(|f| self.tell(f));
         if let Some((fd, true)) = closing
             && !in_loop
             && let Some(f) = self.finding(seen, fd)
         {
-            self.waiting.insert(tid, f);
+            self.suspects.wait(tid, f.step(Role::Opened).map_or(0, |o| o.moment.at), f);
         }
-        out
+        out.into_iter().collect()
     }
 
     fn rest(&mut self) -> Vec<Finding> {
-        let mut waiting: Vec<_> = self.waiting.drain().collect();
-        waiting.sort_by_key(|w| w.0);
-        waiting.into_iter().filter_map(|(_, f)| self.tell(f)).collect()
+        let waiting: Vec<_> = self.suspects.drain().collect();
+        waiting.into_iter().filter_map(|f| self.tell(f)).collect()
     }
 }
 
@@ -74,16 +68,22 @@ impl DoubleClose {
         let task = seen.world.task(seen.event.tid)?;
         let since = seen.world.process(task.pid)?.since;
         // Whose file was taken is a victim.
-        if robbed(seen.world, task.table, fd, seen.event.tid, &call.site).is_some() {
+        if robbed(seen.world, task.table, fd, seen.event.tid).is_some() {
             return None;
         }
         let blame = blame_of(seen.world, task.table, fd, task.pid, since, Some(seen.event.tid))?;
         if seen.is_handed_over(blame.life) {
             return None;
         }
+        // Who lists what is open to close all of it finds the listing's own descriptor there, which is gone by then.
+        let latest = seen.world.lineage(task.table, fd).next();
+        if latest.into_iter().chain([blame.life]).any(|l| is_listing(seen.world, l)) {
+            return None;
+        }
         let closed = &blame.life.end.as_ref()?.moment.site;
-        // The very same stack, to the last frame and line, has closed it before: a loop, such as a shell's over its script.
-        if closed.stack.is_some() && (closed.stack, closed.py) == (call.site.stack, call.site.py) {
+        // A shell's one place closes what its script says, each time that it says so.
+        let same_place = closed.stack.is_some() && (closed.stack, closed.py) == (call.site.stack, call.site.py);
+        if same_place && is_shell(&seen.world.process(task.pid)?.program) {
             return None;
         }
         let cause = closed.cause;
@@ -152,7 +152,40 @@ mod tests {
         s.pipe(MAIN, 3, 4);
         s.close(MAIN, 3);
         s.refused_close(MAIN.0, 3);
-        assert_eq!(s.close(MAIN, 4).len(), 1);
+        assert!(s.close(MAIN, 4).is_empty(), "a loop would do that, too");
+        assert_eq!(s.open(MAIN, 3, "/tmp/a").len(), 1);
+        let mut s = Script::new();
+        s.pipe(MAIN, 3, 4);
+        s.close(MAIN, 3);
+        s.refused_close(MAIN.0, 3);
+        s.close(MAIN, 4);
+        assert_eq!(s.rest().len(), 1);
+    }
+
+    #[test]
+    fn a_loop_after_half_a_pipe_was_closed_is_one() {
+        for numbers in [(3..9).collect::<Vec<_>>(), (1..5).rev().collect()] {
+            let mut s = Script::new();
+            s.pipe(MAIN, 3, 4);
+            let (gone, left) = if numbers[0] == 3 { (3, 4) } else { (4, 3) };
+            s.close(MAIN, gone);
+            for fd in numbers {
+                let found = if fd == left { s.close(MAIN, fd) } else { s.refused_close(MAIN.0, fd) };
+                assert!(found.is_empty(), "fd {fd}: {found:?}");
+            }
+            assert!(s.exit(MAIN.0).is_empty());
+        }
+    }
+
+    #[test]
+    fn the_descriptor_of_a_listing_of_descriptors_is_nobodys_mistake() {
+        for (path, told) in [("/proc/100/fd", 0), ("/proc/100/task/100/fd", 0), ("/srv/fd", 1), ("/proc/100", 1)] {
+            let mut s = Script::new();
+            s.open(MAIN, 3, path);
+            s.close(MAIN, 3);
+            s.refused_close(MAIN.0, 3);
+            assert_eq!(s.exit(MAIN.0).len(), told, "{path}");
+        }
     }
 
     #[test]
@@ -170,14 +203,32 @@ mod tests {
         }
     }
 
+    /// Both in one native stack: in a script nothing else tells a loop from two statements.
     #[test]
-    fn the_same_stack_again_and_the_standard_streams_are_left_alone() {
+    fn two_lines_of_a_script_are_no_loop() {
+        let line =
+            |n| Site { stack: Some(crate::base::StackId(7)), py: Some(crate::base::PyStackId(n)), ..Site::default() };
+        for (next, told) in [(1, 0), (2, 1)] {
+            let mut s = Script::new();
+            s.open(MAIN, 3, "/tmp/a");
+            s.open(MAIN, 4, "/tmp/b");
+            s.close(MAIN, 3);
+            s.at(line(1)).refused_close(MAIN.0, 3);
+            assert_eq!(s.at(line(next)).close(MAIN, 4).len(), told);
+        }
+    }
+
+    #[test]
+    fn a_shells_one_place_and_the_standard_streams_are_left_alone() {
         let here = || Site { stack: Some(crate::base::StackId(7)), ..Site::default() };
-        let mut s = Script::new();
-        s.open(MAIN, 3, "/tmp/a");
-        s.at(here()).close(MAIN, 3);
-        s.at(here()).refused_close(MAIN.0, 3);
-        assert!(s.exit(MAIN.0).is_empty());
+        for (program, told) in [("/bin/bash", 0), ("/usr/bin/perl", 1)] {
+            let mut s = Script::new();
+            s.exec_as(MAIN.0, &[program], &[]);
+            s.open(MAIN, 3, "/tmp/a");
+            s.at(here()).close(MAIN, 3);
+            s.at(here()).refused_close(MAIN.0, 3);
+            assert_eq!(s.exit(MAIN.0).len(), told, "{program}");
+        }
         // Two lines of Python make the same native stack.
         let line = |n| Site { py: Some(crate::base::PyStackId(n)), ..here() };
         let mut s = Script::new();

@@ -44,7 +44,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 /// How bad it is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Something to know, not to act on.
@@ -308,6 +308,12 @@ pub(crate) fn program_name(program: &Program) -> String {
 pub(crate) fn object(world: &World, life: &Life) -> Option<Object> {
     let file = world.file(life.file)?;
     Some(Object { id: file.id, file: file.file.clone(), lasted: life.lasted() })
+}
+
+/// Whether `life` is a directory that lists what a process has open (proc_pid_fd(5)), as who closes all of it reads.
+pub(crate) fn is_listing(world: &World, life: &Life) -> bool {
+    let Some(path) = world.file(life.file).map(|f| &f.file.path) else { return false };
+    path.starts_with(b"/proc/") && (path.ends_with(b"/fd") || path.ends_with(b"/fdinfo"))
 }
 
 /// The life at the root of what fork copied: the one that a call began, in the process that made it.

@@ -56,6 +56,7 @@ pub(super) fn promises(program: &Program, pid: Pid) -> Vec<Promise> {
     for entry in &program.env {
         let Some((name, value)) = split(entry) else { continue };
         if name.ends_with(b"FD")
+            && !is_count(name)
             && let Some(n) = number(value)
         {
             out.push(Promise { fd: Fd(n), by: By::Variable, text: escape(entry) });
@@ -96,7 +97,23 @@ fn of_arguments(program: &Program) -> Vec<Promise> {
 
 /// Whether an option is called `fd`, `…-fd` or `…_fd`.
 fn is_fd(name: &[u8]) -> bool {
-    name.strip_suffix(b"fd").is_some_and(|rest| rest.last().is_none_or(|b| matches!(b, b'-' | b'_')))
+    name.strip_suffix(b"fd").is_some_and(|rest| rest.last().is_none_or(|b| matches!(b, b'-' | b'_'))) && !is_count(name)
+}
+
+/// Whether a name says how many, as `max-fd` and `MAX_OPEN_FD` do, and not which.
+fn is_count(name: &[u8]) -> bool {
+    const WORDS: [&[u8]; 4] = [b"max", b"min", b"num", b"limit"];
+    name.split(|b| matches!(b, b'-' | b'_')).any(|word| WORDS.iter().any(|w| word.eq_ignore_ascii_case(w)))
+}
+
+/// Whether a program only looks at what its arguments name, or only repeats them: that it is not open may be what its caller
+/// wants to hear.
+pub(super) fn only_looks(program: &Program) -> bool {
+    const LOOK: [&[u8]; 9] = [b"test", b"[", b"ls", b"stat", b"readlink", b"realpath", b"echo", b"printf", b"basename"];
+    // One file has many names in some systems: the name that it was called by counts.
+    let called = program.argv.first().map(Vec::as_slice).unwrap_or_default();
+    let called = called.rsplit(|b| *b == b'/').next().unwrap_or(called);
+    LOOK.contains(&base_name(program)) || LOOK.contains(&called)
 }
 
 /// The two ends of the jobserver that the environment names; `None` where it is a FIFO (`--jobserver-auth=fifo:PATH`),
@@ -167,6 +184,8 @@ mod tests {
             [0i32; 0]
         );
         assert_eq!(fds(&["sh", "-c", "cat /dev/fd/3"], &[]), [0i32; 0]);
+        let counts = ["x", "--max-fd", "3", "--num_fd=3", "--min-open-fd=3", "--limit-fd=3", "--admin-fd=4"];
+        assert_eq!(fds(&counts, &["MAX_FD=3", "IN_FD=5"]), [4, 5]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `promised-fd-missing`: arguments or environment promise a number that is not open in the program executed.
 
-use super::descent::{Crossing, Descent, base_name};
-use super::promise::{By, Promise, jobserver, promises, uses_jobserver};
+use super::descent::{Crossing, Descent, base_name, is_shell};
+use super::promise::{By, Promise, jobserver, only_looks, promises, uses_jobserver};
 use super::{
     About, Confidence, Finding, Role, Rule, Seen, Severity, Step, bound, object, opened, program_name, root, severity,
 };
@@ -14,7 +14,8 @@ use std::collections::HashSet;
 #[derive(Default)]
 pub(super) struct PromisedFdMissing {
     descent: Descent,
-    told: HashSet<(LifeId, Fd)>,
+    /// A note that was told does not stand for an error.
+    told: HashSet<(LifeId, Fd, Severity)>,
     /// Ends of a jobserver that make has not given to what it started.
     left_out: HashSet<LifeId>,
 }
@@ -44,7 +45,7 @@ impl Rule for PromisedFdMissing {
             let left_out = self.left_out.contains(&meant.id);
             let Some(f) = finding(seen, &crossing, &promise, meant, now, left_out) else { continue };
             bound(&mut self.told);
-            if self.told.insert((meant.id, promise.fd)) {
+            if self.told.insert((meant.id, promise.fd, f.severity)) {
                 out.push(f);
             }
         }
@@ -95,10 +96,13 @@ fn finding(
     }
     let end = meant.end.as_ref()?;
     let confidence = match promise.by {
-        By::Listen | By::Path => Confidence::Certain,
+        By::Listen => Confidence::Certain,
+        By::Path | By::Argument if only_looks(program) => Confidence::Possible,
+        // A shell's script exports a variable once, for those that it starts while the number is open.
+        By::Variable if is_shell(&crossing.before) => Confidence::Possible,
         // make leaves its own jobserver out on purpose where a recipe's line is not marked with `+`.
         By::Jobserver { .. } if left_out => Confidence::Possible,
-        By::Jobserver { .. } | By::Argument | By::Variable => Confidence::Likely,
+        By::Jobserver { .. } | By::Argument | By::Path | By::Variable => Confidence::Likely,
     };
     let mut steps = vec![opened(root(world, meant))];
     let closed =
@@ -186,6 +190,40 @@ mod tests {
         s.fork(MAIN, 200);
         let found = own(s.exec_as(200, &["/bin/cat", "/dev/fd/5"], &[]));
         assert_eq!(found[0].step(Role::Closed).unwrap().moment.pid.0, 100);
+    }
+
+    #[test]
+    fn who_only_looks_and_what_a_script_exports_are_notes() {
+        let told = |shell: &str, argv: &[&str], env: &[&str]| {
+            let mut s = Script::with_stdio();
+            s.exec_as(MAIN.0, &[shell], &[]);
+            s.open_with(MAIN, 7, "/tmp/lock", libc::O_RDONLY);
+            s.close(MAIN, 7);
+            s.fork(MAIN, 200);
+            own(s.exec_as(200, argv, env)).iter().map(|f| (f.severity, f.confidence)).collect::<Vec<_>>()
+        };
+        let (note, error) = ((Severity::Note, Confidence::Possible), (Severity::Error, Confidence::Likely));
+        assert_eq!(told("/bin/bash", &["/bin/true"], &["LOCK_FD=7"]), [note]);
+        assert_eq!(told("/usr/bin/make", &["/bin/true"], &["LOCK_FD=7"]), [error]);
+        assert_eq!(told("/bin/bash", &["/bin/cat", "/dev/fd/7"], &[]), [error]);
+        assert_eq!(told("/bin/bash", &["/bin/x", "--fd=7"], &[]), [error]);
+        for looks in ["/usr/bin/test", "/usr/bin/[", "/bin/ls", "/bin/stat", "/bin/readlink", "/bin/echo"] {
+            assert_eq!(told("/usr/bin/make", &[looks, "/dev/fd/7"], &[]), [note], "{looks}");
+        }
+    }
+
+    #[test]
+    fn a_note_does_not_stand_for_the_error_after_it() {
+        let mut s = Script::with_stdio();
+        s.open_with(MAIN, 7, "/tmp/lock", libc::O_RDONLY);
+        s.close(MAIN, 7);
+        let started =
+            [("/usr/bin/test", Some(Severity::Note)), ("/bin/cat", Some(Severity::Error)), ("/bin/tac", None)];
+        for (child, (program, told)) in (200..).zip(started) {
+            s.fork(MAIN, child);
+            let found = own(s.exec_as(child, &[program, "/dev/fd/7"], &[]));
+            assert_eq!(found.first().map(|f| f.severity), told, "{program}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `recycled-fd-to-child`: the number was live again, for another object; the child got the wrong file.
 
 use super::culprit::{advice, blame, story};
-use super::{About, Confidence, Finding, Rule, Seen, Severity, called, object, root, standard_name};
+use super::{About, Confidence, Finding, Rule, Seen, Severity, bound, called, object, root, standard_name};
 use crate::base::{Fd, LifeId};
 use crate::event::{Direction, Effect, EventKind, Held};
 use crate::model::Life;
@@ -42,6 +42,7 @@ impl Rule for RecycledFdToChild {
             let held = window.fork.held.iter().find(|h| h.0 == *from).map(|h| &h.1);
             let Some(proof) = proof(seen, root(seen.world, now), *from, *to, held) else { continue };
             let Some(object) = object(seen.world, blame.life) else { continue };
+            bound(&mut self.told);
             self.told.insert(blame.life.id);
             let mut steps = story(seen.world, &blame);
             let got = super::object(seen.world, now);

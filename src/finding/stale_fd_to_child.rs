@@ -1,7 +1,7 @@
 //! `stale-fd-to-child`: a child was to be given a number whose intended life was over.
 
 use super::culprit::{DECISIVE, advice, blame, story};
-use super::{About, Confidence, Finding, Rule, Seen, Severity, called, object, root, standard_name};
+use super::{About, Confidence, Finding, Rule, Seen, Severity, bound, called, object, root, standard_name};
 use crate::base::LifeId;
 use crate::event::{Call, Cause, Effect, EventKind};
 use std::collections::HashSet;
@@ -42,6 +42,7 @@ impl Rule for StaleFdToChild {
             }
             let Some(end) = &blame.life.end else { continue };
             let Some(object) = object(seen.world, blame.life) else { continue };
+            bound(&mut self.told);
             if !self.told.insert(blame.life.id) {
                 continue;
             }

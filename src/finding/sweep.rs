@@ -4,7 +4,7 @@
 //! loop only the numbers that were open end a life, perhaps one; so the closes of what was not open count, too.
 
 use super::Seen;
-use crate::base::{Fd, Pid, StackId, Tid};
+use crate::base::{Fd, Pid, PyStackId, StackId, Tid};
 use crate::event::{Effect, EventKind, Site};
 use crate::model::Change;
 use std::collections::{HashMap, HashSet};
@@ -17,39 +17,93 @@ const MAX_PLACES: usize = 1 << 14;
 /// What each task closed last: a close of the next number from the same place is a step of a loop.
 #[derive(Default)]
 pub(super) struct Runs {
-    last: HashMap<Tid, (Fd, Option<StackId>)>,
+    last: HashMap<Tid, (Fd, Place)>,
 }
+
+/// A place in the code: two lines of a script have one native stack.
+pub(super) type Place = (Option<StackId>, Option<PyStackId>);
 
 impl Runs {
     /// The number that the event closes, if it does, with whether that was refused; and whether it is a step of a loop.
     pub(super) fn step(&mut self, seen: &Seen<'_>) -> (Option<(Fd, bool)>, bool) {
         let tid = seen.event.tid;
         let closing = match &seen.event.kind {
-            EventKind::Call(call) => call.effects.iter().find_map(|e| match e {
-                Effect::Close { fd } => Some((*fd, call.site.stack, Some(false))),
-                Effect::Refused { fd, close: true, .. } => Some((*fd, call.site.stack, Some(true))),
-                // A step like the others, and nobody's mistake.
-                Effect::Vain { fd } => Some((*fd, call.site.stack, None)),
-                _ => None,
+            EventKind::Call(call) => call.effects.iter().find_map(|e| {
+                let (fd, refused) = match e {
+                    Effect::Close { fd } => (*fd, Some(false)),
+                    Effect::Refused { fd, close: true, .. } => (*fd, Some(true)),
+                    // A step like the others, and nobody's mistake.
+                    Effect::Vain { fd } => (*fd, None),
+                    _ => return None,
+                };
+                Some((fd, (call.site.stack, call.site.py), refused))
             }),
             _ => None,
         };
         let former = self.last.remove(&tid);
-        let Some((fd, stack, refused)) = closing else { return (None, false) };
-        self.last.insert(tid, (fd, stack));
-        let in_loop = former.is_some_and(|(before, from)| from == stack && before.0.abs_diff(fd.0) == 1);
+        let Some((fd, place, refused)) = closing else { return (None, false) };
+        self.last.insert(tid, (fd, place));
+        let in_loop = former.is_some_and(|(before, from)| from == place && before.0.abs_diff(fd.0) == 1);
         (refused.map(|refused| (fd, refused)), in_loop)
     }
 }
 
-/// Whether the event ends a life that was begun by the call at `at`: the two ends of a pipe have adjacent numbers, and who
-/// closes both is in no loop over all numbers.
-pub(super) fn ends_twin(seen: &Seen<'_>, at: u64) -> bool {
+/// Whether the event ends a life that was begun by the call at `at`.
+fn ends_twin(seen: &Seen<'_>, at: u64) -> bool {
     let twin = |c: &Change| match c {
         Change::Ended(id) => seen.world.life(*id).is_some_and(|l| l.began.at == at),
         _ => false,
     };
     seen.changes.iter().any(twin)
+}
+
+/// Refused closes that are a mistake, or the first step of a loop over all numbers: each waits for what its task does next.
+///
+/// A close of the next number from the same place makes it a loop. The two ends of a pipe have adjacent numbers, though, and
+/// who closes both is in no loop: where the next close ends the other end, the one after it decides.
+pub(super) struct Suspects<F> {
+    waiting: HashMap<Tid, Suspect<F>>,
+}
+
+struct Suspect<F> {
+    what: F,
+    /// When the life that was closed twice began.
+    began: u64,
+    /// Whether the other end has been closed since.
+    twin_ended: bool,
+}
+
+impl<F> Default for Suspects<F> {
+    fn default() -> Self {
+        Suspects { waiting: HashMap::new() }
+    }
+}
+
+impl<F> Suspects<F> {
+    /// `what` waits; the life that it is about began at `began`.
+    pub(super) fn wait(&mut self, tid: Tid, began: u64, what: F) {
+        self.waiting.insert(tid, Suspect { what, began, twin_ended: false });
+    }
+
+    /// What the event, a step of a loop or not, has shown to be a mistake.
+    pub(super) fn judge(&mut self, seen: &Seen<'_>, in_loop: bool) -> Option<F> {
+        let tid = seen.event.tid;
+        let suspect = self.waiting.remove(&tid)?;
+        if !in_loop {
+            return Some(suspect.what);
+        }
+        if !suspect.twin_ended && ends_twin(seen, suspect.began) {
+            self.waiting.insert(tid, Suspect { twin_ended: true, ..suspect });
+        }
+        None
+    }
+
+    /// All that waits, in the order of the tasks.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = F> {
+        let mut waiting: Vec<_> = self.waiting.drain().collect();
+        waiting.sort_by_key(|w| w.0);
+        waiting.into_iter().map(|w| w.1.what)
+    }
 }
 
 /// What came after a child had closed all there was.

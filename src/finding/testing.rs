@@ -116,9 +116,26 @@ impl Script {
         self.call(tid, "fcntl", &[fd.into(), 2, 1], 0, vec![Effect::Cloexec { fd: Fd(fd), on: true }], Site::default())
     }
 
+    pub(crate) fn refused_setfd(&mut self, tid: Tid, fd: i32) -> Vec<Finding> {
+        let effect = Effect::Refused { fd: Fd(fd), to: None, close: false };
+        self.call(tid, "fcntl", &[fd.into(), libc::F_SETFD.into(), 1], -9, vec![effect], Site::default())
+    }
+
     pub(crate) fn refused_dupfd(&mut self, tid: Tid, fd: i32) -> Vec<Finding> {
         let effect = Effect::Refused { fd: Fd(fd), to: None, close: false };
         self.call(tid, "fcntl", &[fd.into(), libc::F_DUPFD.into(), 10], -9, vec![effect], Site::default())
+    }
+
+    /// A step of a loop that marks what was never there.
+    pub(crate) fn vain(&mut self, tid: Tid, fd: i32) -> Vec<Finding> {
+        self.call(
+            tid,
+            "fcntl",
+            &[fd.into(), libc::F_SETFD.into(), 1],
+            0,
+            vec![Effect::Vain { fd: Fd(fd) }],
+            Site::default(),
+        )
     }
 
     pub(crate) fn refused_close(&mut self, tid: i32, fd: i32) -> Vec<Finding> {

@@ -39,7 +39,7 @@ impl Session {
         let mut spaces = FxHashMap::default();
         for (tid, start) in std::mem::take(&mut attachment.starts) {
             let space = *spaces.entry(start.pid).or_insert_with(|| self.sites.new_space());
-            self.tasks.insert(tid, TaskState { space, pending: None, vain: 0 });
+            self.tasks.insert(tid, TaskState::new(space));
             let event = Event { at: self.now(), tid, kind: EventKind::Start(start) };
             let transitions = self.world.consequences(&event);
             self.commit(&event, transitions, frontend);

@@ -32,7 +32,7 @@ pub use rehearse::rehearsal_of;
 pub use replay::Replay;
 
 use crate::base::{Pid, Tid};
-use crate::event::{Event, ExitStatus};
+use crate::event::{Effect, Event, EventKind, ExitStatus};
 use crate::finding::{Finding, Options, Seen};
 use crate::identity::{Followed, Ledger, Rehearsal};
 use crate::kernel::{Error, KNOCK, Launched, Next, Resume, Stop, Stopped, Tracer, procfs};
@@ -92,6 +92,14 @@ struct TaskState {
     pending: Option<crate::base::RawCall>,
     /// Closes in vain that were told since a close of something.
     vain: usize,
+    /// So many calls more may show whether one that was refused was the first step of a loop over all numbers.
+    doubtful: u8,
+}
+
+impl TaskState {
+    fn new(space: crate::stack::SpaceId) -> TaskState {
+        TaskState { space, pending: None, vain: 0, doubtful: 0 }
+    }
 }
 
 /// One target being watched, from its first program to its last task's end.
@@ -474,6 +482,11 @@ impl Session {
             if first < self.pipeline.findings.len() {
                 recorder.flush();
             }
+        }
+        if let (EventKind::Call(call), Some(state)) = (&event.kind, self.tasks.get_mut(&event.tid)) {
+            // Of a loop the next step shows it, but for one that ends the other end of a pipe: then that after it.
+            let refused = call.effects.iter().any(|e| matches!(e, Effect::Refused { .. }));
+            state.doubtful = if refused { 2 } else { state.doubtful.saturating_sub(1) };
         }
         self.ledger.note(&self.world, event, &changes, &self.sites);
         pipeline::note_found(&mut self.ledger, &self.pipeline.findings);

@@ -163,10 +163,9 @@ impl Session {
             if !dull || self.world.shares_table(tid) {
                 return Ok(None);
             }
-            if ends.is_some() && self.world.window(tid).is_some() {
-                self.tell_vain(task, CallInfo { name: row.name, args: raw.args, ret: None }, fd, frontend)?;
-            }
-            return Ok(Some(go));
+            let also =
+                self.tell_vain(task, CallInfo { name: row.name, args: raw.args, ret: None }, fd, ends, frontend)?;
+            return Ok(Some(also.unwrap_or(go)));
         }
         let info = CallInfo { name: row.name, args: raw.args, ret: None };
         let mut call = Call { info, effects, site: Site::default() };
@@ -275,17 +274,27 @@ impl Session {
         Ok(Some(also.unwrap_or(decision)))
     }
 
-    /// A child closes what is not open: tells so while it may still be news that it does so in a loop.
-    fn tell_vain(&mut self, task: &Stopped, info: CallInfo, fd: Fd, frontend: &mut dyn Frontend) -> Result<(), Error> {
+    /// A call on a number that never was open: tells so while it may be news that it is a step of a loop. A child closes so
+    /// what it got; and of any other task a call before was refused, which may have been the loop's first step.
+    fn tell_vain(
+        &mut self,
+        task: &Stopped,
+        info: CallInfo,
+        fd: Fd,
+        ends: Option<Fd>,
+        frontend: &mut dyn Frontend,
+    ) -> Result<Option<Decision>, Error> {
         let tid = task.tid();
-        let Some(state) = self.tasks.get_mut(&tid).filter(|s| s.vain < SWEEP) else { return Ok(()) };
+        let in_child = ends.is_some() && self.world.window(tid).is_some();
+        let is_news = |s: &&mut TaskState| if in_child { s.vain < SWEEP } else { s.doubtful > 0 };
+        let Some(state) = self.tasks.get_mut(&tid).filter(is_news) else { return Ok(None) };
         state.vain += 1;
-        let Some(at) = self.locate(task)? else { return Ok(()) };
+        let Some(at) = self.locate(task)? else { return Ok(None) };
         let site = self.sites.site(&at, None);
         let call = Call { info, effects: vec![Effect::Vain { fd }], site };
         let event = Event { at: self.now(), tid, kind: EventKind::Call(call) };
-        self.commit(&event, Vec::new(), frontend);
-        Ok(())
+        let first = self.commit(&event, Vec::new(), frontend);
+        self.show_findings(first, &event, frontend)
     }
 
     /// Whether a call whose entry is all that is looked at will be carried out: `fd` is open, and not only with O_PATH,
@@ -618,7 +627,7 @@ impl Session {
             Some(at) => self.sites.fork(at.space, parent_pid, child_pid),
             None => self.sites.new_space(),
         };
-        self.tasks.insert(child, TaskState { space, pending: None, vain: 0 });
+        self.tasks.insert(child, TaskState::new(space));
         self.limits.processes += u64::from(!thread);
         let fork = Fork {
             child,
@@ -678,7 +687,7 @@ impl Session {
         let sibling = self.tasks.keys().find(of_process).and_then(|t| self.tasks.get(t)).map(|s| s.space);
         self.limits.processes += u64::from(sibling.is_none());
         let space = sibling.unwrap_or_else(|| self.sites.new_space());
-        self.tasks.insert(tid, TaskState { space, pending: None, vain: 0 });
+        self.tasks.insert(tid, TaskState::new(space));
         let event = Event { at: self.now(), tid, kind };
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
@@ -709,7 +718,7 @@ impl Session {
             }
         }
         let space = self.sites.new_space();
-        self.tasks.insert(tid, TaskState { space, pending: None, vain: 0 });
+        self.tasks.insert(tid, TaskState::new(space));
         let program = procfs::program(tid);
         let kind = match self.world.task(tid).is_some() || self.world.task(former).is_some() {
             true => EventKind::Exec { former, program },
