@@ -624,7 +624,7 @@ fn a_go_table_that_does_not_say_where_the_code_begins() {
         let (field, target, table, module) = {
             let elf = object::File::parse(&*bytes).unwrap();
             let table = elf.section_by_name(".gopclntab").unwrap();
-            if table.data().unwrap()[..4] < [0xf0, 0xff, 0xff, 0xff] {
+            if ![0xf0, 0xf1].contains(&table.data().unwrap()[0]) {
                 return skip(TEST, "a table before Go 1.18");
             }
             let symbol = |name: &str| elf.symbols().find(|s| s.name() == Ok(name)).unwrap();
