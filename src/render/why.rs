@@ -258,13 +258,13 @@ fn destructor(by: Option<&NativeFrame>) -> String {
     let of = glue.and_then(|n| n.strip_suffix('>')).or_else(|| name.strip_prefix('<')?.split_once(" as ").map(|n| n.0));
     match of {
         Some(of) => format!("by drop of {}", escape(brief(of).as_bytes())),
-        None => format!("by a destructor, {}", escape(without_arguments(name).as_bytes())),
+        None => format!("by a destructor, {}", escape(without_arguments(stack::without_result(name)).as_bytes())),
     }
 }
 
 fn frame_name(f: &NativeFrame) -> String {
     match &f.function {
-        Some(name) if name.contains("::") => escape(without_arguments(name).as_bytes()),
+        Some(name) if name.contains("::") => escape(without_arguments(stack::without_result(name)).as_bytes()),
         Some(name) => escape(brief(name).as_bytes()),
         None => native_place(f),
     }
@@ -338,6 +338,8 @@ mod tests {
         assert_eq!(theirs.words, "explicit");
         let theirs = of(&[libc, ("std::fs::run", "/bin/r")], None).1;
         assert_eq!(theirs.words, "explicit, through std::fs::run");
+        let of_vector = of(&[libc, ("std::vector<int> my::drain<int>(int)", "/bin/r")], None).1;
+        assert_eq!(of_vector.words, "explicit, or by a destructor that is inlined in my::drain");
         let through = of(&[libc, ("std::thread::run", "/bin/r"), ("main", "/bin/r")], None).1;
         assert_eq!(through.words, "explicit, through std::thread::run");
         let mut names = PaperNames::default();

@@ -326,8 +326,7 @@ fn relocations_of(file: &File, range: Range<u64>, out: &mut Relocations) -> Opti
         left.entries = left.entries.checked_sub(rows.len())?;
         let word = |b: &[u8]| b.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
         let field = |row: &[u8; 24], i: usize| row.get(i * 8..).map_or(0, word);
-        let wanted =
-            |row: &&[u8; 24]| field(row, 1) & 0xffff_ffff == RELATIVE && range.contains(&field(row, 0));
+        let wanted = |row: &&[u8; 24]| field(row, 1) & 0xffff_ffff == RELATIVE && range.contains(&field(row, 0));
         out.extend(rows.iter().filter(wanted).map(|row| (field(row, 0), field(row, 2))));
     }
     Some(())

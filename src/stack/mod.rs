@@ -43,7 +43,7 @@ pub use module::Module;
 pub use runtimes::Library;
 #[cfg(test)]
 pub(crate) use runtimes::on_paper;
-pub(crate) use runtimes::python_role;
+pub(crate) use runtimes::{python_role, without_result};
 pub use types::{Frame, FrameKind, ModuleId, NO_FILE, Named, SpaceId, StackCoverage, StackEnd, Why, file_name};
 pub use unwind::MAX_FRAMES;
 

@@ -537,10 +537,16 @@ pub(crate) fn library_of(frame: About<'_>) -> Option<Library> {
 fn bare(name: &str) -> &str {
     // Of `<T as Trait>::f` it is `T` that counts.
     let name = if name.starts_with('<') { name.split(" as ").next().unwrap_or(name) } else { name };
-    if name.starts_with('<') {
+    if name.starts_with(['<', '&', '*']) {
         let name = name.trim_start_matches(['<', '&', '*']);
         return ["dyn ", "mut ", "const "].iter().find_map(|p| name.strip_prefix(p)).unwrap_or(name);
     }
+    without_result(name)
+}
+
+/// The name of a C++ function without the type of its result, which templates have: `my::f<int>()` of
+/// `std::vector<int> my::f<int>()`.
+pub(crate) fn without_result(name: &str) -> &str {
     name.get(after_result(name)..).unwrap_or(name)
 }
 
