@@ -6,7 +6,7 @@ use super::gotable::GoTable;
 use super::module::{Module, Modules};
 use super::names::Tongue;
 use super::pytypes;
-use super::runtimes::{About, HOMES, Home, Homes, NAMES, ROWS, home_of, in_place, library_of};
+use super::runtimes::{About, HOMES, Home, Homes, NAMES, ROWS, home_of, in_place, library_of, without_result};
 use super::types::{Frame, ModuleId, Named, StackEnd};
 use crate::base::StackId;
 use object::ReadCache;
@@ -372,6 +372,8 @@ fn row_for(name: &[u8], names: &FxHashMap<&'static [u8], &'static Row>) -> Optio
 
 /// What the tables say of a function by its readable name, in a file with these runtimes inside.
 pub(crate) fn row_named(name: &str, tongue: Tongue, homes: Homes) -> Option<&'static Row> {
+    // What a template returns says nothing of it.
+    let name = if tongue == Tongue::Cpp { without_result(name) } else { name };
     // A compiler's suffix (`.constprop.0`, `.cold`) is no part of the name, a Go package's dot is.
     let stem = name.split_once('.').map_or(name, |(stem, _)| stem);
     let there = |r: &&Row| in_place(r, tongue, homes);
@@ -572,6 +574,9 @@ mod tests {
         assert!(row_named("core::ptr::drop_in_place<T>", Tongue::Cpp, homes).is_none());
         assert!(row_named("core::ptr::drop_in_place<T>", Tongue::Rust, homes).is_some());
         assert!(row_named("a::~b", Tongue::Rust, homes).is_none());
+        let (close, open) = ("std::basic_ofstream<char>::close()", "std::basic_ofstream<char>& my::shown<int>(int)");
+        assert!(row_named(close, Tongue::Cpp, homes).is_some());
+        assert!(row_named(open, Tongue::Cpp, homes).is_none());
     }
 
     /// By readable names, where `+` stands before the user's own.
