@@ -591,3 +591,25 @@ impl Reader for Bounded<'_> {
         self.inner.read_sleb128()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_parts_count_too() {
+        let files = Files {
+            main: Sections::default(),
+            supplement: Sections::default(),
+            package: None,
+            parts: Arena::new(),
+            room: Cell::new(MAX_SECTIONS),
+            tries: Cell::new(2),
+            wrong: Cell::new(MAX_WRONG),
+            limits: Limits::new(0),
+        };
+        let file = tempfile::tempfile().unwrap();
+        let tried: Vec<_> = (0..3).map(|_| files.is_wanted(&file, gimli::DwoId(1))).collect();
+        assert_eq!(tried, [Some(false), Some(false), None]);
+    }
+}

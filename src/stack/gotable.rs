@@ -294,7 +294,9 @@ fn by_module(file: &File, addr: u64, table: &GoTable) -> Option<u64> {
     for (at, value) in relocated(file, section.addr..end) {
         let at = usize::try_from(at - section.addr).ok()?;
         let word = value.to_le_bytes();
-        section.bytes.get_mut(at..).and_then(|b| b.first_chunk_mut()).map(|b| *b = word);
+        if let Some(bytes) = section.bytes.get_mut(at..).and_then(|b| b.first_chunk_mut()) {
+            *bytes = word;
+        }
     }
     let word = |row: &[u8]| match table.word {
         8 => row.first_chunk().map(|b| u64::from_le_bytes(*b)),
@@ -303,11 +305,13 @@ fn by_module(file: &File, addr: u64, table: &GoTable) -> Option<u64> {
     let words: Vec<u64> = section.bytes.chunks_exact(table.word).take(WORDS).filter_map(word).collect();
     (words.first() == Some(&addr)).then_some(())?;
     let (first, last) = (table.entry(0)?, table.entry(table.count)?);
-    let fits = |w: &[u64; 3]| {
-        let [from, to, text] = *w;
-        text != 0 && text.checked_add(first) == Some(from) && text.checked_add(last) == Some(to) && from < to
+    let text = |w: &[u64]| match w {
+        &[from, to, text] if text != 0 && from < to => {
+            (text.checked_add(first) == Some(from) && text.checked_add(last) == Some(to)).then_some(text)
+        }
+        _ => None,
     };
-    words.array_windows().find(|w| fits(w)).map(|[_, _, text]| *text)
+    words.windows(3).find_map(text)
 }
 
 /// Where the section of code begins, if nothing lies there before Go's: where the system's linker made the program, code
