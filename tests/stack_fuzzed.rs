@@ -121,3 +121,25 @@ fn units_that_share_many_ranges() {
     let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB");
     assert!(peak.parse::<u64>().unwrap() < 1 << 20, "{peak} KiB");
 }
+
+/// Rows of functions that all have one name, of a megabyte: 20 GB are to be searched for its end.
+#[test]
+fn a_go_table_whose_names_do_not_end() {
+    const COUNT: u32 = 20_000;
+    let mut t = 0xffff_fff1u32.to_le_bytes().to_vec();
+    t.extend([0, 0, 1, 8]);
+    let names = 72 + u64::from(COUNT) * 64;
+    for field in [u64::from(COUNT), 0, 0x1000, names, 72, 72, 72, 72] {
+        t.extend(field.to_le_bytes());
+    }
+    for i in 0..COUNT {
+        t.extend(i.to_le_bytes());
+        t.extend((COUNT * 8 + 4).to_le_bytes());
+    }
+    t.extend(COUNT.to_le_bytes());
+    t.resize(names as usize, 0);
+    t.resize(t.len() + (1 << 20), b'x');
+    let begin = Instant::now();
+    assert_eq!(fuzzed::file(&fuzzed::elf_of(&[(".gopclntab", &t, 0)])), 1, "the report must say so");
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+}

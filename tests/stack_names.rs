@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test may fail loudly
 
 mod common;
+mod fuzzed;
 mod stack_support;
 
 use common::{fdwatch, has, run, skip, target};
@@ -174,7 +175,8 @@ fn split_dwarf() {
 #[test]
 fn a_part_of_another_build_is_not_read() {
     const TEST: &str = "a_part_of_another_build_is_not_read";
-    const LARGE: u64 = 256 << 20;
+    // More than is read of all wrong ones of a module.
+    const LARGE: u64 = 260 << 20;
     let Some(peak) = target("peak") else { return skip(TEST, "the target was not built") };
     let dir = tempfile::tempdir().unwrap();
     let compiled = |more: &[&str]| {
@@ -190,18 +192,35 @@ fn a_part_of_another_build_is_not_read() {
     let Some((program, own)) = compiled(&["-O2"]) else { return };
     let content = dir.path().join("content");
     std::fs::File::create(&content).unwrap().set_len(LARGE).unwrap();
-    let section = format!(".debug_str.dwo={}", content.display());
-    if !tool(TEST, "objcopy", args!["--update-section", section, kept, own]) {
-        return;
+    // What tells the number is read, if that is not too much; nothing else is.
+    for (section, refused) in [(".debug_str.dwo", false), (".debug_info.dwo", true)] {
+        let update = format!("{section}={}", content.display());
+        if !tool(TEST, "objcopy", args!["--update-section", update, kept, own]) {
+            return;
+        }
+        let out = dir.path().join("peak");
+        let mut command = Command::new(&peak);
+        command.arg(&out).arg(fdwatch()).args([
+            "run",
+            "--path",
+            "/dev/null",
+            "-ex",
+            "bt full",
+            "-ex",
+            "continue",
+            "--",
+        ]);
+        let done = run(command.arg(&program));
+        let names: Vec<_> = own_names(&parse(&done.stderr));
+        assert_eq!(names, ["local_call", "outer_call", "main"], "{done:#?}");
+        assert_eq!(done.stderr.contains("debug information is damaged"), refused, "{section}: {done:#?}");
+        let most: u64 = std::fs::read_to_string(&out).expect("the peak").trim().parse().expect("a number");
+        assert!(
+            most < LARGE >> 11,
+            "{section}: {most} KiB for a file of {} KiB that is not the program's",
+            LARGE >> 10
+        );
     }
-    let out = dir.path().join("peak");
-    let mut command = Command::new(peak);
-    command.arg(&out).arg(fdwatch()).args(["run", "--path", "/dev/null", "-ex", "bt full", "-ex", "continue", "--"]);
-    let done = run(command.arg(&program));
-    let names: Vec<_> = own_names(&parse(&done.stderr));
-    assert_eq!(names, ["local_call", "outer_call", "main"], "{done:#?}");
-    let most: u64 = std::fs::read_to_string(&out).expect("the peak").trim().parse().expect("a number");
-    assert!(most < LARGE >> 11, "{most} KiB for a file of {} KiB that is not the program's", LARGE >> 10);
 }
 
 fn own_names(shown: &[Shown]) -> Vec<String> {
@@ -605,4 +624,64 @@ fn a_perf_map_in_another_namespace() {
         return skip(TEST, "unshare -Urmpf does not work here");
     }
     named(&frames(&command, |_| ()));
+}
+
+/// Since Go 1.26 the table does not say where the code begins, and where the system's linker made the program the code of
+/// the C library comes first. An older Go's table is changed to be one of these.
+#[test]
+fn a_go_table_that_does_not_say_where_the_code_begins() {
+    use object::{Object, ObjectSection, ObjectSymbol};
+    const TEST: &str = "a_go_table_that_does_not_say_where_the_code_begins";
+    let dir = tempfile::tempdir().unwrap();
+    for (label, flags, external) in [
+        ("internal", &["build", "-ldflags=-w"][..], false),
+        ("external", &["build", "-ldflags=-w -linkmode=external"], true),
+    ] {
+        let Some(program) = stack_support::build("go", "calls.go", label, flags, dir.path()) else { continue };
+        let mut bytes = std::fs::read(&program).unwrap();
+        let (field, target, table, module) = {
+            let elf = object::File::parse(&*bytes).unwrap();
+            let table = elf.section_by_name(".gopclntab").unwrap();
+            if ![0xf0, 0xf1].contains(&table.data().unwrap()[0]) {
+                return skip(TEST, "a table before Go 1.18");
+            }
+            let symbol = |name: &str| elf.symbols().find(|s| s.name() == Ok(name)).unwrap();
+            let module = symbol("runtime.firstmoduledata");
+            let data = elf.section_by_index(module.section_index().unwrap()).unwrap();
+            let module = data.data_range(module.address(), 64 * 8).unwrap().unwrap().to_vec();
+            let field = table.file_range().unwrap().0 as usize + 8 + 16;
+            (field, symbol("main.targetClose").address(), table.address(), module)
+        };
+        let right = ("main.targetClose".to_owned(), true);
+        let ask = |path: &Path, bytes: &[u8]| {
+            std::fs::write(path, bytes).unwrap();
+            let mut out = fuzzed::named(bytes, &[target]);
+            out.pop().map(|(function, file)| (function, file.is_some_and(|f| f.ends_with("calls.go")))).unwrap()
+        };
+        assert_eq!(ask(&program, &bytes), right, "{label}");
+        bytes[field..field + 8].fill(0);
+        assert_eq!(ask(&program, &bytes), right, "{label}: with symbols");
+        let bare = with(&program, ".bare");
+        let strip: [&OsStr; 4] = ["-s".as_ref(), "-o".as_ref(), bare.as_os_str(), program.as_os_str()];
+        if !tool(TEST, "strip", &strip) {
+            return;
+        }
+        let stripped = ask(&bare, &std::fs::read(&bare).unwrap());
+        let expected = if external { (String::new(), false) } else { right.clone() };
+        assert_eq!(stripped, expected, "{label}: a wrong name is worse than none");
+
+        // As 1.26 has it: the description of the module in a section of its own. Of another table's it says nothing.
+        let words = with(&program, ".words");
+        for (first, expected) in [(table, &right), (table + 32, &expected)] {
+            let mut module = module.clone();
+            module[..8].copy_from_slice(&first.to_le_bytes());
+            std::fs::write(&words, &module).unwrap();
+            let (made, add) = (with(&program, ".made"), format!(".go.module={}", words.display()));
+            let add: [&OsStr; 4] = ["--add-section".as_ref(), add.as_ref(), bare.as_os_str(), made.as_os_str()];
+            if !tool(TEST, "objcopy", &add) {
+                return;
+            }
+            assert_eq!(ask(&made, &std::fs::read(&made).unwrap()), *expected, "{label}: {first:x}");
+        }
+    }
 }

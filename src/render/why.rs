@@ -149,23 +149,26 @@ fn of_stack(known: Cause, native: &[NativeFrame], python: &[PythonFrame], cut: b
     let by = last.and_then(|l| native.get(l));
     let decided = marks.iter().find(|m| Some(m.0) == last && is_proof(m.1.role)).map(|m| m.1.role);
     // A library's function stands between: it closes by itself, or what it called has ended with a jump.
-    let through = native.get(..first_own.unwrap_or(0)).and_then(|n| n.iter().find(|f| !is_libc(f)));
+    let through = native.get(..first_own.unwrap_or(native.len())).and_then(|n| n.iter().find(|f| !is_libc(f)));
     let words = match cause {
         Cause::Explicit if decided == Some(Role::Deferred) => {
             "explicit, asked for earlier: a worker thread does it".to_string()
         }
-        Cause::Explicit => match (by, first_own.and_then(|i| native.get(i)), native.first()) {
-            (Some(by), _, _) => format!("explicit, by {}", frame_name(by)),
+        Cause::Explicit => match (by, first_own.and_then(|i| native.get(i))) {
+            (Some(by), _) => format!("explicit, by {}", frame_name(by)),
             _ if !python.is_empty() => "explicit".to_string(),
-            (None, Some(f), _) if may_hide(f) => {
+            (None, Some(f)) if may_hide(f) => {
                 format!("explicit, or by a destructor that is inlined in {}", frame_name(f))
             }
-            (None, Some(_), _) => match through {
+            (None, Some(_)) => match through {
                 Some(f) => format!("explicit, through {}", frame_name(f)),
                 None => "explicit".to_string(),
             },
-            (None, None, Some(_)) => format!("explicit, by {}, whose file has no names", nameless(native)),
-            (None, None, None) => "explicit".to_string(),
+            (None, None) => match (native.iter().find(|f| f.function.is_none()), through) {
+                (Some(f), _) => format!("explicit, by {}, whose file has no names", native_place(f)),
+                (None, Some(f)) => format!("explicit, through {}", frame_name(f)),
+                (None, None) => "explicit".to_string(),
+            },
         },
         Cause::Destructor => destructor(by),
         Cause::Unknown if native.is_empty() => "for a reason unknown: there is no stack".to_string(),
@@ -255,13 +258,13 @@ fn destructor(by: Option<&NativeFrame>) -> String {
     let of = glue.and_then(|n| n.strip_suffix('>')).or_else(|| name.strip_prefix('<')?.split_once(" as ").map(|n| n.0));
     match of {
         Some(of) => format!("by drop of {}", escape(brief(of).as_bytes())),
-        None => format!("by a destructor, {}", escape(without_arguments(name).as_bytes())),
+        None => format!("by a destructor, {}", escape(without_arguments(stack::without_result(name)).as_bytes())),
     }
 }
 
 fn frame_name(f: &NativeFrame) -> String {
     match &f.function {
-        Some(name) if name.contains("::") => escape(without_arguments(name).as_bytes()),
+        Some(name) if name.contains("::") => escape(without_arguments(stack::without_result(name)).as_bytes()),
         Some(name) => escape(brief(name).as_bytes()),
         None => native_place(f),
     }
@@ -271,12 +274,6 @@ fn frame_name(f: &NativeFrame) -> String {
 /// would name what was inlined, or the place is not known.
 fn may_hide(f: &NativeFrame) -> bool {
     (f.file.is_none() || f.jumped) && f.function.as_deref().is_some_and(|n| n.contains("::") || n.ends_with(')'))
-}
-
-/// The innermost frame of a file without names.
-fn nameless(native: &[NativeFrame]) -> String {
-    let f = native.iter().find(|f| f.function.is_none()).or(native.first());
-    f.map(native_place).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -336,6 +333,13 @@ mod tests {
         assert_eq!(hidden.proof, ["r::f"]);
         let stripped = of(&[libc, ("", "/bin/s")], None).1;
         assert_eq!(stripped.words, "explicit, by s+0x1001, whose file has no names");
+        // No frame is the user's own, and all have names.
+        let theirs = of(&[libc, ("__libc_start_main", "/lib/libc.so.6")], None).1;
+        assert_eq!(theirs.words, "explicit");
+        let theirs = of(&[libc, ("std::fs::run", "/bin/r")], None).1;
+        assert_eq!(theirs.words, "explicit, through std::fs::run");
+        let of_vector = of(&[libc, ("std::vector<int> my::drain<int>(int)", "/bin/r")], None).1;
+        assert_eq!(of_vector.words, "explicit, or by a destructor that is inlined in my::drain");
         let through = of(&[libc, ("std::thread::run", "/bin/r"), ("main", "/bin/r")], None).1;
         assert_eq!(through.words, "explicit, through std::thread::run");
         let mut names = PaperNames::default();

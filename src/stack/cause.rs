@@ -6,7 +6,7 @@ use super::gotable::GoTable;
 use super::module::{Module, Modules};
 use super::names::Tongue;
 use super::pytypes;
-use super::runtimes::{About, HOMES, Home, Homes, NAMES, ROWS, home_of, in_place, library_of};
+use super::runtimes::{About, HOMES, Home, Homes, NAMES, ROWS, home_of, in_place, library_of, without_result};
 use super::types::{Frame, ModuleId, Named, StackEnd};
 use crate::base::StackId;
 use object::ReadCache;
@@ -217,6 +217,8 @@ struct Known {
     /// The telling functions, sorted by address.
     ranges: Box<[Range]>,
     homes: Homes,
+    /// Whether there are more symbols than were looked at.
+    cut: bool,
 }
 
 /// The verdicts given and what they were read from.
@@ -295,6 +297,11 @@ impl Causes {
         }
     }
 
+    /// Modules whose symbols were not all looked at.
+    pub(crate) fn spent(&self) -> impl Iterator<Item = ModuleId> {
+        self.known.iter().filter(|(_, k)| k.cut).map(|(&id, _)| id)
+    }
+
     fn known_of(&mut self, id: ModuleId, modules: &Modules) -> &Known {
         let table = &self.table;
         self.known.entry(id).or_insert_with(|| modules.get(id).map(|m| scan(m, table)).unwrap_or_default())
@@ -321,30 +328,32 @@ fn scan(module: &Module, table: &Table) -> Known {
         }
     };
     let Some(file) = module.file() else { return Known::default() };
-    elf::symbols(&ReadCache::new(&file), &mut each);
+    let mut whole = elf::symbols(&ReadCache::new(&file), &mut each);
     // Without local symbols the file is stripped; its debug file may have them.
     if stripped.get()
         && let Some((debug, _)) = module.build_id().and_then(|id| debugfile::by_build_id(id, module.place()))
     {
-        elf::symbols(&ReadCache::new(&debug), &mut each);
+        whole &= elf::symbols(&ReadCache::new(&debug), &mut each);
     }
     // A Go program carries the names of its functions when it is stripped, too.
     if stripped.get()
         && let Some(table) = GoTable::read(&file)
     {
-        for f in table.functions() {
+        whole &= table.functions(&mut |f| {
             each(RawSymbol { addr: f.start, size: f.end - f.start, name: f.name, binding: 2, function: true });
-        }
+        });
     }
     // Whether a function is the runtime's or has its name by chance is known when all symbols were seen.
     out.retain(|r| homes.has(r.row.runtime));
     if HOMES.iter().any(|h| h.python && homes.has(h.runtime)) {
-        for (addr, row) in pytypes::functions(&file, module.segments(), elf::relocations(&file)) {
+        let (relocations, all) = elf::relocations(&file, 0..u64::MAX);
+        whole &= all;
+        for (addr, row) in pytypes::functions(&file, module.segments(), relocations) {
             out.extend(module.cfi().function(addr).map(|(start, end)| Range { start, end, row }));
         }
     }
     out.sort_by_key(|r| r.start);
-    Known { ranges: out.into(), homes }
+    Known { ranges: out.into(), homes, cut: !whole }
 }
 
 fn row_for(name: &[u8], names: &FxHashMap<&'static [u8], &'static Row>) -> Option<&'static Row> {
@@ -363,6 +372,8 @@ fn row_for(name: &[u8], names: &FxHashMap<&'static [u8], &'static Row>) -> Optio
 
 /// What the tables say of a function by its readable name, in a file with these runtimes inside.
 pub(crate) fn row_named(name: &str, tongue: Tongue, homes: Homes) -> Option<&'static Row> {
+    // What a template returns says nothing of it.
+    let name = if tongue == Tongue::Cpp { without_result(name) } else { name };
     // A compiler's suffix (`.constprop.0`, `.cold`) is no part of the name, a Go package's dot is.
     let stem = name.split_once('.').map_or(name, |(stem, _)| stem);
     let there = |r: &&Row| in_place(r, tongue, homes);
@@ -563,6 +574,9 @@ mod tests {
         assert!(row_named("core::ptr::drop_in_place<T>", Tongue::Cpp, homes).is_none());
         assert!(row_named("core::ptr::drop_in_place<T>", Tongue::Rust, homes).is_some());
         assert!(row_named("a::~b", Tongue::Rust, homes).is_none());
+        let (close, open) = ("std::basic_ofstream<char>::close()", "std::basic_ofstream<char>& my::shown<int>(int)");
+        assert!(row_named(close, Tongue::Cpp, homes).is_some());
+        assert!(row_named(open, Tongue::Cpp, homes).is_none());
     }
 
     /// By readable names, where `+` stands before the user's own.

@@ -24,12 +24,15 @@ use std::sync::Arc;
 use typed_arena::Arena;
 
 /// Sections of one module together, unpacked, in bytes, in whatever files they are. A file that would make it more is not read,
-/// and a `.dwo` file counts when its number was found to be right.
+/// and a `.dwo` file counts when its number was found to be right, else for [`MAX_WRONG`].
 pub(crate) const MAX_SECTIONS: u64 = 1 << 30;
 /// Those of them that are compressed: a small file can unpack to much.
 const MAX_PACKED: u64 = 512 << 20;
-/// `.dwo` files opened for one module.
+/// `.dwo` files that are looked at for one module, whether they are the right ones or not.
 const MAX_DWO: usize = 1 << 14;
+/// What is read of those that turn out to be of another build, for one module, in bytes. Of each it is the units and their
+/// abbreviations: a few megabytes.
+const MAX_WRONG: u64 = 256 << 20;
 /// Inlined calls at one address.
 const MAX_INLINED: usize = 64;
 
@@ -107,6 +110,9 @@ struct Files {
     parts: Arena<Sections>,
     /// Bytes of sections that may still be read.
     room: Cell<u64>,
+    /// `.dwo` files that may still be looked at, and bytes that may still be read of wrong ones.
+    tries: Cell<usize>,
+    wrong: Cell<u64>,
     limits: Limits,
 }
 
@@ -145,7 +151,16 @@ impl Dwarf {
         let package = package(path, module, place).and_then(|file| read(&file, Kind::Package));
         let size = main.size() + supplement.size() + package.as_ref().map_or(0, Sections::size);
         let limits = Limits::new(size * READS_PER_BYTE);
-        let files = Files { main, supplement, package, parts: Arena::new(), room: Cell::new(room), limits };
+        let files = Files {
+            main,
+            supplement,
+            package,
+            parts: Arena::new(),
+            room: Cell::new(room),
+            tries: Cell::new(MAX_DWO),
+            wrong: Cell::new(MAX_WRONG),
+            limits,
+        };
         files.limits.begin();
         let cell =
             catch_unwind(AssertUnwindSafe(|| Loaded::try_new(files, |files| Lookup::new(files)).ok())).ok()??;
@@ -266,7 +281,12 @@ fn unpacked<'a>(
     candidates: Vec<File>,
 ) -> Option<Arc<gimli::Dwarf<Bounded<'a>>>> {
     candidates.into_iter().find_map(|file| {
-        (files.parts.len() < MAX_DWO && has_number(&file, load.dwo_id, files.room.get())).then_some(())?;
+        // One that cannot be looked at any more may have been the right one.
+        let Some(right) = files.is_wanted(&file, load.dwo_id) else {
+            files.limits.spent.set(true);
+            return None;
+        };
+        right.then_some(())?;
         let Some(sections) = Sections::read(&file, Kind::Part, files.room.get()) else {
             files.limits.spent.set(true);
             return None;
@@ -280,7 +300,23 @@ fn unpacked<'a>(
     })
 }
 
-/// Whether a `.dwo` file is the wanted one. Only what says so is read of it, and given back.
+impl Files {
+    /// Whether a `.dwo` file is the wanted one; `None` if there were too many wrong ones to look at it.
+    fn is_wanted(&self, file: &File, wanted: gimli::DwoId) -> Option<bool> {
+        self.tries.set(self.tries.get().checked_sub(1)?);
+        // Taken before anything is read, and given back for the right one, which counts elsewhere.
+        let size = Sections::size_of(file, Kind::Part, &NUMBERED);
+        let left = self.wrong.get().checked_sub(size)?;
+        self.wrong.set(left);
+        let right = has_number(file, wanted, size);
+        if right {
+            self.wrong.set(left.saturating_add(size));
+        }
+        Some(right)
+    }
+}
+
+/// Whether a `.dwo` file is the wanted one. Only what says so is read of it, no more than `room` bytes, and given back.
 fn has_number(file: &File, wanted: gimli::DwoId, room: u64) -> bool {
     let Some(sections) = Sections::read_some(file, Kind::Part, &NUMBERED, room) else { return false };
     let limits = Limits::new(sections.size() * READS_PER_BYTE);
@@ -311,10 +347,7 @@ impl Sections {
         let cache = ReadCache::new(file);
         let object = object::File::parse(&cache).ok()?;
         let (mut out, mut total, mut packed) = (Vec::new(), 0u64, 0u64);
-        for &id in wanted {
-            let name = if kind == Kind::Whole { Some(id.name()) } else { id.dwo_name() };
-            let Some(section) = name.and_then(|name| object.section_by_name(name)) else { continue };
-            let Ok(range) = section.compressed_file_range() else { continue };
+        for (id, section, range) in Self::there(&object, kind, wanted) {
             total = total.saturating_add(range.uncompressed_size);
             let bytes = if range.format == object::CompressionFormat::None {
                 (total <= room).then_some(())?;
@@ -327,6 +360,26 @@ impl Sections {
             out.extend(bytes.map(|bytes| (id, bytes)));
         }
         (!out.is_empty()).then_some(Self(out))
+    }
+
+    /// What the headers say of them, in bytes.
+    fn size_of(file: &File, kind: Kind, wanted: &[SectionId]) -> u64 {
+        let cache = ReadCache::new(file);
+        let Ok(object) = object::File::parse(&cache) else { return 0 };
+        Self::there(&object, kind, wanted).fold(0, |n, (.., range)| n.saturating_add(range.uncompressed_size))
+    }
+
+    fn there<'o, 'd, R: object::ReadRef<'d>>(
+        object: &'o object::File<'d, R>,
+        kind: Kind,
+        wanted: &'o [SectionId],
+    ) -> impl Iterator<Item = (SectionId, object::Section<'d, 'o, R>, object::CompressedFileRange)> {
+        wanted.iter().filter_map(move |&id| {
+            let name = if kind == Kind::Whole { Some(id.name()) } else { id.dwo_name() };
+            let section = object.section_by_name(name?)?;
+            let range = section.compressed_file_range().ok()?;
+            Some((id, section, range))
+        })
     }
 
     fn get<'a>(&'a self, id: SectionId, limits: &'a Limits) -> Bounded<'a> {
@@ -536,5 +589,27 @@ impl Reader for Bounded<'_> {
     fn read_sleb128(&mut self) -> gimli::Result<i64> {
         self.charge(1)?;
         self.inner.read_sleb128()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_parts_count_too() {
+        let files = Files {
+            main: Sections::default(),
+            supplement: Sections::default(),
+            package: None,
+            parts: Arena::new(),
+            room: Cell::new(MAX_SECTIONS),
+            tries: Cell::new(2),
+            wrong: Cell::new(MAX_WRONG),
+            limits: Limits::new(0),
+        };
+        let file = tempfile::tempfile().unwrap();
+        let tried: Vec<_> = (0..3).map(|_| files.is_wanted(&file, gimli::DwoId(1))).collect();
+        assert_eq!(tried, [Some(false), Some(false), None]);
     }
 }

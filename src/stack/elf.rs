@@ -7,6 +7,7 @@ use object::elf::{self, FileHeader32, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{LittleEndian, ReadCache, ReadRef};
 use std::fs::File;
+use std::ops::Range;
 
 /// Sections of unwind information larger than this are not read.
 const MAX_UNWIND: u64 = 64 << 20;
@@ -16,6 +17,13 @@ const MAX_TABLE: u64 = 512 << 20;
 const MAX_NOTES: u64 = 64 << 10;
 /// Real files have some dozens; `-ffunction-sections` leaves thousands only in object files, which nobody maps.
 const MAX_SECTIONS: usize = 1 << 16;
+/// Entries of symbol and relocation tables that are looked at in one file, in all its sections together. A browser with
+/// its symbols has about a million of each.
+const MAX_ENTRIES: usize = 8 << 20;
+/// Bytes of names that are looked at in one file, in all its tables together.
+pub(crate) const MAX_NAMES: usize = 256 << 20;
+/// Longer names are left out, in bytes.
+pub(crate) const MAX_NAME: usize = 4096;
 
 /// Why a file gives no information.
 #[derive(Debug, thiserror::Error)]
@@ -202,50 +210,80 @@ pub(crate) struct RawSymbol<'n> {
     pub(crate) function: bool,
 }
 
-/// Calls `each` for every defined code symbol of the file's `.symtab` and `.dynsym`; returns how many there were.
+/// The text up to the next NUL; `None` if it is longer than [`MAX_NAME`] bytes, or has no end.
+pub(crate) fn text(bytes: &[u8]) -> Option<&[u8]> {
+    let near = bytes.get(..=MAX_NAME).unwrap_or(bytes);
+    near.get(..near.iter().position(|&b| b == 0)?)
+}
+
+/// What may still be read of the tables of one file.
 ///
-/// A damaged table gives what could be read. Thread-local, file and section symbols and those without a name are left
-/// out.
-pub(crate) fn symbols<'d, R: ReadRef<'d>>(data: R, each: &mut dyn FnMut(RawSymbol<'_>)) -> usize {
-    match data.read_bytes_at(0, 6) {
-        Ok([0x7f, b'E', b'L', b'F', 2, 1]) => symbols_of::<FileHeader64<LittleEndian>, R>(data, each),
-        Ok([0x7f, b'E', b'L', b'F', 1, 1]) => symbols_of::<FileHeader32<LittleEndian>, R>(data, each),
-        _ => 0,
+/// Sections do not overlap (gABI, "Sections"), so all together have no more bytes than the file. Headers that cover the
+/// same bytes a thousand times would make a small file large.
+struct Budget {
+    bytes: u64,
+    entries: usize,
+    names: usize,
+}
+
+impl Budget {
+    fn of<'d, R: ReadRef<'d>>(data: R) -> Self {
+        Self { bytes: data.len().unwrap_or(0).min(MAX_TABLE), entries: MAX_ENTRIES, names: MAX_NAMES }
+    }
+
+    /// Takes a section of so many bytes; `None` if that is too much.
+    fn take(&mut self, bytes: u64) -> Option<()> {
+        self.bytes = self.bytes.checked_sub(bytes)?;
+        Some(())
     }
 }
 
+/// Calls `each` for every defined code symbol of the file's `.symtab` and `.dynsym`. Returns whether that was all: `false`
+/// if they were more than a file of that size can have, or than is looked at.
+///
+/// A damaged table gives what could be read. Thread-local, file and section symbols and those without a name are left
+/// out.
+pub(crate) fn symbols<'d, R: ReadRef<'d>>(data: R, each: &mut dyn FnMut(RawSymbol<'_>)) -> bool {
+    match data.read_bytes_at(0, 6) {
+        Ok([0x7f, b'E', b'L', b'F', 2, 1]) => symbols_of::<FileHeader64<LittleEndian>, R>(data, each).is_some(),
+        Ok([0x7f, b'E', b'L', b'F', 1, 1]) => symbols_of::<FileHeader32<LittleEndian>, R>(data, each).is_some(),
+        _ => true,
+    }
+}
+
+/// `None` where the budget came to its end.
 fn symbols_of<'d, E: FileHeader<Endian = LittleEndian>, R: ReadRef<'d>>(
     data: R,
     each: &mut dyn FnMut(RawSymbol<'_>),
-) -> usize {
+) -> Option<()> {
     let le = LittleEndian;
-    let Some(sections) = E::parse(data).ok().and_then(|h| Sections::<E>::of(h, data)) else { return 0 };
-    let mut count = 0;
+    let Some(sections) = E::parse(data).ok().and_then(|h| Sections::<E>::of(h, data)) else { return Some(()) };
+    let mut left = Budget::of(data);
     for s in sections.headers {
         if !matches!(s.sh_type(le), elf::SHT_SYMTAB | elf::SHT_DYNSYM) || s.sh_size(le).into() > MAX_TABLE {
             continue;
         }
-        let Ok(table) = s.data_as_array::<E::Sym, R>(le, data) else { continue };
         let strings = sections.headers.get(s.sh_link(le) as usize).and_then(|s| s.file_range(le));
         let Some((offset, size)) = strings.filter(|&(_, size)| size <= MAX_TABLE) else { continue };
+        left.take(s.sh_size(le).into())?;
+        left.take(size)?;
+        let Ok(table) = s.data_as_array::<E::Sym, R>(le, data) else { continue };
         let Ok(strings) = data.read_bytes_at(offset, size) else { continue };
         for sym in table {
+            left.entries = left.entries.checked_sub(1)?;
             let kind = sym.st_type();
             let code = matches!(kind, elf::STT_FUNC | elf::STT_GNU_IFUNC | elf::STT_NOTYPE);
             if !code || sym.st_shndx(le) == elf::SHN_UNDEF || sym.st_value(le).into() == 0 {
                 continue;
             }
-            let Some(rest) = strings.get(sym.st_name(le) as usize..) else { continue };
-            let name = rest.split(|&b| b == 0).next().unwrap_or_default();
-            if name.is_empty() || name.len() > 4096 {
-                continue;
-            }
+            let name = strings.get(sym.st_name(le) as usize..).and_then(text);
+            left.names = left.names.checked_sub(name.map_or(MAX_NAME, <[u8]>::len))?;
+            let Some(name) = name.filter(|name| !name.is_empty()) else { continue };
             let binding = match sym.st_bind() {
                 elf::STB_LOCAL => 0,
                 elf::STB_WEAK => 1,
                 _ => 2,
             };
-            count += 1;
             each(RawSymbol {
                 addr: sym.st_value(le).into(),
                 size: sym.st_size(le).into(),
@@ -255,33 +293,43 @@ fn symbols_of<'d, E: FileHeader<Endian = LittleEndian>, R: ReadRef<'d>>(
             });
         }
     }
-    count
+    Some(())
 }
 
 /// Addresses of words that the loader relocates by the load address alone, and what they hold relative to it.
 pub(crate) type Relocations = Vec<(u64, u64)>;
 
-/// The `R_X86_64_RELATIVE` entries of all `SHT_RELA` sections; none for ELF32. (`SHT_RELR` needs no table: the words
-/// hold their values already.)
-pub(crate) fn relocations(file: &File) -> Relocations {
+/// The `R_X86_64_RELATIVE` entries of all `SHT_RELA` sections for words in `range`, and whether these are all: `false` if
+/// there are more than a file of that size can have, or than is looked at. None for ELF32. (`SHT_RELR` needs no table:
+/// the words hold their values already.)
+pub(crate) fn relocations(file: &File, range: Range<u64>) -> (Relocations, bool) {
+    let mut out = Vec::new();
+    let whole = relocations_of(file, range, &mut out).is_some();
+    (out, whole)
+}
+
+/// `None` where the budget came to its end.
+fn relocations_of(file: &File, range: Range<u64>, out: &mut Relocations) -> Option<()> {
     const RELATIVE: u64 = 8;
     let (le, cache) = (LittleEndian, ReadCache::new(file));
-    let Ok(header) = FileHeader64::<LittleEndian>::parse(&cache) else { return Vec::new() };
+    let Ok(header) = FileHeader64::<LittleEndian>::parse(&cache) else { return Some(()) };
     if header.e_ident.class != elf::ELFCLASS64 {
-        return Vec::new();
+        return Some(());
     }
     let sections = Sections::of(header, &cache).unwrap_or_default();
-    let mut out = Vec::new();
+    let mut left = Budget::of(&cache);
     for s in sections.headers.iter().filter(|s| s.sh_type(le) == elf::SHT_RELA) {
         let Some((offset, size)) = s.file_range(le).filter(|&(_, size)| size <= MAX_UNWIND) else { continue };
+        left.take(size)?;
         let Ok(bytes) = (&cache).read_bytes_at(offset, size) else { continue };
         let (rows, _) = bytes.as_chunks::<24>();
+        left.entries = left.entries.checked_sub(rows.len())?;
         let word = |b: &[u8]| b.first_chunk().map_or(0, |b| u64::from_le_bytes(*b));
         let field = |row: &[u8; 24], i: usize| row.get(i * 8..).map_or(0, word);
-        let relative = rows.iter().filter(|row| field(row, 1) & 0xffff_ffff == RELATIVE);
-        out.extend(relative.map(|row| (field(row, 0), field(row, 2))));
+        let wanted = |row: &&[u8; 24]| field(row, 1) & 0xffff_ffff == RELATIVE && range.contains(&field(row, 0));
+        out.extend(rows.iter().filter(wanted).map(|row| (field(row, 0), field(row, 2))));
     }
-    out
+    Some(())
 }
 
 /// A section of the file, decompressed; `None` when there is none, or it is damaged or larger than `max` bytes.
@@ -331,6 +379,59 @@ mod tests {
         assert!(Image::of_bytes(b"").is_err());
         assert!(Image::of_bytes(b"#!/bin/sh\nexit\n\n\n").is_err());
         assert!(Image::of_bytes(b"\x7fELF\x02\x01\x01").is_err());
-        assert_eq!(symbols(&b"\x7fELF\x02\x01\x01\0\0\0"[..], &mut |_| ()), 0);
+        symbols(&b"\x7fELF\x02\x01\x01\0\0\0"[..], &mut |_| panic!("a symbol of nothing"));
+    }
+
+    /// A file with `copies` headers over one table, `entry` bytes a row, of this kind; the text is `f`.
+    fn copied(copies: u16, kind: u32, rows: &[u8], entry: u64) -> Vec<u8> {
+        let mut out = b"\x7fELF\x02\x01\x01".to_vec();
+        out.resize(64, 0);
+        let (text, table) = (64u64, 72u64);
+        out.extend(b"\0f\0\0\0\0\0\0");
+        out.extend(rows);
+        let at = out.len() as u64;
+        // sh_name, sh_type, sh_flags, sh_addr, sh_offset, sh_size, sh_link, sh_info, sh_addralign, sh_entsize
+        let mut header = |kind: u32, offset: u64, size: u64, entry: u64| {
+            out.extend(u64::from(kind).wrapping_shl(32).to_le_bytes());
+            [0, 0, offset, size, 1, 8, entry].iter().for_each(|n| out.extend(n.to_le_bytes()));
+        };
+        header(0, 0, 0, 0);
+        header(3, text, 3, 0);
+        (0..copies).for_each(|_| header(kind, table, rows.len() as u64, entry));
+        out[40..48].copy_from_slice(&at.to_le_bytes());
+        for (i, n) in [(16, 3u16), (18, 62), (20, 1), (52, 64), (54, 56), (58, 64), (60, copies + 2), (62, 1)] {
+            out[i..i + 2].copy_from_slice(&n.to_le_bytes());
+        }
+        out
+    }
+
+    /// Each header by itself is within all limits.
+    #[test]
+    fn headers_that_cover_the_same_bytes_do_not_make_a_file_larger() {
+        use std::io::Write;
+        let symbol: Vec<u8> = [0x0001_0002_0000_0001u64, 0x1000, 16].iter().flat_map(|n| n.to_le_bytes()).collect();
+        let rela: Vec<u8> = [0x2000u64, 8, 0x1000].iter().flat_map(|n| n.to_le_bytes()).collect();
+        for (copies, whole) in [(1, true), (3000, false)] {
+            let mut n = 0;
+            let file = copied(copies, 2, &symbol.repeat(1000), 24);
+            let all = symbols(&file[..], &mut |s| n += usize::from(s.name == b"f" && s.addr == 0x1000));
+            assert_eq!(all, whole);
+            assert!(if whole { n == 1000 } else { n < 20_000 }, "{n}");
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(&copied(copies, 4, &rela.repeat(1000), 24)).unwrap();
+            let (found, all) = relocations(&file, 0..u64::MAX);
+            assert_eq!(all, whole);
+            assert!(if whole { found.len() == 1000 } else { found.len() < 20_000 }, "{}", found.len());
+            assert_eq!(found.first(), Some(&(0x2000, 0x1000)));
+            assert!(relocations(&file, 0..0x2000).0.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_name_is_not_looked_for_further_than_names_are_long() {
+        assert_eq!(text(b"f\0g\0"), Some(&b"f"[..]));
+        assert_eq!(text(&[[b'x'; MAX_NAME].as_slice(), b"\0"].concat()).map(<[u8]>::len), Some(MAX_NAME));
+        assert_eq!(text(&[[b'x'; MAX_NAME + 1].as_slice(), b"\0"].concat()), None);
+        assert_eq!(text(b"no end"), None);
     }
 }

@@ -3,7 +3,6 @@
 use super::cause::Causes;
 use super::debugfile::{self, Fetch};
 use super::dwarf::{self, Dwarf};
-use super::elf;
 use super::gotable::GoTable;
 use super::module::{Module, Modules};
 use super::names::{Tongue, readable};
@@ -38,7 +37,7 @@ pub(crate) struct Explainer {
     perf_maps: FxHashMap<ModuleId, PerfMap>,
     /// In order of use, the last used at the end. `None`: no Go program.
     go: VecDeque<(ModuleId, Option<GoTable>)>,
-    /// Modules whose debug information was not read to its end.
+    /// Modules whose debug information or symbols were not read to their end.
     spent: BTreeSet<ModuleId>,
     fetch: Option<Box<Fetch>>,
 }
@@ -49,7 +48,8 @@ impl Explainer {
         self.fetch = Some(fetch);
     }
 
-    /// Modules whose debug information was not read to its end, because it is damaged or makes too much work.
+    /// Modules whose debug information or symbols were not read to their end, because they are damaged or make too much
+    /// work.
     pub(crate) fn spent(&self) -> impl Iterator<Item = ModuleId> {
         self.spent.iter().copied()
     }
@@ -117,6 +117,9 @@ impl Explainer {
         {
             let fetch = self.fetch.as_deref_mut();
             let table = self.tables.entry(id).or_insert_with(|| Arc::new(symbols(module, fetch)));
+            if table.is_cut() {
+                self.spent.insert(id);
+            }
             let raw = table.find(frame.lookup());
             physical.function = raw.map(readable);
             physical.tongue = raw.map_or(physical.tongue, |raw| Tongue::of(raw, None));
@@ -209,18 +212,18 @@ fn open(module: &Module, mut fetch: Option<&mut Fetch>) -> Option<Option<Dwarf>>
 fn symbols(module: &Module, fetch: Option<&mut Fetch>) -> SymbolTable {
     let mut table = SymbolTable::default();
     if let Some(bytes) = module.memory() {
-        elf::symbols(bytes, &mut |s| table.add(s));
+        table.read(bytes);
     } else if let Some(file) = module.file() {
         let full = has_symtab(&file);
-        elf::symbols(&ReadCache::new(&file), &mut |s| table.add(s));
+        table.read(&ReadCache::new(&file));
         if !full {
             // What is packed into the file is at hand: a server is asked only where that is missing.
             let packed = debugfile::minidebug(&file);
             let fetch = fetch.filter(|_| packed.is_none());
             if let Some((debug, _)) = debugfile::separate_with(module, &has_symtab, fetch) {
-                elf::symbols(&ReadCache::new(&debug), &mut |s| table.add(s));
+                table.read(&ReadCache::new(&debug));
             } else if let Some(bytes) = packed {
-                elf::symbols(&*bytes, &mut |s| table.add(s));
+                table.read(&*bytes);
             }
         }
     }

@@ -8,7 +8,9 @@
 //! that nothing was inlined, and the function's name everywhere.
 
 use super::elf;
+use object::ReadCache;
 use std::fs::File;
+use std::ops::Range;
 
 /// Tables larger than this are not read, in bytes. Programs of 100 MB have 30 MB.
 const MAX_TABLE: u64 = 64 << 20;
@@ -73,7 +75,9 @@ impl GoTable {
         // By the linker of Go; for position-independent programs; and linked by the system's linker.
         let named = [".gopclntab", ".data.rel.ro.gopclntab"];
         if let Some(section) = named.into_iter().find_map(|name| elf::section(file, name, MAX_TABLE)) {
-            return Self::of(section.bytes, 0, &|at| relocated(file, section.addr.checked_add(at as u64)?));
+            return Self::of(section.bytes, &|at, table| {
+                first_address(file, section.addr, section.addr.checked_add(at as u64)?, table)
+            });
         }
         // Kept by strip(1), and in no other program: nothing else is searched.
         elf::section(file, ".go.buildinfo", MAX_TABLE)?;
@@ -81,12 +85,14 @@ impl GoTable {
         // It begins at a multiple of 32.
         let begins = |at: &usize| section.bytes.get(*at..).is_some_and(|b| header(b).is_some());
         let at = (0..section.bytes.len()).step_by(32).find(begins)?;
-        Self::of(section.bytes, at, &|at| relocated(file, section.addr.checked_add(at as u64)?))
+        let addr = section.addr.checked_add(at as u64)?;
+        let bytes = section.bytes.get(at..)?.into();
+        Self::of(bytes, &|at, table| first_address(file, addr, addr.checked_add(at as u64)?, table))
     }
 
-    /// `bytes` from `at` on; `text` gives what the loader puts at an offset of them.
-    fn of(bytes: Box<[u8]>, at: usize, text: &dyn Fn(usize) -> Option<u64>) -> Option<GoTable> {
-        let bytes: Box<[u8]> = if at == 0 { bytes } else { bytes.get(at..)?.into() };
+    /// Reads a table. `text` gives the first address of the code where the table has none, at that offset; the addresses
+    /// of the table that it is given count from 0.
+    fn of(bytes: Box<[u8]>, text: &dyn Fn(usize, &GoTable) -> Option<u64>) -> Option<GoTable> {
         let (form, quantum, word) = header(&bytes)?;
         let mut table = GoTable {
             bytes,
@@ -111,17 +117,32 @@ impl GoTable {
         };
         table.count = count;
         (table.names, table.units, table.files, table.values, table.functions) = parts;
+        // Each has a row, and is described in at least nine fields of 32 bits.
+        let size = table.count.checked_mul(table.row() + 36)?.checked_add(table.functions)?;
+        (size <= table.bytes.len()).then_some(())?;
         if form >= Form::Go118 {
-            let written = table.address(8 + 2 * word)?;
-            table.text = if written == 0 { text(at + 8 + 2 * word)? } else { written };
+            let at = 8 + 2 * word;
+            let written = table.address(at)?;
+            table.text = if written == 0 { text(at, &table)? } else { written };
         }
-        let size = table.count.checked_mul(table.row())?.checked_add(table.functions)?;
-        (size <= table.bytes.len()).then_some(table)
+        Some(table)
     }
 
-    /// All functions, in the order of their addresses.
-    pub(crate) fn functions(&self) -> impl Iterator<Item = GoFunction<'_>> {
-        (0..self.count).filter_map(|i| self.function(i))
+    /// Calls `each` for all functions, in the order of their addresses. Returns whether that was all: `false` if their
+    /// names have more bytes than a table may.
+    pub(crate) fn functions(&self, each: &mut dyn FnMut(GoFunction<'_>)) -> bool {
+        // The linker writes a name once. Rows that share a long one would make much work of a small table.
+        let mut left = MAX_TABLE;
+        (0..self.count).all(|i| {
+            let function = self.function(i);
+            let read = function.as_ref().map_or(elf::MAX_NAME, |f| f.name.len());
+            match left.checked_sub(read as u64) {
+                Some(rest) => left = rest,
+                None => return false,
+            }
+            function.into_iter().for_each(&mut *each);
+            true
+        })
     }
 
     /// The function that an address is in.
@@ -234,20 +255,74 @@ fn number(bytes: &mut &[u8]) -> Option<u32> {
     None
 }
 
+/// The text up to the next NUL; nothing if that is too far.
 fn text(bytes: &[u8]) -> &[u8] {
-    bytes.split(|&b| b == 0).next().unwrap_or_default()
+    elf::text(bytes).unwrap_or_default()
 }
 
-/// The first address of Go's code in a position-independent program, where the table leaves it to the loader, or, since
-/// Go 1.26, to the section.
-fn relocated(file: &File, addr: u64) -> Option<u64> {
+/// The first address of Go's code, where the table at `addr` of a file does not say it at `field`: in position-independent
+/// programs it leaves that to the loader, and since Go 1.26 it says nothing.
+///
+/// `None` where it cannot be known: by a wrong one, every name would be wrong.
+fn first_address(file: &File, addr: u64, field: u64, table: &GoTable) -> Option<u64> {
+    let by_loader = || relocated(file, field..field.checked_add(1)?).first().map(|(_, value)| *value);
+    by_loader().or_else(|| by_symbol(file)).or_else(|| by_module(file, addr, table)).or_else(|| by_entry(file, table))
+}
+
+fn relocated(file: &File, range: Range<u64>) -> elf::Relocations {
+    elf::relocations(file, range).0
+}
+
+/// As the symbol table has it (Go, `cmd/link/internal/ld/data.go`, `textaddress`).
+fn by_symbol(file: &File) -> Option<u64> {
+    let mut out = None;
+    elf::symbols(&ReadCache::new(file), &mut |s| {
+        if s.name == b"runtime.text" {
+            out = Some(s.addr);
+        }
+    });
+    out
+}
+
+/// As the runtime's description of the module has it, whose first word is the address of the table (Go,
+/// `runtime/symtab.go`, `moduledata`). Three words in it are the first address of a function, the end of the last, and
+/// where the code begins. They are found by that the table must say the same, wherever they stand.
+fn by_module(file: &File, addr: u64, table: &GoTable) -> Option<u64> {
+    const WORDS: usize = 64;
+    let mut section = elf::section(file, ".go.module", MAX_TABLE)?;
+    let end = section.addr.checked_add((WORDS * table.word) as u64)?;
+    for (at, value) in relocated(file, section.addr..end) {
+        let at = usize::try_from(at - section.addr).ok()?;
+        let word = value.to_le_bytes();
+        if let Some(bytes) = section.bytes.get_mut(at..).and_then(|b| b.first_chunk_mut()) {
+            *bytes = word;
+        }
+    }
+    let word = |row: &[u8]| match table.word {
+        8 => row.first_chunk().map(|b| u64::from_le_bytes(*b)),
+        _ => row.first_chunk().map(|b| u32::from_le_bytes(*b).into()),
+    };
+    let words: Vec<u64> = section.bytes.chunks_exact(table.word).take(WORDS).filter_map(word).collect();
+    (words.first() == Some(&addr)).then_some(())?;
+    let (first, last) = (table.entry(0)?, table.entry(table.count)?);
+    let text = |w: &[u64]| match w {
+        &[from, to, text] if text != 0 && from < to => {
+            (text.checked_add(first) == Some(from) && text.checked_add(last) == Some(to)).then_some(text)
+        }
+        _ => None,
+    };
+    words.windows(3).find_map(text)
+}
+
+/// Where the section of code begins, if nothing lies there before Go's: where the system's linker made the program, code
+/// of the C library does. Then the program is entered in that, and not in Go's.
+fn by_entry(file: &File, table: &GoTable) -> Option<u64> {
     use object::{Object, ObjectSection};
-    let by_loader = elf::relocations(file).into_iter().find(|(at, _)| *at == addr).map(|(_, value)| value);
-    by_loader.or_else(|| {
-        let cache = object::ReadCache::new(file);
-        let object = object::File::parse(&cache).ok()?;
-        Some(object.section_by_name(".text")?.address())
-    })
+    let cache = ReadCache::new(file);
+    let object = object::File::parse(&cache).ok()?;
+    let text = object.section_by_name(".text")?.address();
+    let function = table.find(object.entry().checked_sub(text)?)?;
+    function.name.starts_with(b"_rt0_").then_some(text)
 }
 
 #[cfg(test)]
@@ -289,14 +364,16 @@ mod tests {
     }
 
     fn table(bytes: Vec<u8>) -> Option<GoTable> {
-        GoTable::of(bytes.into(), 0, &|_| None)
+        GoTable::of(bytes.into(), &|_, _| None)
     }
 
     #[test]
     fn functions_and_lines_are_found_by_address() {
         let t = table(made()).unwrap();
-        let found: Vec<_> = t.functions().map(|f| (f.start, f.end, f.name)).collect();
-        assert_eq!(found, [(0x40_1000, 0x40_1040, &b"main.f"[..]), (0x40_1040, 0x40_1050, b"main.g")]);
+        let mut found = Vec::new();
+        assert!(t.functions(&mut |f| found.push((f.start, f.end, f.name.to_vec()))));
+        let (first, second) = (b"main.f".to_vec(), b"main.g".to_vec());
+        assert_eq!(found, [(0x40_1000, 0x40_1040, first), (0x40_1040, 0x40_1050, second)]);
         let f = t.find(0x40_103f).unwrap();
         assert_eq!(f.name, b"main.f");
         assert_eq!(t.find(0x40_1040).unwrap().name, b"main.g");
@@ -321,7 +398,7 @@ mod tests {
                         let _ = t.line(&f, at);
                     }
                 }
-                let _ = t.functions().count();
+                let _ = t.functions(&mut |_| ());
             }
         }
     }

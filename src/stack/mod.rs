@@ -43,13 +43,13 @@ pub use module::Module;
 pub use runtimes::Library;
 #[cfg(test)]
 pub(crate) use runtimes::on_paper;
-pub(crate) use runtimes::python_role;
+pub(crate) use runtimes::{python_role, without_result};
 pub use types::{Frame, FrameKind, ModuleId, NO_FILE, Named, SpaceId, StackCoverage, StackEnd, Why, file_name};
 pub use unwind::MAX_FRAMES;
 
 use crate::base::{AddressSpace, Regs, StackId};
 use rustc_hash::FxHashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Explained stacks kept whole; all are forgotten when there are more.
@@ -215,7 +215,8 @@ impl Stacks {
         let mut without_symbols: Vec<_> =
             self.explainer.without_symbols().filter_map(|id| self.modules.get(id)).map(path).collect();
         without_symbols.sort();
-        let mut cut_short: Vec<_> = self.explainer.spent().filter_map(|id| self.modules.get(id)).map(path).collect();
+        let spent: BTreeSet<ModuleId> = self.explainer.spent().chain(self.causes.spent()).collect();
+        let mut cut_short: Vec<_> = spent.into_iter().filter_map(|id| self.modules.get(id)).map(path).collect();
         cut_short.sort();
         StackCoverage {
             captures: self.captures,

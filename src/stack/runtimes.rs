@@ -245,8 +245,8 @@ pub(crate) struct Runtime {
 #[derive(Debug)]
 struct Part {
     text: &'static str,
-    /// What the next character is, if that matters.
-    before: fn(char) -> bool,
+    /// What is before it and behind it, if that matters.
+    between: fn(&str, &str) -> bool,
     /// Only in a file with this runtime inside; empty for any.
     home: &'static str,
 }
@@ -314,8 +314,19 @@ pub(crate) fn known_library<'de, D: Deserializer<'de>>(from: D) -> Result<Option
     Ok(RUNTIMES.iter().find(|r| r.noun == noun).map(Library))
 }
 
-const fn any(_: char) -> bool {
+const fn any(_: &str, _: &str) -> bool {
     true
+}
+
+/// Whether a folder is what Rust calls its own sources by: the commit of the compiler, or its version where that was not
+/// built in a repository (Rust, `src/bootstrap/src/lib.rs`, `debuginfo_map_to`).
+fn is_compiler(before: &str, behind: &str) -> bool {
+    let Some((folder, _)) = behind.split_once('/') else { return false };
+    let commit = folder.len() == 40 && folder.bytes().all(|b| b.is_ascii_hexdigit());
+    let mut numbers = folder.split_once('-').map_or(folder, |(number, _)| number).split('.');
+    let number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
+    let version = numbers.clone().count() == 3 && numbers.all(number);
+    before.is_empty() && (commit || version)
 }
 
 /// All of them, the C library first.
@@ -352,8 +363,8 @@ static RUNTIMES: &[Runtime] = &[
         whole: &[],
         // A static program has its C library inside. glibc is built in folders beside these.
         files: &[
-            Part { text: "../sysdeps/", before: any, home: "libc" },
-            Part { text: "../csu/libc-start", before: any, home: "libc" },
+            Part { text: "../sysdeps/", between: any, home: "libc" },
+            Part { text: "../csu/libc-start", between: any, home: "libc" },
         ],
         // Names that the language keeps for its implementation.
         functions: &[Functions { tongue: None, home: "", names: &["_start", "__libc_start_*"] }],
@@ -383,11 +394,15 @@ static RUNTIMES: &[Runtime] = &[
         noun: "the standard library",
         modules: &["libstdc++.so*", "libc++.so*", "libc++abi.so*", "libgcc_s.so*"],
         whole: &[],
-        // `/rustc/` and the compiler's commit; `rust-src`; GCC's number or LLVM's `v1`.
+        // `/rustc/` and the compiler; `rust-src`; GCC's number or LLVM's `v1`.
         files: &[
-            Part { text: "/rustc/", before: |c| c.is_ascii_hexdigit(), home: "" },
-            Part { text: "/lib/rustlib/src/rust/", before: any, home: "" },
-            Part { text: "/include/c++/", before: |c| c.is_ascii_digit() || c == 'v', home: "" },
+            Part { text: "/rustc/", between: is_compiler, home: "" },
+            Part { text: "/lib/rustlib/src/rust/", between: any, home: "" },
+            Part {
+                text: "/include/c++/",
+                between: |_, behind| behind.starts_with(|c: char| c.is_ascii_digit() || c == 'v'),
+                home: "",
+            },
         ],
         functions: &[
             Functions { tongue: Some(Tongue::Rust), home: "", names: &["std::*", "core::*", "alloc::*", "__rust*"] },
@@ -516,8 +531,7 @@ pub(crate) fn library_of(frame: About<'_>) -> Option<Library> {
     };
     let at_home = |home: &str| home.is_empty() || frame.homes.has(home);
     let inside = |part: &Part, file: &str| {
-        let next = file.find(part.text).and_then(|at| file.get(at + part.text.len()..)?.chars().next());
-        at_home(part.home) && next.is_some_and(part.before)
+        at_home(part.home) && file.split_once(part.text).is_some_and(|(before, behind)| (part.between)(before, behind))
     };
     let spoken = |f: &Functions| f.tongue.is_none_or(|t| t == frame.tongue) && at_home(f.home);
     let theirs = |r: &&Runtime| {
@@ -530,15 +544,80 @@ pub(crate) fn library_of(frame: About<'_>) -> Option<Library> {
 }
 
 /// A function's name from its first path on: `<&dyn core::fmt::Debug as …` is of `core`, and so is, with the type that a
-/// C++ template returns, `void std::f<int>()`.
+/// C++ template returns, `void std::f<int>()`; but `std::vector<int> f<int>()` is not.
 fn bare(name: &str) -> &str {
     // Of `<T as Trait>::f` it is `T` that counts.
     let name = if name.starts_with('<') { name.split(" as ").next().unwrap_or(name) } else { name };
-    let name = name.trim_start_matches(['<', '&', '*']);
-    let name = ["dyn ", "mut ", "const "].iter().find_map(|p| name.strip_prefix(p)).unwrap_or(name);
-    let head = name.split(['(', '<']).next().unwrap_or(name);
-    let space = if head.starts_with("operator") { None } else { head.rfind(' ') };
-    name.get(space.map_or(0, |at| at + 1)..).unwrap_or(name)
+    if name.starts_with(['<', '&', '*']) {
+        let name = name.trim_start_matches(['<', '&', '*']);
+        return ["dyn ", "mut ", "const "].iter().find_map(|p| name.strip_prefix(p)).unwrap_or(name);
+    }
+    without_result(name)
+}
+
+/// The name of a C++ function without the type of its result, which templates have: `my::f<int>()` of
+/// `std::vector<int> my::f<int>()`.
+pub(crate) fn without_result(name: &str) -> &str {
+    name.get(after_result(name)..).unwrap_or(name)
+}
+
+/// Where the name of a C++ function begins, behind the type of its result: after the last space before its arguments that
+/// stands in no brackets.
+fn after_result(name: &str) -> usize {
+    let bytes = name.as_bytes();
+    let (mut start, mut at) = (0, 0);
+    while let Some((&byte, rest)) = bytes.get(at..).and_then(<[u8]>::split_first) {
+        let before = bytes.get(start..at).unwrap_or_default();
+        match byte {
+            // An operator's name may hold any of the signs below, and a space before the type that it converts to.
+            b'o' if begins_operator(before, bytes.get(at..).unwrap_or_default()) => break,
+            b' ' if rest.starts_with(b"[clone") => break,
+            b' ' => (start, at) = (at + 1, at + 1),
+            b'(' | b'<' | b'[' | b'{' => {
+                let end = behind_brackets(bytes, at);
+                let next = bytes.get(end..).unwrap_or_default();
+                // Those of the arguments, unless something lies in this (`f(int)::{lambda()#1}`, `(anonymous namespace)::f`).
+                let typed = before.ends_with(b"decltype")
+                    || before.is_empty() && bytes.get(..start).is_some_and(|b| b.ends_with(b"decltype "));
+                if byte == b'(' && !next.starts_with(b"::") && !typed {
+                    break;
+                }
+                at = end;
+            }
+            _ => at += 1,
+        }
+    }
+    start
+}
+
+/// Whether a name goes on with the word `operator`, after this part of it.
+fn begins_operator(before: &[u8], rest: &[u8]) -> bool {
+    let more = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+    (before.is_empty() || before.ends_with(b"::"))
+        && rest.strip_prefix(b"operator").is_some_and(|rest| !rest.first().is_some_and(more))
+}
+
+/// One past the bracket that closes the one at `at`; the end of the name where nothing does. Inside of round ones, a `<`
+/// or `>` may be a comparison.
+fn behind_brackets(name: &[u8], at: usize) -> usize {
+    let mut open: Vec<u8> = Vec::new();
+    for (i, &byte) in name.iter().enumerate().skip(at) {
+        match byte {
+            b'(' | b'<' | b'[' | b'{' => open.push(byte),
+            b'>' => {
+                let arrow = i.checked_sub(1).and_then(|i| name.get(i)) == Some(&b'-');
+                if open.last() == Some(&b'<') && !arrow {
+                    open.pop();
+                }
+            }
+            b')' | b']' | b'}' => while open.pop() == Some(b'<') {},
+            _ => continue,
+        }
+        if open.is_empty() {
+            return i + 1;
+        }
+    }
+    name.len()
 }
 
 /// The row of a readable name, and the library, of a frame that a test writes down: in a file that has what its name
@@ -587,6 +666,20 @@ mod tests {
         assert_eq!(noun("/bin/a", None, call, rust, ""), Some("the standard library"));
         let invoke = "void std::__invoke<main::{lambda()#1}>(int)";
         assert_eq!(noun("/bin/a", None, invoke, cpp, ""), Some("the standard library"));
+        for theirs in [
+            "my::Vec<int> std::copy<my::Vec<int> >(my::Vec<int>)",
+            "my::Vec<int>& std::operator<< <my::T>(my::Vec<int>&, my::T)",
+            "my::T std::function<my::T (int)>::operator()(int) const",
+            "std::function<void (int)>::operator()(int) const",
+            "std::sort(int*)::{lambda(int)#1}::operator()(int) const",
+            "decltype(auto) std::get<0, my::T>(my::T&)",
+            "void std::f<((my::a)<(my::b)), (my::a->*x)>(int) [clone .cold]",
+            "operator new(unsigned long)",
+        ] {
+            assert_eq!(noun("/bin/a", None, theirs, cpp, ""), Some("the standard library"), "{theirs}");
+        }
+        let packaged = Some("/rustc/1.75.0/library/std/src/fs.rs");
+        assert_eq!(noun("/bin/a", packaged, "f", rust, ""), Some("the standard library"));
         let commit = Some("/rustc/90b35a6239c3d8bdabc530a6a0816f7ff89a0aaf/library/std/src/fs.rs");
         assert_eq!(noun("/bin/a", commit, "f", rust, ""), Some("the standard library"));
         let close = "internal/poll.(*FD).Close";
@@ -623,6 +716,24 @@ mod tests {
             ("/bin/a", Some("/home/me/go/src/job/main.go"), "job/internal/db.Close", c, "runtime.main"),
             ("/bin/a", Some("src/sysdeps/unix.c"), "shut", c, "__libc_start_main"),
             ("/bin/a", Some("/home/me/rustc/x.rs"), "x::f", rust, ""),
+            ("/bin/a", Some("/home/me/rustc/build/m.c"), "main", c, ""),
+            ("/bin/a", Some("/rustc/build/m.c"), "main", c, ""),
+            ("/bin/a", Some("/rustc/90b35a6239c3d8bdabc530a6a0816f7ff89a0aaf0/m.c"), "main", c, ""),
+            ("/bin/a", Some("/a/rustc/90b35a6239c3d8bdabc530a6a0816f7ff89a0aaf/m.c"), "main", c, ""),
+            // Templates that return what the library has, and conversions to it.
+            ("/bin/a", None, "std::vector<int> drain<int>(int)", cpp, ""),
+            ("/bin/a", None, "std::vector<int, std::allocator<int> > my::drain<int>(int)", cpp, ""),
+            ("/bin/a", None, "std::function<void (int)> my::f<int>(std::vector<int>)", cpp, ""),
+            ("/bin/a", None, "std::enable_if<((1)<(2)), int>::type my::f<int>()", cpp, ""),
+            ("/bin/a", None, "decltype(auto) my::f<std::string>(std::string)", cpp, ""),
+            ("/bin/a", None, "decltype ((std::declval<int>)()) my::f<int>(int)", cpp, ""),
+            ("/bin/a", None, "std::string (anonymous namespace)::f<int>(int)", cpp, ""),
+            ("/bin/a", None, "P::operator std::vector<int, std::allocator<int> >()", cpp, ""),
+            ("/bin/a", None, "operator std::vector", cpp, ""),
+            ("/bin/a", None, "P<int>::operator std::string const&() const", cpp, ""),
+            ("/bin/a", None, "std::ostream& my::operator<< <char>(std::ostream&, char)", cpp, ""),
+            ("/bin/a", None, "main::{lambda(std::string)#1}::operator()(std::string) const", cpp, ""),
+            ("/bin/a", None, "my::f(std::string) [clone .cold]", cpp, ""),
         ] {
             assert_eq!(noun(module, file, function, tongue, symbol), None, "{module} {file:?} {function}");
         }

@@ -1,6 +1,7 @@
 //! Symbol tables, with a check of sizes: a wrong name is worse than none.
 
-use super::elf::RawSymbol;
+use super::elf::{self, MAX_NAMES, RawSymbol};
+use object::ReadRef;
 
 /// More symbols than this are not kept (24 bytes each, and their names).
 const MAX_SYMBOLS: usize = 4 << 20;
@@ -24,6 +25,8 @@ struct Symbol {
 pub(crate) struct SymbolTable {
     symbols: Vec<Symbol>,
     names: Vec<u8>,
+    /// Whether there were more than are kept.
+    cut: bool,
 }
 
 impl SymbolTable {
@@ -33,12 +36,24 @@ impl SymbolTable {
 
     pub(crate) fn add(&mut self, raw: RawSymbol<'_>) {
         let (Ok(name), Ok(len)) = (u32::try_from(self.names.len()), u16::try_from(raw.name.len())) else { return };
-        if self.symbols.len() >= MAX_SYMBOLS {
+        if self.symbols.len() >= MAX_SYMBOLS || self.names.len() + raw.name.len() > MAX_NAMES {
+            self.cut = true;
             return;
         }
         self.names.extend_from_slice(raw.name);
         let end = raw.addr.saturating_add(raw.size.max(1));
         self.symbols.push(Symbol { addr: raw.addr, end, name, len, rank: rank(&raw) });
+    }
+
+    /// Whether there were more than are kept or were read.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// Takes the symbols of a file.
+    pub(crate) fn read<'d, R: ReadRef<'d>>(&mut self, data: R) {
+        let whole = elf::symbols(data, &mut |s| self.add(s));
+        self.cut |= !whole;
     }
 
     /// Sorts; to be called once, after the last `add`.

@@ -193,8 +193,8 @@ pub struct StackCoverage {
     pub modules: usize,
     /// Paths of modules that were asked for names and have no symbols at all.
     pub without_symbols: Vec<Vec<u8>>,
-    /// Paths of modules whose debug information is damaged, or makes more work than a file of its size should: it was not
-    /// read to its end.
+    /// Paths of modules whose debug information or symbols are damaged, or make more work than a file of their size
+    /// should: they were not read to their end.
     pub cut_short: Vec<Vec<u8>>,
     /// Paths of modules whose file could not be opened or is not a readable ELF file.
     pub unreadable: Vec<Vec<u8>>,

@@ -169,17 +169,21 @@ pub fn go(data: &[u8]) {
 
 /// The functions at the first and in the middle of the code of a file with this section.
 pub fn functions(section: &str, bytes: &[u8]) -> Vec<String> {
-    let file = elf_of(&[(section, bytes, 0)]);
-    let made = Made::of(&file, &[]);
+    named(&elf_of(&[(section, bytes, 0)]), &[TEXT, TEXT + 0x100]).into_iter().map(|(function, _)| function).collect()
+}
+
+/// The functions and files at addresses of a file, as the file counts them.
+pub fn named(file: &[u8], addresses: &[u64]) -> Vec<(String, Option<String>)> {
+    let made = Made::of(file, &[]);
     let mut stacks = Stacks::new();
     let regs = Regs { rip: BASE + TEXT + 1, rsp: 0x7fff_0000, cs: 0x33, ..Regs::default() };
     let id = stacks.capture(SpaceId(1), &regs, &made);
     let module = stacks.frames(id)[0].module;
-    let mut name = |offset| {
+    let mut name = |&offset| {
         let named = stacks.explain_frame(Frame { module, offset, kind: FrameKind::Exact });
-        named.last().and_then(|n| n.function.clone()).unwrap_or_default()
+        named.last().map(|n| (n.function.clone().unwrap_or_default(), n.file.clone())).unwrap_or_default()
     };
-    [TEXT, TEXT + 0x100].into_iter().map(&mut name).collect()
+    addresses.iter().map(&mut name).collect()
 }
 
 /// Such a table of two functions, `main.f` and `runtime.main`, as Go 1.20 writes it, with this magic number.
