@@ -147,7 +147,9 @@ fn a_program_sees_of_itself_what_it_sees_alone() {
     }
     let arguments = [text(&path), "an argument", ""];
     // A parent that passes everything on, as fdwatch is.
-    let native = mirrored(&run(Command::new("timeout").args(["--foreground", "100"]).args(arguments)));
+    let mut alone = Command::new("timeout");
+    common::no_settings(&mut alone);
+    let native = mirrored(&run(alone.args(["--foreground", "100"]).args(arguments)));
     assert!(native.len() > 80, "it says much: {native:#?}");
     let root = nix::unistd::geteuid().is_root();
     for (way, filtered) in
