@@ -13,6 +13,7 @@ use super::procfs;
 use crate::base::Tid;
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use nix::sys::signal::{SigSet, SigmaskHow};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -421,7 +422,13 @@ impl Active {
         // The guard keeps the mask that it is born with.
         if self.guard.is_none() {
             let (both, tracer) = (Arc::clone(&self.shared), self.tracer);
+            // Signals are for the thread that waits for tasks: it is to be woken by them, and counts on their handlers having
+            // run when kill(2) to itself is over (signals::stop_job; one_ctrl_z_stops_the_whole_job).
+            let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).ok();
             let guard = std::thread::Builder::new().name("fdwatch-guard".into()).spawn(move || watch(&both, tracer));
+            if let Some(mask) = mask {
+                let _ = mask.thread_set_mask();
+            }
             self.guard = Some(guard.ok()?);
         }
         if active != narrow {
