@@ -1,7 +1,9 @@
 //! `foreign-close`: somebody closed, or dup2'd over, a life that another owner had opened.
 
 use super::sweep::{Runs, Suspects};
-use super::{About, Confidence, Finding, Object, Role, Rule, Seen, Severity, Step, bound, called, object, opened};
+use super::{
+    About, Confidence, Finding, Object, Role, Rule, Seen, Severity, Step, bound, called, closed, object, opened,
+};
 use crate::base::{Fd, LifeId, TableId, Tid};
 use crate::event::{Call, Effect, EventKind, Site};
 use crate::model::{Change, Ended, Life, Moment, Origin, World};
@@ -174,10 +176,6 @@ fn found_gone(seen: &Seen<'_>, call: &Call, t: &Trespass<'_>) -> Option<Finding>
         f.evidence.push("both closes came from the very same place".to_string());
     }
     Some(f)
-}
-
-fn closed(moment: &Moment) -> Step {
-    Step { role: Role::Closed, moment: moment.clone(), object: None, note: None, moved: None, program: None }
 }
 
 /// What both kinds have in common.

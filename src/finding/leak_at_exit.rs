@@ -1,6 +1,6 @@
 //! `leak-at-exit`: opened by the program, never closed. Only where it is asked for.
 
-use super::{About, Confidence, Finding, Options, Role, Rule, Seen, Severity, Step, called, object, opened};
+use super::{About, Confidence, Finding, Options, Rule, Seen, Severity, called, closed, object, opened};
 use crate::event::EventKind;
 use crate::model::{Change, Ended, Origin};
 
@@ -44,14 +44,6 @@ impl Rule for LeakAtExit {
             }
             let pid = end.moment.pid;
             let Some(object) = object(world, life) else { continue };
-            let closed = Step {
-                role: Role::Closed,
-                moment: end.moment.clone(),
-                object: None,
-                note: None,
-                moved: None,
-                program: None,
-            };
             out.push(Finding {
                 name: ABOUT.name,
                 severity: ABOUT.severity,
@@ -66,7 +58,7 @@ impl Rule for LeakAtExit {
                     object.file.noun()
                 ),
                 object,
-                steps: vec![opened(life), closed],
+                steps: vec![opened(life), closed(&end.moment)],
                 evidence: Vec::new(),
                 help: "close it after its last use".into(),
                 count: 1,

@@ -235,6 +235,11 @@ pub(crate) fn opened(life: &Life) -> Step {
     Step { role: Role::Opened, moment: life.began.clone(), object: None, note: None, moved: None, program: None }
 }
 
+/// The step of an end that came at `moment`.
+pub(crate) fn closed(moment: &Moment) -> Step {
+    Step { role: Role::Closed, moment: moment.clone(), object: None, note: None, moved: None, program: None }
+}
+
 /// What there is to say of a kind of finding before one was found.
 #[derive(Debug)]
 pub struct About {

@@ -3,7 +3,8 @@
 use super::descent::{Crossing, Descent, base_name, is_shell};
 use super::promise::{By, Promise, jobserver, only_looks, promises, uses_jobserver};
 use super::{
-    About, Confidence, Finding, Role, Rule, Seen, Severity, Step, bound, object, opened, program_name, root, severity,
+    About, Confidence, Finding, Role, Rule, Seen, Severity, Step, bound, closed, object, opened, program_name, root,
+    severity,
 };
 use crate::base::{Fd, LifeId};
 use crate::event::Direction;
@@ -105,11 +106,9 @@ fn finding(
         By::Jobserver { .. } | By::Argument | By::Path | By::Variable => Confidence::Likely,
     };
     let mut steps = vec![opened(root(world, meant))];
-    let closed =
-        Step { role: Role::Closed, moment: end.moment.clone(), object: None, note: None, moved: None, program: None };
     // close-on-exec has no place of its own.
     let by_exec = end.how == Ended::ClosedOnExec;
-    steps.push(Step { note: by_exec.then(|| "it was not made inheritable".to_string()), ..closed });
+    steps.push(Step { note: by_exec.then(|| "it was not made inheritable".to_string()), ..closed(&end.moment) });
     if let Some(life) = wrong {
         let first = root(world, life);
         steps.push(Step { role: Role::Reused, object: object(world, first), ..opened(first) });

@@ -1,7 +1,7 @@
 //! `stdio-slot-reused`: an unrelated open took 0, 1 or 2.
 
 use super::{
-    About, Confidence, Finding, Role, Rule, Seen, Severity, Step, bound, called, object, opened, standard_name,
+    About, Confidence, Finding, Role, Rule, Seen, Severity, Step, bound, called, closed, object, opened, standard_name,
 };
 use crate::base::{Fd, LifeId, TableId, Tid};
 use crate::event::{Direction, Effect, EventKind};
@@ -121,15 +121,7 @@ impl StdioSlotReused {
         if let Some(former) = former
             && let Some(end) = &former.end
         {
-            let closed = Step {
-                role: Role::Closed,
-                moment: end.moment.clone(),
-                object: None,
-                note: None,
-                moved: None,
-                program: None,
-            };
-            steps.push(closed);
+            steps.push(closed(&end.moment));
         }
         let call = match life.began.what {
             What::Call(info) => info.name,

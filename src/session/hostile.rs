@@ -290,6 +290,7 @@ fn guard(mark: String, label: &'static Mutex<String>, since: &'static AtomicU64)
     std::thread::spawn(move || {
         let mut last = (u64::MAX, 0);
         loop {
+            // Between two looks: what hangs announces nothing.
             std::thread::sleep(Duration::from_millis(500));
             let number = since.load(Ordering::Relaxed);
             let now = began.elapsed().as_secs();
