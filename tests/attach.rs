@@ -35,10 +35,13 @@ struct Watch {
 
 impl Watch {
     /// Starts it and waits until it says that it is attached, or why it is not.
-    fn of(mut command: Command) -> Watch {
+    fn of(command: Command) -> Watch {
+        Watch::with_input(command, Stdio::null())
+    }
+
+    fn with_input(mut command: Command, input: Stdio) -> Watch {
         common::no_settings(&mut command);
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("fdwatch");
+        let mut child = command.stdin(input).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("fdwatch");
         let pid = Pid::from_raw(child.id() as i32);
         let (watchdog, wait) = mpsc::channel::<()>();
         std::thread::spawn(move || {
@@ -581,4 +584,24 @@ fn a_vfork_parent_of_a_started_target_is_left_when_it_can_be() {
 fn numbers_of_children(pid: i32) -> Vec<i32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|n| n.parse().ok()).collect()
+}
+
+/// It may have stopped, and its stop hides what others have to report (waitid(2) names the first that it finds).
+#[test]
+fn a_child_of_the_shell_before_us_hides_nothing() {
+    let mut target = start(&mut Command::new("cat"));
+    let before = "sh -c 'kill -STOP $$' >/dev/null 2>&1 3>&- & echo $! >&3; exec 3>&-; \
+                  until grep -q '^State:.T' /proc/$!/status; do :; done; exec \"$@\"";
+    let (stranger, told) = std::io::pipe().expect("a pipe");
+    let mut command = Command::new("bash");
+    command.args(["-c", &format!("exec 3>&0 </dev/null; {before}"), "bash"]).arg(fdwatch());
+    command.args(["attach", &target.pid().to_string()]);
+    let watch = Watch::with_input(command, told.into());
+    let stranger: i32 = BufReader::new(stranger).lines().next().unwrap().unwrap().parse().unwrap();
+    is_traced(target.pid(), &watch);
+    target.close_input();
+    let done = watch.end();
+    let _ = kill(Pid::from_raw(stranger), Signal::SIGKILL);
+    assert_eq!(done.status.code(), Some(0), "{done:#?}");
+    target.end();
 }

@@ -329,3 +329,17 @@ mod libc_code {
     pub(crate) const CLD_STOPPED: i32 = 5;
     pub(crate) const CLD_CONTINUED: i32 = 6;
 }
+
+/// A shell that executes us may have started somebody before, as bash does for `fdwatch … 2> >(tee log)`: that is a child
+/// of ours then, and may itself wait for our end.
+#[test]
+fn children_of_the_shell_before_us_are_not_waited_for() {
+    let before = "exec 3<&0; cat <&3 >/dev/null 2>&1 & exec \"$@\" 3<&- </dev/null";
+    let of = |args: &[&str]| start(Command::new("sh").args(["-c", before, "sh"]).arg(fdwatch()).args(args)).end();
+    // The one that is left has a child of its own, which outlives it.
+    let done = of(&["audit", "--", "sh", "-c", "(sleep 0.1; exit 4) & exit 3"]);
+    assert_eq!(done.code(), 3, "{done:#?}");
+    assert!(done.stderr.contains("of 3 processes"), "{done:#?}");
+    let done = of(&["audit", "--no-seccomp", "--", "true"]);
+    assert_eq!(done.code(), 0, "{done:#?}");
+}

@@ -208,6 +208,14 @@ pub fn tracer_of(tid: Tid) -> Option<i32> {
     status_field(tid, "TracerPid")?.parse().ok().filter(|t| *t != 0)
 }
 
+/// A task that this process traces, if there is one. Looks at every task of the system.
+pub(super) fn some_tracee() -> Option<Tid> {
+    let own = i32::try_from(std::process::id()).ok()?;
+    let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok).filter_map(number);
+    let mut tids = processes.flat_map(|pid| tasks_of(Pid(pid)));
+    tids.find(|tid| tracer_of(*tid) == Some(own))
+}
+
 /// Whether some instance of seccomp filters this process already.
 pub fn has_seccomp(tid: Tid) -> bool {
     status_field(tid, "Seccomp").is_some_and(|s| s != "0")

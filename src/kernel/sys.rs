@@ -58,6 +58,15 @@ pub(super) fn peek() -> Result<Option<(i32, Option<RawStatus>)>, Errno> {
     Ok((pid != 0).then_some((pid, stopped.then_some(RawStatus(status << 8 | 0x7f)))))
 }
 
+/// Takes the stop of a child that is not traced out of what [`peek`] finds: [`wait`] gives only those of tracees
+/// (waitid(2), WSTOPPED).
+pub(super) fn take_job_stop(pid: i32) {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let flags = libc::WSTOPPED | libc::__WALL | libc::WNOHANG;
+    // SAFETY: `info` is a place for a siginfo_t for the whole call, and is not read.
+    let _ = unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, info.as_mut_ptr(), flags) };
+}
+
 /// A ptrace request whose two arguments are numbers.
 fn request(req: libc::c_uint, tid: i32, addr: usize, data: usize) -> Result<c_long, Errno> {
     about_to(tid)?;

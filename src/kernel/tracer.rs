@@ -177,6 +177,8 @@ impl Task {
 /// Every task of the target, and the waiting for them. Bound to its thread, as ptrace is.
 pub struct Tracer {
     tasks: FxHashMap<i32, Task>,
+    /// The process that was started, until it has ended: a child of ours, traced or left.
+    started: Option<i32>,
     order: Order,
     queue: VecDeque<(i32, RawStatus)>,
     /// Tasks that were attached to and have not been stopped since.
@@ -209,6 +211,7 @@ impl Tracer {
     pub(super) fn new(first: Tid, all_calls: bool) -> Tracer {
         let mut tracer = Tracer::without_tasks(all_calls, None);
         tracer.add(first.0);
+        tracer.started = Some(first.0);
         tracer
     }
 
@@ -216,6 +219,7 @@ impl Tracer {
     pub(super) fn without_tasks(all_calls: bool, requests: Option<Requests>) -> Tracer {
         Tracer {
             tasks: FxHashMap::default(),
+            started: None,
             order: Order::default(),
             queue: VecDeque::new(),
             unreached: FxHashSet::default(),
@@ -373,6 +377,7 @@ impl Tracer {
             let stop = status.decode();
             if status.is_end() {
                 self.tasks.remove(&tid);
+                self.started.take_if(|started| *started == tid);
                 self.unannounced.remove(&tid);
                 self.order.forget(tid);
                 self.placement.on_gone(tid);
@@ -453,17 +458,42 @@ impl Tracer {
     /// has resumed the task takes it along (kernel/exit.c, wait_task_stopped clears exit_code; kernel/signal.c,
     /// ptrace_signal). A target that is to outlive us is only looked at, so that a stop is over with the resumption.
     fn report(&mut self) -> Result<Option<(i32, RawStatus)>, Errno> {
+        self.take_peeked()?;
+        if self.tasks.is_empty() && self.order.waiting().is_empty() {
+            return match sys::wait(-1, false)? {
+                None => self.last_report(),
+                report => Ok(report),
+            };
+        }
         if self.requests.is_none() {
             return sys::wait(-1, true);
         }
-        self.take_peeked()?;
-        match sys::peek()? {
-            Some((tid, Some(status))) if self.order.knows(tid) && !self.leaving => {
-                self.peeked = Some(tid);
-                Ok(Some((tid, status)))
+        loop {
+            let Some((tid, status)) = sys::peek()? else { return Ok(None) };
+            match status {
+                Some(status) if self.order.knows(tid) && !self.leaving => {
+                    self.peeked = Some(tid);
+                    return Ok(Some((tid, status)));
+                }
+                _ => {}
             }
-            Some((tid, _)) => sys::wait(tid, false),
-            None => Ok(None),
+            if let Some(report) = sys::wait(tid, false)? {
+                return Ok(Some(report));
+            }
+            // It would hide what others have to report.
+            sys::take_job_stop(tid);
+        }
+    }
+
+    /// What there is to report when no task is known any more, but some child is left.
+    ///
+    /// A shell that executes us may have children, which are ours from then on: bash's `fdwatch … 2> >(tee log)`. They may
+    /// well wait for our own end. The test `children_of_the_shell_before_us_are_not_waited_for` has such ones.
+    fn last_report(&self) -> Result<Option<(i32, RawStatus)>, Errno> {
+        // One that was traced from its birth may not have stopped yet.
+        match self.started.or_else(|| Some(procfs::some_tracee()?.0)) {
+            Some(tid) => sys::wait(tid, true),
+            None => Err(Errno::ECHILD),
         }
     }
 
@@ -628,11 +658,10 @@ impl Tracer {
                     unless_gone("INTERRUPT", tid, sys::interrupt(tid))?;
                     unless_gone("SYSCALL", tid, sys::to_syscall(tid, signal))?;
                 }
-                _ => {
-                    if let Some((tid, status)) = sys::wait(tid, false).or_else(no_children).map_err(Error::Wait)? {
-                        self.take(tid, status);
-                    }
-                }
+                _ => match sys::wait(tid, false).or_else(no_children).map_err(Error::Wait)? {
+                    Some((tid, status)) => self.take(tid, status),
+                    None => sys::take_job_stop(tid),
+                },
             }
         }
     }
