@@ -170,6 +170,21 @@ except OSError as e: print(e.errno, len(os.read(fd, 3)))
 }
 
 #[test]
+fn what_was_altered_is_marked_wherever_the_descriptor_is_shown() {
+    if !bash("what_was_altered_is_marked_wherever_the_descriptor_is_shown") {
+        return;
+    }
+    let script = "exec 8</etc/passwd; exec 8<&-; exec 9</dev/null; exec 9<&-; echo end";
+    let look = ["--fd", "8", "--fd", "9", "-ex", "fail EIO", "-ex", "c", "-ex", "hist 8", "-ex", "fd 8"];
+    let done = run(&[&look[..], &["-ex", "info fds", "-ex", "c"]].concat(), &["bash", "-c", script]);
+    let shown = ["  altered by fdwatch, fail EIO: it did not happen\n", "\n      altered: fail EIO of close(8) by ["];
+    for part in shown.into_iter().chain(["\n  altered  fail EIO of close(8) by ["]) {
+        assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
+    }
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "end\n"), "{}", done.stderr);
+}
+
+#[test]
 fn finish_shows_the_result_of_the_call() {
     if !bash("finish_shows_the_result_of_the_call") {
         return;

@@ -122,7 +122,6 @@ pub struct Session {
     main: Tid,
     began: Instant,
     status: Option<ExitStatus>,
-    altered: Vec<Altered>,
     limits: Limits,
     breaks: u32,
     /// Breaks that the user does not want to see.
@@ -183,7 +182,6 @@ impl Session {
             main,
             began: Instant::now(),
             status: None,
-            altered: Vec::new(),
             limits: Limits { all_calls, processes: 1, ..Limits::default() },
             breaks: 0,
             ignore: 0,
@@ -283,7 +281,8 @@ impl Session {
             no_new_privs: self.limits.no_new_privs,
             processes: self.limits.processes,
             suppressed: self.pipeline.suppressed,
-            altered: self.altered.clone(),
+            altered: Altered::all(&self.world),
+            altered_unlisted: self.world.altered_unlisted(),
             notes: self.notes(),
             sources: self.source_lines(),
         }

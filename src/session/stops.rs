@@ -5,15 +5,15 @@ use super::reconcile::Because;
 use super::sites::Where;
 use super::{Session, TaskState};
 use crate::base::{Arch, Fd, LifeId, Pid, RawCall, ReadMemory, Regs, Tid};
-use crate::event::{Call, CallInfo, Correction, Effect, Event, EventKind, ExitStatus, Fork, Found, Site, Start};
+use crate::event::{
+    Alteration, Call, CallInfo, Correction, Effect, Event, EventKind, ExitStatus, Fork, Found, Site, Start,
+};
 use crate::finding::{SWEEP, object};
 use crate::kernel::{Entering, Error, KNOCK, Resume, Stop, Stopped, procfs};
 use crate::model::{Transition, World};
 use crate::policy::catch::Kind;
 use crate::policy::inject::{How, Injection};
 use crate::policy::{Break, Why};
-use crate::render::call::{errno, invocation};
-use crate::report::Altered;
 use crate::syscall::{InTheWay, Made, Need, Row, delivery, in_the_way};
 
 /// Results that the kernel keeps to itself: the call will be made again (ERESTARTSYS … ERESTART_RESTARTBLOCK,
@@ -179,7 +179,7 @@ impl Session {
         let transitions = self.world.consequences(&event);
         let mut decision = go;
         if !self.policy.injections.is_empty()
-            && let Some(altered) = self.inject(task, (row, need), raw, (&mut event, &transitions))?
+            && let Some(altered) = self.inject(task, (row, need), raw, (&mut event, &transitions), frontend)?
         {
             return Ok(altered.then_some(go));
         }
@@ -220,7 +220,7 @@ impl Session {
                     call.site = self.sites.site(&at, None);
                 }
                 let EventKind::Call(call) = &event.kind else { return Ok(Some(go)) };
-                let call = call.clone();
+                let (call, made) = (call.clone(), call.clone());
                 let pid = self.pid_of(tid);
                 let can_keep = skipped_result(row, raw).is_some();
                 decision = self.show(
@@ -238,12 +238,12 @@ impl Session {
                     frontend,
                 )?;
                 let altered = match decision.fail {
-                    Some(n) => Some((format!("fail {}", errno(n)), -i64::from(n))),
-                    None if decision.keep => skipped_result(row, raw).map(|result| ("keep".to_string(), result)),
+                    Some(n) => Some((Alteration::Fail(n), -i64::from(n))),
+                    None if decision.keep => skipped_result(row, raw).map(|result| (Alteration::Keep, result)),
                     None => None,
                 };
-                if let Some((how, result)) = altered
-                    && self.alter(task, row, raw, (how, result), life)?
+                if let Some(altered) = altered
+                    && self.alter(task, &made, altered, life, frontend)?
                 {
                     return Ok(Some(decision));
                 }
@@ -313,6 +313,7 @@ impl Session {
         (row, need): (&'static Row, Need),
         raw: &RawCall,
         (event, transitions): (&mut Event, &[Transition]),
+        frontend: &mut dyn Frontend,
     ) -> Result<Option<bool>, Error> {
         if need != Need::Entry
             && self.policy.injections.iter().any(Injection::needs_stack)
@@ -322,37 +323,52 @@ impl Session {
         }
         let Some((life, how)) = self.injected(event, transitions) else { return Ok(None) };
         let (how, result) = match how {
-            How::Keep => ("keep".to_string(), skipped_result(row, raw).unwrap_or(0)),
-            How::Error(n) => (format!("fail {}", errno(n)), -i64::from(n)),
-            How::Value(n) => (format!("return {n}"), n),
+            How::Keep => (Alteration::Keep, skipped_result(row, raw).unwrap_or(0)),
+            How::Error(n) => (Alteration::Fail(n), -i64::from(n)),
+            How::Value(n) => (Alteration::Return(n), n),
         };
-        self.alter(task, row, raw, (how, result), life).map(Some)
+        let EventKind::Call(call) = &event.kind else { return Ok(None) };
+        let call = call.clone();
+        self.alter(task, &call, (how, result), life, frontend).map(Some)
     }
 
+    /// Keeps a call from being made, and has the program told `result`. False if the task is gone.
     fn alter(
         &mut self,
         task: &Stopped,
-        row: &'static Row,
-        raw: &RawCall,
-        (how, result): (String, i64),
+        call: &Call,
+        (how, result): (Alteration, i64),
         life: LifeId,
+        frontend: &mut dyn Frontend,
     ) -> Result<bool, Error> {
         if !task.skip_call(result)? {
             return Ok(false);
         }
-        let info = CallInfo { name: row.name, args: raw.args, ret: None };
-        let tid = task.tid();
-        let life = self.world.life(life);
-        self.altered.push(Altered {
-            at_ns: self.now(),
-            pid: self.pid_of(tid),
-            tid,
-            how,
-            call: invocation(&info, None),
-            fd: life.map(|l| l.fd),
-            object: life.map(|l| l.file),
-        });
+        self.tell_altered(task, call, how, life, frontend)?;
         Ok(true)
+    }
+
+    /// Tells what was done to a call that is about the number of `life`.
+    fn tell_altered(
+        &mut self,
+        task: &Stopped,
+        call: &Call,
+        how: Alteration,
+        life: LifeId,
+        frontend: &mut dyn Frontend,
+    ) -> Result<(), Error> {
+        let mut call = call.clone();
+        if call.site == Site::default()
+            && let Some(at) = self.locate(task)?
+        {
+            call.site = self.sites.site(&at, None);
+        }
+        let fds = self.world.life(life).map(|l| l.fd).into_iter().collect();
+        call.effects = vec![Effect::Altered { how, fds }];
+        let event = Event { at: self.now(), tid: task.tid(), kind: EventKind::Call(call) };
+        let transitions = self.world.consequences(&event);
+        self.commit(&event, transitions, frontend);
+        Ok(())
     }
 
     /// A call has been made.
