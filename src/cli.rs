@@ -110,7 +110,8 @@ pub struct Common {
     /// `detach`, and can enter seccomp's strict mode
     #[arg(long)]
     pub no_seccomp: bool,
-    /// Alter calls that end a descriptor, in strace's words: close:path=/tmp/a:nth=1:keep, close,dup2:error=EIO:when=2+;
+    /// Alter calls that end a descriptor, in strace's words: close:path=/tmp/a:nth=1:keep, close,dup2:error=EIO:when=2+,
+    /// close:delay_enter=50ms;
     /// if=CONDITION may come last; every report says so (repeatable)
     #[arg(long = "inject", value_name = "CALLS:HOW")]
     pub injections: Vec<String>,

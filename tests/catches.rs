@@ -170,6 +170,64 @@ except OSError as e: print(e.errno, len(os.read(fd, 3)))
 }
 
 #[test]
+fn what_was_altered_is_marked_wherever_the_descriptor_is_shown() {
+    if !bash("what_was_altered_is_marked_wherever_the_descriptor_is_shown") {
+        return;
+    }
+    let script = "exec 8</etc/passwd; exec 8<&-; exec 9</dev/null; exec 9<&-; echo end";
+    let look = ["--fd", "8", "--fd", "9", "-ex", "fail EIO", "-ex", "c", "-ex", "hist 8", "-ex", "fd 8"];
+    let done = run(&[&look[..], &["-ex", "info fds", "-ex", "c"]].concat(), &["bash", "-c", script]);
+    let shown = ["  altered by fdwatch, fail EIO: it did not happen\n", "\n      altered: fail EIO of close(8) by ["];
+    for part in shown.into_iter().chain(["\n  altered  fail EIO of close(8) by ["]) {
+        assert!(done.stderr.contains(part), "{part}: {}", done.stderr);
+    }
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "end\n"), "{}", done.stderr);
+}
+
+#[test]
+fn a_delayed_call_waits_alone_and_no_longer_than_its_task_may() {
+    if !bash("a_delayed_call_waits_alone_and_no_longer_than_its_task_may") {
+        return;
+    }
+    // Who waits for a day is ended by a child that is not held up.
+    for (signal, code) in [("TERM", 128 + 15), ("KILL", 128 + 9)] {
+        let script = format!("exec 8</etc/passwd; {{ echo other; kill -{signal} $$; }} & exec 8<&-; echo never");
+        for options in
+            [&["audit", "--inject", "close:fd=8:nth=1:delay_enter=86400s:if=!child"][..], &["run", "--fd", "8"]]
+        {
+            let at_prompt: &[&str] =
+                if options[0] == "run" { &["-ex", "delay 86400s", "-ex", "continue 99"] } else { &[] };
+            let more = [options, at_prompt].concat();
+            let done = common::run(Command::new(fdwatch()).args(more).args(["--", "bash", "-c", &script]));
+            assert_eq!((done.code(), done.stdout.as_str()), (code, "other\n"), "{signal}: {}", done.stderr);
+            assert!(done.stderr.contains("  delay 86400s of close(8) by ["), "{}", done.stderr);
+        }
+    }
+    // It does happen, not earlier, and as was decided.
+    let script = "exec 8</etc/passwd; exec 8<&-; [ -e /proc/self/fd/8 ] && echo kept; echo end";
+    for (then, stdout) in [(&["-ex", "c"][..], "end\n"), (&["-ex", "keep", "-ex", "c"], "kept\nend\n")] {
+        for more in [&[][..], &["--no-seccomp"]] {
+            let began = std::time::Instant::now();
+            let done = run(&[more, &["--fd", "8", "-ex", "delay 300ms"], then].concat(), &["bash", "-c", script]);
+            assert_eq!((done.code(), done.stdout.as_str()), (0, stdout), "{}", done.stderr);
+            assert!(began.elapsed().as_millis() >= 300, "{}", done.stderr);
+            assert!(!done.stderr.contains("break 2 ["), "asked once: {}", done.stderr);
+        }
+    }
+    // After a call it is the result that waits.
+    let began = std::time::Instant::now();
+    let options = ["-ex", "tcatch open if path == \"/etc/passwd\"", "-ex", "delay 300ms", "-ex", "c"];
+    let done = run(&options, &["bash", "-c", script]);
+    assert!(began.elapsed().as_millis() >= 300 && done.stdout == "end\n", "{}", done.stderr);
+    assert!(done.stderr.contains("  delay 300ms of the result of open"), "{}", done.stderr);
+    for (wrong, part) in [("delay 5", "\"5\" is no time"), ("delay 0s", "is no time"), ("delay", "usage: delay TIME")] {
+        let done = run(&["-ex", wrong], &["echo", "started"]);
+        assert_eq!((done.code(), done.stdout.as_str()), (125, ""), "{wrong}: {}", done.stderr);
+        assert!(done.stderr.contains(part), "{wrong}: {}", done.stderr);
+    }
+}
+
+#[test]
 fn finish_shows_the_result_of_the_call() {
     if !bash("finish_shows_the_result_of_the_call") {
         return;

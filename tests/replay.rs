@@ -230,6 +230,12 @@ fn a_run_with_a_prompt_replays() {
         Report::read(read("live").as_bytes()).unwrap()
     };
     assert_eq!(go_on(&["keep", "continue"]).altered.len(), 1);
+    // A log that ends too early says all the same what was altered before.
+    let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
+    let (cut, _) = log.trim_end().rsplit_once('\n').unwrap();
+    std::fs::write(dir.path().join("cut"), format!("{cut}\n")).unwrap();
+    let told = go(dir.path(), &["replay", "cut", "--fail-on", "never"]);
+    assert!(told.stderr.contains("results altered by 1 injection\n"), "{told:#?}");
     assert_eq!(go_on(&["kill"]).target, Target::Killed);
     assert_eq!(go_on(&["detach"]).target, Target::Detached);
 }

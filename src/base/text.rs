@@ -47,6 +47,15 @@ pub fn duration(ns: u64) -> String {
     }
 }
 
+/// A span of time in nanoseconds as it was typed: `500ms`, `1s`, `30us`.
+pub fn span(ns: u64) -> String {
+    let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us")];
+    match units.iter().find(|(n, _)| ns > 0 && ns.is_multiple_of(*n)) {
+        Some((n, unit)) => format!("{}{unit}", ns / n),
+        None => format!("{ns}ns"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,5 +74,8 @@ mod tests {
         assert_eq!(duration(200_000), "0.20 ms");
         assert_eq!(duration(12_340_000), "12.3 ms");
         assert_eq!(duration(1_500_000_000), "1.50 s");
+        for (ns, text) in [(0, "0ns"), (7, "7ns"), (1_500, "1500ns"), (30_000, "30us"), (2_000_000_000, "2s")] {
+            assert_eq!(span(ns), text);
+        }
     }
 }

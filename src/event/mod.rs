@@ -3,10 +3,12 @@
 //! A system call becomes at most a few [`Effect`]s; a new system call therefore never reaches the model, the rules or
 //! the reports. Events are plain values: a test can write them down, a file can hold them.
 
+mod alteration;
 mod environment;
 mod file;
 pub(crate) mod wire;
 
+pub use alteration::Alteration;
 pub use environment::may_promise;
 pub use file::{Direction, FileKind, NewFile};
 
@@ -376,5 +378,13 @@ pub enum Effect {
     Vain {
         /// The number.
         fd: Fd,
+    },
+    /// fdwatch makes the call come out differently. What it does to the table for all that is told by other effects, or by
+    /// the event of the call itself, which follows.
+    Altered {
+        /// How.
+        how: Alteration,
+        /// The numbers that the call is about, in ascending order, as far as it is about any.
+        fds: Vec<Fd>,
     },
 }

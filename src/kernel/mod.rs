@@ -16,6 +16,7 @@ mod launch;
 pub mod look;
 mod memory;
 mod order;
+mod park;
 mod place;
 pub mod procfs;
 mod requests;

@@ -79,10 +79,10 @@ impl Requests {
         sys::take_signal(&self.signals, Some(Duration::ZERO)).map(Request::Signal)
     }
 
-    /// Waits for a request, or until the kernel may have something to report. To be called only after a look for
-    /// reports that found none.
-    pub(super) fn wait(&mut self) -> Option<Request> {
-        match sys::take_signal(&self.awaited(), self.left()) {
+    /// Waits for a request, or until the kernel may have something to report, at most for `most`. To be called only after
+    /// a look for reports that found none.
+    pub(super) fn wait(&mut self, most: Option<Duration>) -> Option<Request> {
+        match sys::take_signal(&self.awaited(), self.left().into_iter().chain(most).min()) {
             Some(libc::SIGCHLD) => None,
             Some(signal) => Some(Request::Signal(signal)),
             None => self.look(),

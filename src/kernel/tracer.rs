@@ -2,6 +2,7 @@
 
 use super::error::{Error, unless_gone};
 use super::order::Order;
+use super::park::{Later, Park};
 use super::place::Placement;
 use super::requests::{Request, Requests};
 use super::stop::{ForkKind, RawStatus, Stop};
@@ -203,6 +204,7 @@ pub struct Tracer {
     /// Children of a thread that was killed, by another thread's exec, before it could announce them.
     unannounced: FxHashSet<i32>,
     placement: Placement,
+    park: Park,
     /// ptrace requests are valid only from the thread that seized.
     _bound: std::marker::PhantomData<*const ()>,
 }
@@ -235,6 +237,7 @@ impl Tracer {
             reticent: FxHashSet::default(),
             unannounced: FxHashSet::default(),
             placement: Placement::default(),
+            park: Park::default(),
             _bound: std::marker::PhantomData,
         }
     }
@@ -341,6 +344,18 @@ impl Tracer {
             if let Some(request) = self.requests.as_mut().and_then(Requests::due) {
                 return Ok(Next::Asked(request));
             }
+            match self.park.take_due() {
+                // It was killed meanwhile, or its number is another's by now.
+                Some((tid, _)) if self.has_news(tid)? => continue,
+                Some((tid, Later::Report(stop))) => {
+                    return Ok(Next::Stopped(Stopped { tid: Tid(tid), denied: Cell::new(false) }, stop));
+                }
+                Some((tid, Later::Resume(how))) => {
+                    self.resume(Stopped { tid: Tid(tid), denied: Cell::new(false) }, how)?;
+                    continue;
+                }
+                None => {}
+            }
             let (tid, status) = match self.queue.pop_front() {
                 Some((tid, status)) => (tid, self.newest(tid, status)),
                 None => match self.report() {
@@ -348,7 +363,7 @@ impl Tracer {
                         self.take_turns()?;
                         report
                     }
-                    Ok(None) => match self.requests.as_mut().and_then(Requests::wait) {
+                    Ok(None) => match self.wait_for_requests() {
                         Some(request) => return Ok(Next::Asked(request)),
                         None => continue,
                     },
@@ -378,6 +393,7 @@ impl Tracer {
             if status.is_end() {
                 self.tasks.remove(&tid);
                 self.started.take_if(|started| *started == tid);
+                self.park.forget(tid);
                 self.unannounced.remove(&tid);
                 self.order.forget(tid);
                 self.placement.on_gone(tid);
@@ -413,12 +429,15 @@ impl Tracer {
                     return Ok(Next::Stopped(stopped, stop));
                 }
                 Stop::Exec => {
+                    // The leader may have been delayed when another thread took its number over.
+                    self.park.forget(tid);
                     // The leader's number is taken over by the thread that called execve, whose own is gone without a
                     // word (ptrace(2), "execve(2) under ptrace").
                     if let Some(former) = stopped.message()? {
                         let former = former as i32;
                         if former != tid {
                             self.tasks.remove(&former);
+                            self.park.forget(former);
                             self.order.forget(former);
                         }
                         self.placement.on_exec(former, tid);
@@ -466,7 +485,10 @@ impl Tracer {
             };
         }
         if self.requests.is_none() {
-            return sys::wait(-1, true);
+            return match self.park.is_empty() {
+                true => sys::wait(-1, true),
+                false => self.report_or_sleep(),
+            };
         }
         loop {
             let Some((tid, status)) = sys::peek()? else { return Ok(None) };
@@ -495,6 +517,52 @@ impl Tracer {
             Some(tid) => sys::wait(tid, true),
             None => Err(Errno::ECHILD),
         }
+    }
+
+    /// The same while a task is being delayed: waits until that is over, if nothing is reported before.
+    fn report_or_sleep(&mut self) -> Result<Option<(i32, RawStatus)>, Errno> {
+        sys::block_signals(&[libc::SIGCHLD], true);
+        let report = sys::wait(-1, false);
+        if let Ok(None) = report {
+            self.park.sleep();
+        }
+        sys::block_signals(&[libc::SIGCHLD], false);
+        report
+    }
+
+    /// Whether a task that stood still has reported something else since.
+    fn has_news(&mut self, tid: i32) -> Result<bool, Error> {
+        self.take_peeked().map_err(Error::Wait)?;
+        if let Some((tid, status)) = sys::wait(tid, false).or_else(no_children).map_err(Error::Wait)? {
+            self.take(tid, status);
+        }
+        Ok(self.queue.iter().any(|(t, _)| *t == tid))
+    }
+
+    /// Waits for a request, or until there may be something to report, or a delay may be over.
+    fn wait_for_requests(&mut self) -> Option<Request> {
+        self.requests.as_mut()?.wait(self.park.wait())
+    }
+
+    /// Lets `stop`, at which `task` stands, be reported once more after this time, and `task` stand still until then.
+    /// Others go on. It ends early when somebody wants the task to end: when it is killed, and at SIGINT, SIGTERM, SIGHUP,
+    /// SIGQUIT and SIGSTOP that it neither blocks nor ignores.
+    pub fn report_again(&mut self, task: Stopped, stop: Stop, after: std::time::Duration) {
+        self.park_for(task, Later::Report(stop), after);
+    }
+
+    /// Lets `task` go on after this time; otherwise as [`Tracer::report_again`].
+    pub fn resume_later(&mut self, task: Stopped, how: Resume, after: std::time::Duration) {
+        self.park_for(task, Later::Resume(how), after);
+    }
+
+    fn park_for(&mut self, task: Stopped, then: Later, after: std::time::Duration) {
+        let tid = task.tid.0;
+        self.placement.release();
+        if let Some(known) = self.tasks.get_mut(&tid) {
+            known.denied |= task.denied.get();
+        }
+        self.park.add(tid, after, then);
     }
 
     /// Waits for the stop that was only looked at, which is not to be reported again.
@@ -812,6 +880,7 @@ impl Tracer {
     /// marks (seccomp(2), SECCOMP_RET_TRACE).
     pub fn detach_all(&mut self, current: Option<Stopped>) -> Result<(), Error> {
         self.leaving = true;
+        self.park.clear();
         self.placement.retire();
         if let Some(s) = current {
             self.tasks.remove(&s.tid.0);

@@ -3,7 +3,7 @@
 use super::life::Ended;
 use super::world::World;
 use crate::base::{Fd, LifeId, TableId, Tid};
-use crate::event::{Correction, Effect, Event, EventKind, Fork, NewFile, Present, Program, Start};
+use crate::event::{Alteration, Correction, Effect, Event, EventKind, Fork, NewFile, Present, Program, Start};
 
 /// One thing that an event changes. Decided by [`World::consequences`], carried out by [`World::commit`].
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +87,13 @@ pub enum Transition {
     TaskGone {
         /** Which. */
         tid: Tid,
+    },
+    /// A call is altered.
+    Altered {
+        /// How.
+        how: Alteration,
+        /// The lives that it is about.
+        lives: Vec<LifeId>,
     },
     /// A process runs another program.
     Exec {
@@ -208,6 +215,9 @@ impl World {
                 }
             }
             Effect::Unshare if table.tasks > 1 => out.push(Transition::Unshare),
+            Effect::Altered { how, fds } => {
+                out.push(Transition::Altered { how: *how, lives: fds.iter().filter_map(now).collect() });
+            }
             Effect::Unshare | Effect::Refused { .. } | Effect::Vain { .. } => {}
         }
     }

@@ -36,7 +36,7 @@ impl Touch {
                 let number = |n: u32| Fd(i32::try_from(n).unwrap_or(i32::MAX));
                 Touch::Numbers(number(*first), number(*last))
             }
-            Effect::Unshare | Effect::Refused { .. } | Effect::Vain { .. } => return None,
+            Effect::Unshare | Effect::Refused { .. } | Effect::Vain { .. } | Effect::Altered { .. } => return None,
         })
     }
 

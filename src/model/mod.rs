@@ -4,6 +4,7 @@
 //! [`World::commit`] is the only thing that changes it. So a break can be shown before a close happens, by asking for
 //! the consequences of a call that is only about to be made.
 
+mod altered;
 mod commit;
 mod decide;
 mod flight;
@@ -13,6 +14,7 @@ mod world;
 #[cfg(test)]
 mod tests;
 
+pub use altered::Altered;
 pub use decide::{Change, Transition};
 pub use flight::{Doubt, Flights};
 pub use life::{End, Ended, Life, Moment, OpenFile, Origin, What};

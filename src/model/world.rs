@@ -1,5 +1,6 @@
 //! What is known: tables, tasks, lives and objects, and questions about them.
 
+use super::altered::Altered;
 use super::life::{Life, OpenFile, Origin};
 use crate::base::{Fd, FileId, LifeId, Pid, TableId, Tid};
 use crate::event::{Fork, NewFile, Program};
@@ -107,6 +108,8 @@ pub struct World {
     pub(super) surprises: u64,
     /// How many lives were lost, ever.
     pub(super) lost: u64,
+    pub(super) altered: Vec<Altered>,
+    pub(super) altered_unlisted: u64,
 }
 
 impl World {

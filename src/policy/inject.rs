@@ -12,7 +12,7 @@ const CALLS: &[&str] = &["close", "close_range", "dup2", "dup3"];
 /// The largest error number that has a name (errno(3)).
 const LAST_ERROR: i32 = 133;
 
-/// How a call is altered; it does not happen.
+/// How a call is altered; but for a delay it does not happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum How {
     /// The program is told that it succeeded.
@@ -21,6 +21,8 @@ pub enum How {
     Error(i32),
     /// The program is told this result.
     Value(i64),
+    /// It does happen, so many nanoseconds later.
+    Delay(u64),
 }
 
 /// At which of the calls that match: `first`, `first..last`, `first+`, `first+step`, as strace(1) has it.
@@ -60,6 +62,33 @@ pub struct Injection {
     when: When,
     how: How,
     matched: u64,
+}
+
+/// The longest delay, in nanoseconds: a day.
+const LONGEST: u64 = 86_400_000_000_000;
+
+/// A time as strace(1) has it: a number and `s`, `ms`, `us` or `ns`; in nanoseconds, from 1 to a day's. Without a unit it is
+/// microseconds if `bare`, and else a mistake.
+///
+/// # Errors
+/// What would be right.
+pub fn time(text: &str, bare: bool) -> Result<u64, String> {
+    let wrong = || {
+        let shown: String = escape(text.as_bytes()).chars().take(40).collect();
+        format!("\"{shown}\" is no time: say a number and s, ms, us or ns, a day at most: 500ms")
+    };
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
+    let ns = match unit {
+        "s" => 1_000_000_000,
+        "ms" => 1_000_000,
+        "us" => 1_000,
+        "ns" => 1,
+        "" if bare => 1_000,
+        _ => return Err(wrong()),
+    };
+    let time = number.parse::<u64>().ok().and_then(|n| n.checked_mul(ns));
+    time.filter(|t| (1..=LONGEST).contains(t)).ok_or_else(wrong)
 }
 
 /// The number of an error by its name, in whatever case.
@@ -139,6 +168,7 @@ impl Injection {
                         n.ok_or("retval wants a number that is not negative; for an error say error=EIO")?,
                     ));
                 }
+                "delay" | "delay_enter" => how = Some(How::Delay(time(value, true)?)),
                 "when" | "nth" => {
                     let wrong = || {
                         format!(
@@ -167,7 +197,8 @@ impl Injection {
                     conditions.push(answerable(condition)?);
                 }
                 other => {
-                    const KEYS: &[&str] = &["keep", "error", "retval", "when", "nth", "path", "fd", "if"];
+                    const KEYS: &[&str] =
+                        &["keep", "error", "retval", "delay_enter", "when", "nth", "path", "fd", "if"];
                     let shown = escape(other.as_bytes());
                     return Err(match nearest(other, KEYS.iter().copied()) {
                         Some(n) => format!("\"{shown}\" is nothing to say here; did you mean {n}?"),
@@ -176,7 +207,7 @@ impl Injection {
                 }
             }
         }
-        let how = how.ok_or("say what is to happen: keep, error=EIO or retval=0")?;
+        let how = how.ok_or("say what is to happen: keep, error=EIO, retval=0 or delay_enter=500ms")?;
         let when = when.unwrap_or(When { first: 1, last: u64::MAX, step: 1 });
         Ok(Injection { calls, condition: all_of(conditions), when, how, matched: 0 })
     }
@@ -224,13 +255,26 @@ mod tests {
     }
 
     #[test]
+    fn times_are_straces() {
+        for (text, ns) in [("7ns", 7), ("20us", 20_000), ("3ms", 3_000_000), ("2s", 2_000_000_000)] {
+            assert_eq!((time(text, false), time(text, true)), (Ok(ns), Ok(ns)), "{text}");
+        }
+        assert_eq!(time("1500", true), Ok(1_500_000), "strace's microseconds");
+        for text in ["1500", "", "s", "0s", "-1s", "1.5s", "86401s", "99999999999999999999s", "1 s", "5µs"] {
+            assert!(time(text, false).is_err(), "{text}");
+        }
+        assert_eq!(Injection::parse("close:delay_enter=10").unwrap().how, How::Delay(10_000));
+    }
+
+    #[test]
     fn mistakes_say_what_was_meant() {
         for (text, expected) in [
             (
                 "clos:keep",
                 "\"clos\" cannot be altered; did you mean close? Only calls that end a descriptor can: close, close_range, dup2, dup3",
             ),
-            ("close", "say what is to happen: keep, error=EIO or retval=0"),
+            ("close", "say what is to happen: keep, error=EIO, retval=0 or delay_enter=500ms"),
+            ("close:delay=5m", "\"5m\" is no time: say a number and s, ms, us or ns, a day at most: 500ms"),
             ("close:eror=EIO", "\"eror\" is nothing to say here; did you mean error?"),
             ("close:error=EIOO", "no error is called \"EIOO\"; did you mean EIO?"),
             ("close:keep:when=0", "when wants a number, or strace's FIRST..LAST or FIRST+STEP, not \"0\""),

@@ -92,6 +92,8 @@ pub struct Decision {
     pub keep: bool,
     /// The call does not happen, and the program is told this error (errno(3)).
     pub fail: Option<i32>,
+    /// The task at the break goes on so many nanoseconds later.
+    pub delay: Option<u64>,
     /// How the target goes on.
     pub then: Then,
 }
@@ -158,6 +160,7 @@ pub struct At<'s, 'a> {
     tid: Tid,
     pid: Pid,
     keep: bool,
+    delay: Option<u64>,
     fail: Option<i32>,
     /// Of the last command: a question was answered with no.
     declined: bool,
@@ -352,7 +355,7 @@ impl Prompt {
         let (interactive, attached) = (self.interactive, self.attached);
         let mut transcript = self.transcript.take();
         let (tid, pid) = (scene.at.tid, scene.at.pid);
-        let Decision { keep, fail, .. } = before.as_ref().map(|b| b.0).unwrap_or_default();
+        let Decision { keep, fail, delay, .. } = before.as_ref().map(|b| b.0).unwrap_or_default();
         let mut at = At {
             scene,
             console,
@@ -361,6 +364,7 @@ impl Prompt {
             tid,
             pid,
             keep,
+            delay,
             fail,
             declined: false,
             agreed: false,
@@ -420,7 +424,7 @@ impl Prompt {
     fn commands(&mut self, at: &mut At<'_, '_>) -> Result<Decision, PromptError> {
         loop {
             let Some((line, origin)) = self.next_line(at, PROMPT)? else {
-                return Ok(Decision { keep: at.keep, fail: at.fail, then: Then::default() });
+                return Ok(Decision { keep: at.keep, fail: at.fail, delay: at.delay, then: Then::default() });
             };
             if let Some(t) = at.transcript {
                 t.begin();
@@ -450,7 +454,7 @@ impl Prompt {
                     if matches!(then, Then::Detach | Then::HandOver) && at.interactive {
                         at.say("[detached]");
                     }
-                    let decision = Decision { keep: at.keep, fail: at.fail, then };
+                    let decision = Decision { keep: at.keep, fail: at.fail, delay: at.delay, then };
                     match then {
                         Then::Report => self.resumed = Some((decision, (line, origin))),
                         _ => at.done(&line, &[], &origin),
@@ -483,7 +487,7 @@ impl Prompt {
             return None;
         }
         self.failure = Some(e);
-        Some(Decision { keep: at.keep, fail: at.fail, then: self.end_of_all() })
+        Some(Decision { keep: at.keep, fail: at.fail, delay: at.delay, then: self.end_of_all() })
     }
 
     /// How a target goes on after which nobody looks.
@@ -638,6 +642,15 @@ impl At<'_, '_> {
             Some(Some(_)) => Err("this call has been made already: it cannot be made to fail".to_string()),
             None => Err("the target is not at a call that could be made to fail".to_string()),
         }
+    }
+
+    /// Lets the call at which the target stands, or its result, wait.
+    fn delay(&mut self, ns: u64) -> Result<bool, String> {
+        let Some(call) = &self.scene.at.call else {
+            return Err("the target is not at a call that could be delayed".to_string());
+        };
+        self.delay = Some(ns);
+        Ok(call.info.ret.is_some())
     }
 
     fn complain(&mut self, error: &str) {

@@ -1,7 +1,7 @@
 //! System calls and objects as people write them.
 
-use crate::base::text::escape;
-use crate::event::{CallInfo, FileKind, NewFile};
+use crate::base::text::{escape, span};
+use crate::event::{Alteration, CallInfo, FileKind, NewFile};
 use crate::finding::Object;
 use crate::model::OpenFile;
 use crate::syscall::{Arg, by_name, request_name};
@@ -82,6 +82,17 @@ pub fn result(ret: i64) -> String {
     match ret {
         -4095..=-1 => errno(-ret as i32),
         _ => ret.to_string(),
+    }
+}
+
+/// What was done to a call: `keep`, `fail EIO`, `delay 1s`.
+pub fn alteration(how: Alteration) -> String {
+    match how {
+        Alteration::Keep => "keep".to_string(),
+        Alteration::Fail(n) => format!("fail {}", errno(n)),
+        Alteration::Return(n) => format!("return {n}"),
+        Alteration::Delay(ns) => format!("delay {}", span(ns)),
+        Alteration::DelayResult(ns) => format!("delay {} of the result", span(ns)),
     }
 }
 

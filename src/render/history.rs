@@ -7,9 +7,9 @@ use super::style::{Ink, Style, columns, visible, wrap};
 use super::table::program;
 use super::why::why;
 use crate::base::{Fd, FileId, LifeId, TableId, Tid};
-use crate::event::Site;
+use crate::event::{Alteration, Site};
 use crate::finding::{Copies, Finding, Moved};
-use crate::model::{End, Ended, Life, Moment, Origin, What, World};
+use crate::model::{Altered, End, Ended, Life, Moment, Origin, What, World};
 use std::collections::{BTreeMap, HashSet};
 
 /// The column at which places begin.
@@ -88,6 +88,8 @@ fn entries(world: &World, lives: &[&Life], show_object: bool) -> Vec<Entry> {
             }
         }
     }
+    let about = |a: &&Altered| a.about.iter().any(|(l, ..)| lives.iter().any(|life| life.id == *l));
+    out.extend(world.altered().iter().filter(about).map(alteration));
     out.extend(copies.into_iter().filter_map(|((_, table), group)| copied(world, table, &group)));
     out.extend(mass.into_iter().filter_map(|((_, table), group)| ended_together(world, table, &group, lives)));
     out.sort_by_key(|e| (e.at, e.order));
@@ -122,6 +124,20 @@ fn beginning(world: &World, life: &Life, show_object: bool) -> Entry {
         notes.push(format!("received as {}{}", life.fd, of.unwrap_or_default()));
     }
     entry(&life.began, what, notes, 2)
+}
+
+/// What fdwatch did to a call. A delayed one has a line of its own besides, if it ended the life or began another.
+fn alteration(altered: &Altered) -> Entry {
+    let what = match &altered.moment.what {
+        What::Call(info) => call::invocation(info, None),
+        _ => String::new(),
+    };
+    let happened = match altered.how {
+        Alteration::Keep | Alteration::Fail(_) | Alteration::Return(_) => ": it did not happen",
+        Alteration::Delay(_) | Alteration::DelayResult(_) => "",
+    };
+    let note = format!("altered by fdwatch, {}{happened}", call::alteration(altered.how));
+    entry(&altered.moment, what, vec![note], 0)
 }
 
 /// The task whose table a life is in.
@@ -290,5 +306,38 @@ mod tests {
             of_object(&s.world, FileId(99), &[], &mut cpython(), Style::plain()),
             "no object #99 is remembered\n"
         );
+    }
+
+    #[test]
+    fn what_fdwatch_did_to_a_call_stands_where_it_happened() {
+        use crate::event::{Call, CallInfo, Effect, EventKind};
+        let mut s = Script::new();
+        s.open(MAIN, 3, "/tmp/a");
+        for how in [Alteration::Keep, Alteration::Delay(1_500_000)] {
+            let info = CallInfo { name: "close", args: [3, 0, 0, 0, 0, 0], ret: None };
+            let effects = vec![Effect::Altered { how, fds: vec![Fd(3)] }];
+            s.event(MAIN, EventKind::Call(Call { info, effects, site: Site::default() }));
+        }
+        let told = crate::render::table::fd(&s.world, MAIN, Fd(3), &mut cpython(), Style::plain());
+        assert!(
+            told.ends_with("\n  altered  keep of close(3) by [100]\n  altered  delay 1500us of close(3) by [100]\n")
+        );
+        s.close(MAIN, 3);
+        let expected = "  \
+  +0.000002 [100] openat(AT_FDCWD, \"/tmp/a\", O_WRONLY|O_CREAT|O_CLOEXEC) = 3
+  +0.000003 [100] close(3)  altered by fdwatch, keep: it did not happen
+  +0.000004 [100] close(3)  altered by fdwatch, delay 1500us
+  +0.000005 [100] close(3) = 0  explicit
+";
+        let text = of_object(&s.world, FileId(1), &[], &mut cpython(), Style::plain());
+        assert_eq!(text, expected);
+        assert_eq!(s.world.altered_unlisted(), 0);
+        for _ in 0..5000 {
+            let info = CallInfo { name: "close", args: [3, 0, 0, 0, 0, 0], ret: None };
+            let effects = vec![Effect::Altered { how: Alteration::Keep, fds: vec![] }];
+            s.event(MAIN, EventKind::Call(Call { info, effects, site: Site::default() }));
+        }
+        assert_eq!(s.world.altered().len() as u64 + s.world.altered_unlisted(), 5002, "memory is bounded");
+        assert!(s.world.altered_unlisted() > 0);
     }
 }

@@ -9,7 +9,7 @@ use crate::base::text::escape;
 use crate::base::{Fd, Pid, Tid};
 use crate::event::Program;
 use crate::finding::{Copies, Finding, Role};
-use crate::model::{Life, Origin, World};
+use crate::model::{Altered, Life, Origin, What, World};
 
 /// A place of this many columns has room in a list.
 const PLACE: usize = 28;
@@ -133,6 +133,9 @@ pub fn fd(world: &World, tid: Tid, fd: Fd, names: &mut dyn Names, style: Style) 
                 held.sort();
                 line("also", &held.join(", "));
             }
+            for text in alterations(world, life) {
+                line("altered", &text);
+            }
         }
         None => {
             out += &format!("fd {fd} is not open\n");
@@ -152,6 +155,9 @@ pub fn fd(world: &World, tid: Tid, fd: Fd, names: &mut dyn Names, style: Style) 
                         line("proof", &why.proof.join(" < "));
                     }
                 }
+                for text in alterations(world, life) {
+                    line("altered", &text);
+                }
             }
         }
     }
@@ -161,6 +167,27 @@ pub fn fd(world: &World, tid: Tid, fd: Fd, names: &mut dyn Names, style: Style) 
         out += &format!("  {}{past} earlier {lives}: hist {fd}\n", style.paint(Ink::Label, "before   "));
     }
     out
+}
+
+/// How many alterations of one descriptor are shown.
+const ALTERATIONS: usize = 8;
+
+/// What fdwatch did to calls that were about this life: `keep of close(3) by [100]`.
+pub fn alterations(world: &World, life: &Life) -> Vec<String> {
+    let text = |a: &Altered| {
+        let what = match &a.moment.what {
+            What::Call(info) => super::call::invocation(info, None),
+            _ => "what it did".to_string(),
+        };
+        format!("{} of {what} by [{}]", super::call::alteration(a.how), a.moment.tid)
+    };
+    let mut all: Vec<String> = world.altered_of(life.id).map(text).collect();
+    let before = all.len().saturating_sub(ALTERATIONS);
+    if before > 0 {
+        all.drain(..before);
+        all.insert(0, format!("{before} times before: hist {} all", life.fd));
+    }
+    all
 }
 
 /// How many ended processes are listed.

@@ -14,7 +14,8 @@ use crate::base::text::escape;
 use crate::base::{Fd, FileId, Pid, Tid};
 use crate::finding::{Finding, Severity};
 use crate::identity::{Ledger, Stacks};
-use crate::model::World;
+use crate::model::{self, What, World};
+use crate::render::call::{alteration, invocation};
 use crate::render::place::place;
 use crate::render::record::{FindingRecord, LifeRef};
 use crate::render::{Names, Sources};
@@ -49,6 +50,9 @@ pub struct Report {
     pub baseline: Option<baseline::BaselineRecord>,
     /// The calls that fdwatch made come out differently.
     pub altered: Vec<Altered>,
+    /// How many calls more it altered.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub altered_unlisted: u64,
     /// What was seen and what was not.
     pub coverage: Coverage,
     /// All lives, where they were asked for.
@@ -118,6 +122,25 @@ pub struct Altered {
     pub object: Option<FileId>,
 }
 
+impl Altered {
+    /// What the model knows of the calls that were altered.
+    pub fn all(world: &World) -> Vec<Altered> {
+        let of = |a: &model::Altered| {
+            let first = a.about.first();
+            let fd = first.map(|(_, fd, _)| *fd);
+            // Of two objects one may have become known since.
+            let object = first.map(|(life, _, file)| world.life(*life).map_or(*file, |l| l.file));
+            let call = match &a.moment.what {
+                What::Call(info) => invocation(info, None),
+                _ => String::new(),
+            };
+            let (at_ns, pid, tid, how) = (a.moment.at, a.moment.pid, a.moment.tid, alteration(a.how));
+            Altered { at_ns, pid, tid, how, call, fd, object }
+        };
+        world.altered().iter().map(of).collect()
+    }
+}
+
 /// Which calls stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -167,6 +190,9 @@ pub struct Facts {
     pub suppressed: u64,
     /// The calls that were altered.
     pub altered: Vec<Altered>,
+    /// How many calls more were altered.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub altered_unlisted: u64,
     /// What else limits what the report can tell.
     pub notes: Vec<String>,
     /// The lines of source that the findings show, as they were when watching ended.
@@ -265,6 +291,7 @@ impl Report {
             suppressions: Vec::new(),
             baseline: None,
             altered: facts.altered,
+            altered_unlisted: facts.altered_unlisted,
             coverage: Coverage {
                 mode: facts.mode,
                 no_new_privs: facts.no_new_privs,

@@ -19,6 +19,7 @@ fn facts() -> Facts {
         processes: 2,
         suppressed: 0,
         altered: vec![],
+        altered_unlisted: 0,
         notes: vec![],
         sources: vec![SourceLine {
             file: "job.py".into(),

@@ -49,13 +49,14 @@ pub fn text(report: &Report, style: Style) -> String {
     some_of(unused, "unused suppressions", &mut say, |s| {
         format!("unused suppression: {}:{} ({})", s.file, s.line, s.finding)
     });
-    if !report.altered.is_empty() {
-        say(&format!("results altered by {}", count(report.altered.len() as u64, "injection")));
-        for a in &report.altered {
+    let altered = report.altered.len() as u64 + report.altered_unlisted;
+    if altered > 0 {
+        say(&format!("results altered by {}", count(altered, "injection")));
+        some_of(report.altered.iter(), "altered calls", &mut say, |a| {
             let object = a.object.map(|o| format!(" {o}")).unwrap_or_default();
             let fd = a.fd.map(|f| format!(", fd {f}{object}")).unwrap_or_default();
-            say(&format!("  {} of {} by [{}]{fd}", a.how, a.call, a.tid));
-        }
+            format!("  {} of {} by [{}]{fd}", a.how, a.call, a.tid)
+        });
     }
     let v = &report.coverage;
     let mode = match v.mode {

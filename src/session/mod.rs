@@ -32,7 +32,7 @@ pub use rehearse::rehearsal_of;
 pub use replay::Replay;
 
 use crate::base::{Pid, Tid};
-use crate::event::{Effect, Event, EventKind, ExitStatus};
+use crate::event::{Alteration, Effect, Event, EventKind, ExitStatus};
 use crate::finding::{Finding, Options, Seen};
 use crate::identity::{Followed, Ledger, Rehearsal};
 use crate::kernel::{Error, KNOCK, Launched, Next, Resume, Stop, Stopped, Tracer, procfs};
@@ -94,11 +94,22 @@ struct TaskState {
     vain: usize,
     /// So many calls more may show whether one that was refused was the first step of a loop over all numbers.
     doubtful: u8,
+    /// What was decided about the call at whose entry it stands, while that is delayed.
+    decided: Option<Decided>,
+}
+
+/// What is to be done when a delay is over.
+#[derive(Clone, Copy, Debug)]
+struct Decided {
+    /// What the user decided, if anybody was asked.
+    decision: Option<Decision>,
+    /// The life that the call is about.
+    life: crate::base::LifeId,
 }
 
 impl TaskState {
     fn new(space: crate::stack::SpaceId) -> TaskState {
-        TaskState { space, pending: None, vain: 0, doubtful: 0 }
+        TaskState { space, pending: None, vain: 0, doubtful: 0, decided: None }
     }
 }
 
@@ -122,7 +133,6 @@ pub struct Session {
     main: Tid,
     began: Instant,
     status: Option<ExitStatus>,
-    altered: Vec<Altered>,
     limits: Limits,
     breaks: u32,
     /// Breaks that the user does not want to see.
@@ -183,7 +193,6 @@ impl Session {
             main,
             began: Instant::now(),
             status: None,
-            altered: Vec::new(),
             limits: Limits { all_calls, processes: 1, ..Limits::default() },
             breaks: 0,
             ignore: 0,
@@ -283,7 +292,8 @@ impl Session {
             no_new_privs: self.limits.no_new_privs,
             processes: self.limits.processes,
             suppressed: self.pipeline.suppressed,
-            altered: self.altered.clone(),
+            altered: Altered::all(&self.world),
+            altered_unlisted: self.world.altered_unlisted(),
             notes: self.notes(),
             sources: self.source_lines(),
         }
@@ -528,6 +538,10 @@ impl Session {
             // It stops as soon as it is let go, and whoever takes it over finds it so.
             self.tracer.send(at.pid, libc::SIGSTOP);
             decision.then = Then::Detach;
+        }
+        if let (Some(ns), Some(call)) = (decision.delay, at.call.as_ref().filter(|c| c.info.ret.is_some())) {
+            let how = Alteration::DelayResult(ns);
+            self.tell_done(at.tid, call, how, at.fd.into_iter().collect(), frontend);
         }
         match decision.then {
             Then::Continue { ignore } => self.ignore = ignore,

@@ -15,7 +15,7 @@ use crate::identity::{self, Ledger, ModuleFrame};
 use crate::model::World;
 use crate::policy::suppression::Suppressions;
 use crate::render::{Names, NativeFrame, PythonFrame};
-use crate::report::{Facts, Report, Target};
+use crate::report::{Altered, Facts, Report, Target};
 use crate::stack::{MAX_FRAMES, NO_FILE, Named, file_name};
 use rustc_hash::FxHashMap;
 use std::io::BufRead;
@@ -232,7 +232,8 @@ impl Replay {
                 no_new_privs: self.header.no_new_privs,
                 processes: self.processes,
                 suppressed,
-                altered: Vec::new(),
+                altered: Altered::all(&self.world),
+                altered_unlisted: self.world.altered_unlisted(),
                 notes: Vec::new(),
                 sources: Vec::new(),
             },

@@ -3,18 +3,19 @@
 use super::frontend::{Decision, Frontend, Then};
 use super::reconcile::Because;
 use super::sites::Where;
-use super::{Session, TaskState};
+use super::{Decided, Session, TaskState};
 use crate::base::{Arch, Fd, LifeId, Pid, RawCall, ReadMemory, Regs, Tid};
-use crate::event::{Call, CallInfo, Correction, Effect, Event, EventKind, ExitStatus, Fork, Found, Site, Start};
+use crate::event::{
+    Alteration, Call, CallInfo, Correction, Effect, Event, EventKind, ExitStatus, Fork, Found, Site, Start,
+};
 use crate::finding::{SWEEP, object};
 use crate::kernel::{Entering, Error, KNOCK, Resume, Stop, Stopped, procfs};
 use crate::model::{Transition, World};
 use crate::policy::catch::Kind;
 use crate::policy::inject::{How, Injection};
 use crate::policy::{Break, Why};
-use crate::render::call::{errno, invocation};
-use crate::report::Altered;
 use crate::syscall::{InTheWay, Made, Need, Row, delivery, in_the_way};
+use std::time::Duration;
 
 /// Results that the kernel keeps to itself: the call will be made again (ERESTARTSYS … ERESTART_RESTARTBLOCK,
 /// linux/errno.h).
@@ -107,9 +108,10 @@ impl Session {
                 return self.tracer.resume(task, Resume::ToExit);
             }
         };
-        if early {
+        let decided = self.tasks.get_mut(&tid).and_then(|s| s.decided.take());
+        if early || decided.is_some() {
             let effects = (row.decode)(&Made { call, ret: None, task: &task.memory() });
-            if let Some(decision) = self.about_to(&task, (row, need), &call, effects, frontend)? {
+            if let Some(decision) = self.about_to(&task, (row, need), &call, effects, decided, frontend)? {
                 return self.carry_out(task, decision);
             }
         }
@@ -139,6 +141,7 @@ impl Session {
         (row, need): (&'static Row, Need),
         raw: &RawCall,
         effects: Vec<Effect>,
+        decided: Option<Decided>,
         frontend: &mut dyn Frontend,
     ) -> Result<Option<Decision>, Error> {
         let tid = task.tid();
@@ -178,14 +181,22 @@ impl Session {
         let mut event = Event { at: self.now(), tid, kind: EventKind::Call(call) };
         let transitions = self.world.consequences(&event);
         let mut decision = go;
-        if !self.policy.injections.is_empty()
-            && let Some(altered) = self.inject(task, (row, need), raw, (&mut event, &transitions))?
+        if decided.is_none()
+            && !self.policy.injections.is_empty()
+            && let Some(altered) = self.inject(task, (row, need), raw, (&mut event, &transitions), frontend)?
         {
-            return Ok(altered.then_some(go));
+            return Ok(altered);
         }
         // A script that is used up may still wait for what its last line asked for, and for nothing else.
         let wanted = frontend.wants_breaks();
-        if wanted || self.step || self.is_rehearsing() {
+        if let Some(Decided { decision: Some(former), life }) = decided {
+            decision = former;
+            if let EventKind::Call(call) = &event.kind
+                && self.alter_as_decided(task, &call.clone(), (row, raw), former, life, frontend)?
+            {
+                return Ok(Some(decision));
+            }
+        } else if wanted || self.step || self.is_rehearsing() {
             let rehearsed = self.rehearsed(task, &event, &transitions)?;
             if need != Need::Entry
                 && self.policy.catches.needs_stack(Kind::Close)
@@ -220,7 +231,7 @@ impl Session {
                     call.site = self.sites.site(&at, None);
                 }
                 let EventKind::Call(call) = &event.kind else { return Ok(Some(go)) };
-                let call = call.clone();
+                let (call, made) = (call.clone(), call.clone());
                 let pid = self.pid_of(tid);
                 let can_keep = skipped_result(row, raw).is_some();
                 decision = self.show(
@@ -237,23 +248,20 @@ impl Session {
                     },
                     frontend,
                 )?;
-                let altered = match decision.fail {
-                    Some(n) => Some((format!("fail {}", errno(n)), -i64::from(n))),
-                    None if decision.keep => skipped_result(row, raw).map(|result| ("keep".to_string(), result)),
-                    None => None,
-                };
-                if let Some((how, result)) = altered
-                    && self.alter(task, row, raw, (how, result), life)?
-                {
+                if let (Some(ns), false) = (decision.delay, is_last_word(decision)) {
+                    let decided = Decided { decision: Some(Decision { delay: None, ..decision }), life };
+                    return self.delay(task, &made, ns, decided, frontend).map(Some);
+                }
+                if self.alter_as_decided(task, &made, (row, raw), decision, life, frontend)? {
                     return Ok(Some(decision));
                 }
-                if decision.then == Then::Finish
-                    && need == Need::Entry
-                    && let EventKind::Call(call) = &event.kind
-                {
-                    self.finish_call = Some(call.clone());
-                }
             }
+        }
+        if decision.then == Then::Finish
+            && need == Need::Entry
+            && let EventKind::Call(call) = &event.kind
+        {
+            self.finish_call = Some(call.clone());
         }
         if need != Need::Entry {
             // Shown before, committed after: the result is not known yet. Whoever leaves does not wait for it.
@@ -305,15 +313,16 @@ impl Session {
         row.name != "ioctl" || flags & libc::O_PATH as u32 == 0
     }
 
-    /// Alters the call as was asked for on the command line: `Some(true)` if it will not be made, `Some(false)` if that
-    /// could not be brought about because the task is gone, `None` if it is none of those.
+    /// Alters the call as was asked for on the command line: how the task goes on, if that is all there is to it now; `None`
+    /// in it if nothing could be brought about because the task is gone; `None` if it is none of those.
     fn inject(
         &mut self,
         task: &Stopped,
         (row, need): (&'static Row, Need),
         raw: &RawCall,
         (event, transitions): (&mut Event, &[Transition]),
-    ) -> Result<Option<bool>, Error> {
+        frontend: &mut dyn Frontend,
+    ) -> Result<Option<Option<Decision>>, Error> {
         if need != Need::Entry
             && self.policy.injections.iter().any(Injection::needs_stack)
             && let (Some(at), EventKind::Call(call)) = (self.locate(task)?, &mut event.kind)
@@ -322,37 +331,108 @@ impl Session {
         }
         let Some((life, how)) = self.injected(event, transitions) else { return Ok(None) };
         let (how, result) = match how {
-            How::Keep => ("keep".to_string(), skipped_result(row, raw).unwrap_or(0)),
-            How::Error(n) => (format!("fail {}", errno(n)), -i64::from(n)),
-            How::Value(n) => (format!("return {n}"), n),
+            How::Keep => (Alteration::Keep, skipped_result(row, raw).unwrap_or(0)),
+            How::Error(n) => (Alteration::Fail(n), -i64::from(n)),
+            How::Value(n) => (Alteration::Return(n), n),
+            How::Delay(ns) => (Alteration::Delay(ns), 0),
         };
-        self.alter(task, row, raw, (how, result), life).map(Some)
+        let EventKind::Call(call) = &event.kind else { return Ok(None) };
+        let call = call.clone();
+        if let Alteration::Delay(ns) = how {
+            return self.delay(task, &call, ns, Decided { decision: None, life }, frontend).map(|d| Some(Some(d)));
+        }
+        let altered = self.alter(task, &call, (how, result), life, frontend)?;
+        Ok(Some(altered.then_some(Decision::default())))
     }
 
+    /// Keeps a call from being made, if the user wants that. Whether it will not be.
+    fn alter_as_decided(
+        &mut self,
+        task: &Stopped,
+        call: &Call,
+        (row, raw): (&'static Row, &RawCall),
+        decision: Decision,
+        life: LifeId,
+        frontend: &mut dyn Frontend,
+    ) -> Result<bool, Error> {
+        let altered = match decision.fail {
+            Some(n) => Some((Alteration::Fail(n), -i64::from(n))),
+            None if decision.keep => skipped_result(row, raw).map(|result| (Alteration::Keep, result)),
+            None => None,
+        };
+        match altered {
+            Some(altered) => self.alter(task, call, altered, life, frontend),
+            None => Ok(false),
+        }
+    }
+
+    /// Lets a call that is about to be made wait: its entry is looked at once more when the time is over, so that nothing is
+    /// told before it happens.
+    fn delay(
+        &mut self,
+        task: &Stopped,
+        call: &Call,
+        ns: u64,
+        decided: Decided,
+        frontend: &mut dyn Frontend,
+    ) -> Result<Decision, Error> {
+        self.tell_altered(task, call, Alteration::Delay(ns), decided.life, frontend)?;
+        if let Some(state) = self.tasks.get_mut(&task.tid()) {
+            state.decided = Some(decided);
+        }
+        Ok(Decision { delay: Some(ns), ..Decision::default() })
+    }
+
+    /// Keeps a call from being made, and has the program told `result`. False if the task is gone.
     fn alter(
         &mut self,
         task: &Stopped,
-        row: &'static Row,
-        raw: &RawCall,
-        (how, result): (String, i64),
+        call: &Call,
+        (how, result): (Alteration, i64),
         life: LifeId,
+        frontend: &mut dyn Frontend,
     ) -> Result<bool, Error> {
         if !task.skip_call(result)? {
             return Ok(false);
         }
-        let info = CallInfo { name: row.name, args: raw.args, ret: None };
-        let tid = task.tid();
-        let life = self.world.life(life);
-        self.altered.push(Altered {
-            at_ns: self.now(),
-            pid: self.pid_of(tid),
-            tid,
-            how,
-            call: invocation(&info, None),
-            fd: life.map(|l| l.fd),
-            object: life.map(|l| l.file),
-        });
+        self.tell_altered(task, call, how, life, frontend)?;
         Ok(true)
+    }
+
+    /// Tells what was done to a call that is about the number of `life`.
+    fn tell_altered(
+        &mut self,
+        task: &Stopped,
+        call: &Call,
+        how: Alteration,
+        life: LifeId,
+        frontend: &mut dyn Frontend,
+    ) -> Result<(), Error> {
+        let mut call = call.clone();
+        if call.site == Site::default()
+            && let Some(at) = self.locate(task)?
+        {
+            call.site = self.sites.site(&at, None);
+        }
+        let fds = self.world.life(life).map(|l| l.fd).into_iter().collect();
+        self.tell_done(task.tid(), &call, how, fds, frontend);
+        Ok(())
+    }
+
+    /// The same of a call whose place is known, by its numbers.
+    pub(super) fn tell_done(
+        &mut self,
+        tid: Tid,
+        call: &Call,
+        how: Alteration,
+        fds: Vec<Fd>,
+        frontend: &mut dyn Frontend,
+    ) {
+        let effects = vec![Effect::Altered { how, fds }];
+        let kind = EventKind::Call(Call { effects, ..call.clone() });
+        let event = Event { at: self.now(), tid, kind };
+        let transitions = self.world.consequences(&event);
+        self.commit(&event, transitions, frontend);
     }
 
     /// A call has been made.
@@ -587,7 +667,14 @@ impl Session {
             Then::Finish if self.finish_call.is_some() => Resume::ToExit,
             _ => Resume::Go,
         };
-        self.tracer.resume(task, how)
+        let after = decision.delay.filter(|_| !is_last_word(decision)).map(Duration::from_nanos);
+        let again = self.tasks.get(&task.tid()).is_some_and(|s| s.decided.is_some());
+        match after {
+            Some(after) if again => self.tracer.report_again(task, Stop::Seccomp, after),
+            Some(after) => self.tracer.resume_later(task, how, after),
+            None => self.tracer.resume(task, how)?,
+        }
+        Ok(())
     }
 
     pub(super) fn locate(&self, task: &Stopped) -> Result<Option<Where>, Error> {

@@ -2,8 +2,9 @@
 
 use super::super::{At, Flow, Then};
 use super::{About, Command, Group, at_most_one, nothing, number, one, shown};
+use crate::base::text::span;
 use crate::policy::Why;
-use crate::policy::inject::error_number;
+use crate::policy::inject::{error_number, time};
 use crate::render::call::errno;
 use nix::sys::signal::Signal as Sig;
 use std::str::FromStr;
@@ -125,6 +126,34 @@ impl Command for Fail {
         let n = error(args)?;
         at.fail(n)?;
         at.say(&format!("the call will not happen, and the program will be told {}", errno(n)));
+        Ok(Flow::Stay)
+    }
+}
+
+pub(super) struct Delay;
+
+impl Command for Delay {
+    fn about(&self) -> &'static About {
+        &About {
+            names: &["delay"],
+            usage: "delay TIME",
+            group: Group::WhatIf,
+            summary: "the call happens TIME later, and other tasks go on meanwhile",
+            help: "TIME is a number and s, ms, us or ns, a day at most. It begins with continue. After a call its result is\n\
+                   told later. While the prompt is open everything stands still, this task too. The delay ends early when\n\
+                   the task is killed or gets SIGINT, SIGTERM, SIGHUP, SIGQUIT or SIGSTOP.\n\
+                   Every report of this run says that its results were altered.",
+            example: ("delay 500ms", "then continue: another thread gets half a second before this close"),
+            repeats: false,
+        }
+    }
+    fn check(&self, args: &[&str]) -> Result<(), String> {
+        time(one(self.about().usage, args)?, false).map(drop)
+    }
+    fn run(&self, args: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
+        let ns = time(one(self.about().usage, args)?, false)?;
+        let what = if at.delay(ns)? { "its result will be told" } else { "the call will happen" };
+        at.say(&format!("{what} {} later, and others go on meanwhile", span(ns)));
         Ok(Flow::Stay)
     }
 }

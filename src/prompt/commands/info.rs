@@ -110,14 +110,14 @@ fn descriptors(at: &mut At<'_, '_>, asked: &Asked) -> String {
     }
     let live = &mut *s.live;
     let mut details = |life: &Life| {
-        if !asked.full {
-            return None;
+        let mut words = Vec::new();
+        if let (true, Some(opened)) = (asked.full, world.file(life.file)) {
+            words.extend(Some(open_flags(opened.file.flags)).filter(|w| !w.is_empty()));
+            words.extend(live::now(live, tid, life.fd, &opened.file));
+            words.extend(holders::others(world, life));
         }
-        let file = &world.file(life.file)?.file;
-        let mut words = vec![open_flags(file.flags)];
-        words.retain(|w| !w.is_empty());
-        words.extend(live::now(live, tid, life.fd, file));
-        words.extend(holders::others(world, life));
+        // It is not what the program would have made of it.
+        words.extend(table::alterations(world, life).into_iter().map(|a| format!("altered: {a}")));
         (!words.is_empty()).then(|| words.join("; "))
     };
     let mut wanted = |life: &Life| asked.condition.is_none() || chosen.contains(&life.id);

@@ -119,6 +119,7 @@ pub static COMMANDS: &[&dyn Command] = &[
     &catch::Delete,
     &go::Keep,
     &go::Fail,
+    &go::Delay,
     &info::Info,
     &info::Descriptor,
     &info::History,

@@ -43,6 +43,7 @@ impl Paper {
             counts: Counts::default(),
             findings: Vec::new(),
             altered: Vec::new(),
+            altered_unlisted: 0,
             coverage: Coverage {
                 mode: Mode::Seccomp,
                 no_new_privs: false,

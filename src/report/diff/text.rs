@@ -135,6 +135,7 @@ fn head(report: &Report) -> Report {
         baseline: None,
         findings: Vec::new(),
         altered: Vec::new(),
+        altered_unlisted: 0,
         coverage: report.coverage.clone(),
         lives: None,
     }
