@@ -9,7 +9,7 @@ use crate::model::{Ended, Life, Origin, World};
 use std::collections::HashMap;
 
 /// What became of the number of a life that is over.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Moved {
     /// dup2 put back what the number was before, from a copy that was kept at this one.
     Undone {

@@ -107,7 +107,7 @@ impl<F> Suspects<F> {
 }
 
 /// What came after a child had closed all there was.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Sweep {
     /// Nothing of note yet.
     AfterFork,

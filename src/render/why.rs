@@ -129,6 +129,8 @@ fn of_stack(known: Cause, native: &[NativeFrame], python: &[PythonFrame], cut: b
         (_, Cause::Finalizer | Cause::Collector | Cause::Shutdown) => (by_stack, del),
         (_, Cause::Explicit | Cause::Unknown) if del.is_some() => (Cause::Finalizer, del),
         (_, Cause::Explicit | Cause::Unknown) if with.is_some() => (Cause::With, with),
+        // The bytecode has told that.
+        (Cause::With, Cause::Explicit | Cause::Unknown) => (Cause::With, (!python.is_empty()).then_some(own)),
         // Without any names the stop knows more.
         (_, Cause::Explicit | Cause::Unknown) if marks.is_empty() && known != Cause::Unknown => (known, None),
         _ => (by_stack, None),

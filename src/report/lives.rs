@@ -3,13 +3,14 @@
 //! Stacks share most of their frames, and lives their stacks and objects, so each is written once and meant by its index.
 
 use crate::base::text::escape;
-use crate::base::{Fd, FileId, LifeId, Pid, StackId, Tid};
-use crate::event::{Cause, Site};
-use crate::finding::Object;
+use crate::base::{Fd, FileId, LifeId, Pid, PyStackId, StackId, Tid};
+use crate::event::{CallName, Cause, Site};
+use crate::finding::{Copies, Moved, Object, Sweep};
 use crate::identity::{Fingerprint, Ledger, Mark, ModuleFrame, Stacks};
 use crate::model::{Ended, Life, Moment, Origin, What, World};
 use crate::render::call::call;
 use crate::render::record::{ObjectRecord, PythonRecord, escape_words, what_word};
+use crate::render::why::{Why, why};
 use crate::render::{Names, NativeFrame};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,9 @@ pub struct Lives {
     pub python: Vec<PythonRecord>,
     /// The files that native frames lie in.
     pub modules: Vec<ModuleRecord>,
+    /// Why the ends came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub whys: Vec<WhyRecord>,
 }
 
 /// A life.
@@ -89,15 +93,28 @@ pub struct MomentRecord {
 pub struct EndRecord {
     /// `closed`, `replaced`, `closed-in-range`, `closed-on-exec`, `table-gone` or `vanished`.
     pub how: String,
-    /// What was told at the time about why: by the stack, without names, or by exec and exit themselves. A finding's end is
-    /// looked at with names, and can say more.
+    /// What was told at the time about why: by the stack, without names, or by exec and exit themselves.
     pub cause: Cause,
+    /// The verdict over the stack with its names, as an index; `None` where the stack has none, as it is one too many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<u32>,
     /// Evidence that the number had left its object.
     pub escape: Option<String>,
     /// The call: `close(3) = 0`.
     pub call: Option<String>,
     /// When, who and where.
     pub moment: MomentRecord,
+}
+
+/// Why an end came.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct WhyRecord {
+    /// In a word. Names tell more than what was told at the time.
+    pub cause: Cause,
+    /// In a clause: `by reference count, no close() call`.
+    pub words: String,
+    /// The functions that prove it, innermost first.
+    pub proof: Vec<String>,
 }
 
 /// A stack.
@@ -168,6 +185,7 @@ impl Lives {
         let mut tables = Tables { named: named(&lives).into_iter().collect(), ..Tables::default() };
         let mut objects: FxHashMap<FileId, ObjectRecord> = FxHashMap::default();
         let mut list = Vec::with_capacity(lives.len());
+        let copies = Copies::new(world);
         for (life, mark) in lives {
             if let Some(f) = world.file(life.file) {
                 let object = || ObjectRecord::of(&Object { id: f.id, file: f.file.clone(), lasted: None });
@@ -191,6 +209,7 @@ impl Lives {
                         What::Exit => Cause::Exit,
                         _ => e.moment.site.cause,
                     },
+                    why: tables.why(&e.moment, copies.moved(life), names),
                     escape: e.moment.site.escape.as_ref().map(escape_words),
                     call: match &e.moment.what {
                         What::Call(info) => Some(call(info, None)),
@@ -202,13 +221,19 @@ impl Lives {
         }
         let mut objects: Vec<_> = objects.into_values().collect();
         objects.sort_by_key(|o| o.id);
-        let Tables { stacks, frames, python, modules, .. } = tables;
-        Lives { list, unlisted, objects, stacks, frames: frames.list, python: python.list, modules: modules.list }
+        let Tables { stacks, frames, python, modules, whys, .. } = tables;
+        let (frames, python, modules, whys) = (frames.list, python.list, modules.list, whys.list);
+        Lives { list, unlisted, objects, stacks, frames, python, modules, whys }
     }
 
     /// The object of this id.
     pub fn object(&self, id: FileId) -> Option<&ObjectRecord> {
         self.objects.binary_search_by_key(&id, |o| o.id).ok().and_then(|i| self.objects.get(i))
+    }
+
+    /// Why an end came; `None` where its stack was given no names.
+    pub fn why(&self, end: &EndRecord) -> Option<&WhyRecord> {
+        self.whys.get(end.why? as usize)
     }
 
     /// The stack of this index.
@@ -272,13 +297,39 @@ struct Tables {
     /// How many bytes of names were looked through.
     names: usize,
     stacks: Vec<StackRecord>,
-    known: FxHashMap<(Option<StackId>, Option<crate::base::PyStackId>), u32>,
+    known: FxHashMap<(Option<StackId>, Option<PyStackId>), u32>,
     frames: Once<FrameRecord>,
     python: Once<PythonRecord>,
     modules: Once<ModuleRecord>,
+    whys: Once<WhyRecord>,
+    /// The verdicts so far: ends share their stacks.
+    told: FxHashMap<Ending, Option<u32>>,
 }
 
+/// All that a verdict is made from.
+type Ending = (&'static str, Option<CallName>, Option<StackId>, Option<PyStackId>, Cause, Option<Moved>, Option<Sweep>);
+
 impl Tables {
+    fn why<N: Names>(&mut self, moment: &Moment, moved: Option<Moved>, names: &mut N) -> Option<u32> {
+        let site = &moment.site;
+        if site.stack.is_some_and(|id| !self.named.contains(&id)) {
+            return None;
+        }
+        let call = match &moment.what {
+            What::Call(info) => Some(info.name),
+            _ => None,
+        };
+        let sweep = site.stack.and_then(|id| names.sweep(moment.pid, id));
+        let key = (what_word(&moment.what), call, site.stack, site.py, site.cause, moved, sweep);
+        if let Some(known) = self.told.get(&key) {
+            return *known;
+        }
+        let record = |why: Why| WhyRecord { cause: why.cause, words: why.words, proof: why.proof };
+        let told = why(names, moment, moved).map(record).map(|w| self.whys.of(w));
+        self.told.insert(key, told);
+        told
+    }
+
     fn moment<N: Names + Stacks>(&mut self, moment: &Moment, ledger: &mut Ledger, names: &mut N) -> MomentRecord {
         MomentRecord {
             at_ns: moment.at,

@@ -115,6 +115,15 @@ pub(super) struct FrameNamesLine {
     pub(super) names: Vec<Named>,
 }
 
+/// A function that has no frame, because it ended with a jump: between which two frames it was called. Written before the
+/// last line, for the same stacks.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct JumpLine {
+    pub(super) inner: FrameLine,
+    pub(super) outer: FrameLine,
+    pub(super) name: Named,
+}
+
 /// The last line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct EndLine {
@@ -135,6 +144,7 @@ pub(super) enum Line {
     Python(PythonLine),
     Names(NamesLine),
     Frame(FrameNamesLine),
+    Jump(JumpLine),
     Event(Event),
     End(EndLine),
 }
@@ -148,6 +158,7 @@ pub(super) enum LineOf<'a> {
     Python(PythonLine),
     Names(NamesLine),
     Frame(FrameNamesLine),
+    Jump(JumpLine),
     Event(&'a Event),
     End(EndLine),
 }

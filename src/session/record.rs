@@ -4,8 +4,8 @@
 //! the number of events: what is remembered is which stacks have been described.
 
 use super::log::{
-    EndLine, FrameLine, FrameNamesLine, Header, LineOf, MAX_LINE, ModuleLine, NamesLine, PythonFrameLine, PythonLine,
-    StackLine,
+    EndLine, FrameLine, FrameNamesLine, Header, JumpLine, LineOf, MAX_LINE, ModuleLine, NamesLine, PythonFrameLine,
+    PythonLine, StackLine,
 };
 use super::names::hex;
 use super::sites::Sites;
@@ -56,6 +56,7 @@ pub(super) struct Recorder {
     stacks: Known,
     named: Known,
     frames: FxHashSet<FrameLine>,
+    jumps: FxHashSet<(FrameLine, FrameLine)>,
     pythons: Known,
 }
 
@@ -71,6 +72,7 @@ impl Recorder {
             stacks: Known::default(),
             named: Known::default(),
             frames: FxHashSet::default(),
+            jumps: FxHashSet::default(),
             pythons: Known::default(),
         };
         new.line(header);
@@ -172,19 +174,32 @@ impl Recorder {
         self.line(&LineOf::Names(NamesLine { stack: id, frames }));
     }
 
-    /// The names at the frames of a stack that were not described yet.
+    /// The names at the frames of a stack that were not described yet, and what jumped between two of them.
     fn frames(&mut self, id: StackId, sites: &mut Sites) {
         self.stack(id, sites);
         if self.out.is_none() {
             return;
         }
+        let mut at = Vec::new();
         for frame in sites.stacks().frames(id).to_vec() {
             let module = frame.module.filter(|m| sites.stacks().module(*m).is_some());
-            let at = FrameLine(module.map(|m| m.0), frame.offset, frame.kind == FrameKind::Exact);
-            if self.frames.insert(at) {
+            let line = FrameLine(module.map(|m| m.0), frame.offset, frame.kind == FrameKind::Exact);
+            at.push(line);
+            if self.frames.insert(line) {
                 let names = sites.named_frame(frame).to_vec();
-                self.line(&LineOf::Frame(FrameNamesLine { at, names }));
+                self.line(&LineOf::Frame(FrameNamesLine { at: line, names }));
             }
+        }
+        let named = sites.named(id);
+        let mut passed = 0usize;
+        for name in named.iter() {
+            let around = (at.get(passed.wrapping_sub(1)), at.get(passed));
+            if let (true, (Some(&inner), Some(&outer))) = (name.jumped, around)
+                && self.jumps.insert((inner, outer))
+            {
+                self.line(&LineOf::Jump(JumpLine { inner, outer, name: name.clone() }));
+            }
+            passed += usize::from(!name.inlined && !name.jumped);
         }
     }
 

@@ -4,7 +4,8 @@
 //! is refused where a small file would become a large world.
 
 use super::log::{
-    EndLine, FrameLine, FrameNamesLine, Header, Line, LogError, ModuleLine, NamesLine, PythonLine, Reader, StackLine,
+    EndLine, FrameLine, FrameNamesLine, Header, JumpLine, Line, LogError, ModuleLine, NamesLine, PythonLine, Reader,
+    StackLine,
 };
 use super::names::{native_frame, python_frame, python_line};
 use super::pipeline::{Pipeline, note_found};
@@ -58,6 +59,8 @@ struct Recorded {
     modules: FxHashMap<u32, Module>,
     /// The names at single frames.
     frames: FxHashMap<FrameLine, Arc<[NativeFrame]>>,
+    /// The functions that jumped between two frames.
+    jumps: FxHashMap<(FrameLine, FrameLine), NativeFrame>,
     native: FxHashMap<StackId, Stack>,
     python: FxHashMap<PyStackId, Python>,
 }
@@ -124,6 +127,7 @@ impl Replay {
                 Line::Python(line) => self.stacks.add_python(line),
                 Line::Names(line) => self.stacks.add_names(line),
                 Line::Frame(line) => self.stacks.add_frame(line),
+                Line::Jump(line) => self.stacks.add_jump(line),
                 Line::Event(event) => self.event(&event),
                 Line::End(end) => self.end(end),
             };
@@ -322,6 +326,34 @@ impl Recorded {
         }
     }
 
+    fn add_jump(&mut self, line: JumpLine) -> Result<(), String> {
+        let JumpLine { inner, outer, name } = line;
+        let name = native_frame(&name);
+        weigh(std::slice::from_ref(&name))?;
+        match self.jumps.insert((inner, outer), name) {
+            None => Ok(()),
+            Some(_) => Err("what jumped between two frames comes twice: expected it once".to_string()),
+        }
+    }
+
+    /// The names on a stack that were told by frame.
+    fn of_frames(&self, stack: &Stack) -> Arc<[NativeFrame]> {
+        let mut out = Vec::with_capacity(stack.bare.len());
+        let mut inner = None;
+        let mut weight = 0;
+        for at in &stack.bare {
+            let jumped = inner.and_then(|inner| self.jumps.get(&(inner, *at)));
+            let known = self.frames.get(at).map(|f| &f[..]).unwrap_or_default();
+            weight += jumped.into_iter().chain(known).map(weight_of).sum::<usize>();
+            match known.is_empty() || weight > MAX_STACK {
+                true => out.push(self.bare(*at)),
+                false => out.extend(jumped.into_iter().chain(known).cloned()),
+            }
+            inner = Some(*at);
+        }
+        out.into()
+    }
+
     /// A frame without a name.
     fn bare(&self, FrameLine(module, offset, _): FrameLine) -> NativeFrame {
         let module = match module {
@@ -347,12 +379,15 @@ impl Recorded {
 }
 
 fn weigh(frames: &[NativeFrame]) -> Result<usize, String> {
-    let text = |s: &Option<String>| s.as_ref().map_or(0, String::len);
-    let of = |f: &NativeFrame| size_of_val(f) + f.module.len() + text(&f.function) + text(&f.file);
-    match frames.iter().map(of).sum() {
+    match frames.iter().map(weight_of).sum() {
         weight if weight > MAX_STACK => Err(format!("a stack of {weight} bytes: expected at most {MAX_STACK}")),
         weight => Ok(weight),
     }
+}
+
+fn weight_of(f: &NativeFrame) -> usize {
+    let text = |s: &Option<String>| s.as_ref().map_or(0, String::len);
+    size_of_val(f) + f.module.len() + text(&f.function) + text(&f.file)
 }
 
 struct RecordedNames<'a> {
@@ -364,7 +399,7 @@ impl Names for RecordedNames<'_> {
     fn native(&mut self, id: StackId) -> Arc<[NativeFrame]> {
         match self.stacks.native.get(&id) {
             Some(Stack { named: Some(frames), .. }) => Arc::clone(frames),
-            Some(stack) => stack.bare.iter().map(|f| self.stacks.bare(*f)).collect(),
+            Some(stack) => self.stacks.of_frames(stack),
             None => Arc::default(),
         }
     }

@@ -125,7 +125,13 @@ impl Sites {
             site.cause = Cause::Finalizer;
         }
         match self.pythons.trace(&at.python()) {
-            Ok(trace) => site.py = self.intern(&trace),
+            Ok(trace) => {
+                site.py = self.intern(&trace);
+                // The `__exit__` of 3.8's and 3.9's files ends with a jump: it is not on the native stack.
+                if site.cause == Cause::Explicit && trace.leaves_with {
+                    site.cause = Cause::With;
+                }
+            }
             Err(why) => tracing::debug!(%why, pid = at.pid.0, "no Python stack"),
         }
         self.spent += start.elapsed();

@@ -2,7 +2,7 @@
 
 use super::NO_LIVES;
 use super::frames::{Frame, parting};
-use super::story::{ended, opened, path_of};
+use super::story::{cause_of, ended, opened, path_of, same_cause};
 use crate::base::LifeId;
 use crate::identity::{Fingerprint, general_path, same_new_path, same_path};
 use crate::render::record::{FindingRecord, ObjectRecord};
@@ -333,12 +333,15 @@ fn differences(x: &Entry<'_>, y: &Entry<'_>) -> Vec<Difference> {
         }
     };
     let end = |e: &Entry<'_>| match &e.life.ended {
-        Some(end) => ended(end),
+        Some(end) => ended(e.lives, end),
         None => "still open at the end".to_string(),
     };
-    let how = |e: &Entry<'_>| e.life.ended.as_ref().map(|e| (e.how.clone(), e.cause));
+    let alike = match (&x.life.ended, &y.life.ended) {
+        (Some(e), Some(f)) => e.how == f.how && same_cause(cause_of(x.lives, e), cause_of(y.lives, f)),
+        (e, f) => e.is_none() && f.is_none(),
+    };
     let began = parted((x.lives, x.stack), (y.lives, y.stack));
-    if how(x) != how(y) || end(x) != end(y) {
+    if !alike {
         differ(Difference::End, end(x), end(y));
     } else if let (Some(e), Some(f)) = (&x.life.ended, &y.life.ended) {
         let ends = parted((x.lives, x.lives.stack(e.moment.stack)), (y.lives, y.lives.stack(f.moment.stack)));

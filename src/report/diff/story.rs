@@ -2,6 +2,7 @@
 
 use super::Row;
 use super::frames::{Frame, align};
+use crate::event::Cause;
 use crate::identity::same_path;
 use crate::render::record::{FindingRecord, StepRecord};
 use crate::render::why::clause;
@@ -25,8 +26,12 @@ pub struct Story {
 pub struct Step {
     /// `opened`, `closed`, `reused` or `used`.
     pub role: String,
-    /// What happened, in words that another run would use, too: `close(), by reference count, no close() call`.
+    /// What happened, in words: `close(), by reference count, no close() call`.
     pub how: String,
+    /// The same without what another run may know better, or number otherwise.
+    what: String,
+    /// Why, by the stack without names and with names, where they were asked for.
+    cause: (Cause, Option<Cause>),
     /// The native stack, innermost first.
     pub native: Vec<Frame>,
     /// The Python stack; `None` where none was taken.
@@ -41,7 +46,16 @@ impl Step {
             (Some(a), Some(b)) => alike(a, b),
             _ => true,
         };
-        (&self.role, &self.how) == (&other.role, &other.how) && alike(&self.native, &other.native) && python
+        let what = (&self.role, &self.what) == (&other.role, &other.what) && same_cause(self.cause, other.cause);
+        what && alike(&self.native, &other.native) && python
+    }
+}
+
+/// Whether two ends came for the same reason, each told without names and with them: what both know best is compared.
+pub(super) fn same_cause(a: (Cause, Option<Cause>), b: (Cause, Option<Cause>)) -> bool {
+    match (a.1, b.1) {
+        (Some(a), Some(b)) => a == b,
+        _ => a.0 == b.0,
     }
 }
 
@@ -60,7 +74,11 @@ impl Story {
     /// The story of a life.
     pub fn of_life(lives: &Lives, life: &LifeRecord) -> Story {
         let began = step_of_moment(lives, "opened", opened(life), &life.began);
-        let ended = life.ended.as_ref().map(|e| step_of_moment(lives, "closed", ended(e), &e.moment));
+        let ended = life.ended.as_ref().map(|e| Step {
+            what: call_of(e),
+            cause: cause_of(lives, e),
+            ..step_of_moment(lives, "closed", ended(lives, e), &e.moment)
+        });
         Story {
             finding: String::new(),
             what: format!("fd {} {}", life.fd, life.object),
@@ -103,14 +121,17 @@ fn step(s: &StepRecord) -> Step {
         how += &format!(" = {error}");
     }
     let python = (!s.python.is_empty()).then(|| s.python.iter().cloned().map(Frame::Python).collect());
-    Step { role: s.role.word().to_string(), how, native: s.native.iter().map(Frame::of_native).collect(), python }
+    let native = s.native.iter().map(Frame::of_native).collect();
+    Step { role: s.role.word().to_string(), what: how.clone(), how, cause: (s.cause, None), native, python }
 }
 
 fn step_of_moment(lives: &Lives, role: &str, how: String, moment: &MomentRecord) -> Step {
     let stack = lives.stack(moment.stack);
     Step {
         role: role.to_string(),
+        what: how.clone(),
         how,
+        cause: (Cause::Unknown, None),
         native: stack.map(|s| Frame::native_of(lives, s)).unwrap_or_default(),
         python: stack.and_then(|s| Frame::python_of(lives, s)),
     }
@@ -124,18 +145,29 @@ pub(super) fn opened(life: &LifeRecord) -> String {
     }
 }
 
-/// How a life ended, in words.
-pub(super) fn ended(end: &EndRecord) -> String {
-    let call = match (&end.moment.call_name, end.how.as_str()) {
+/// Why a life ended, told without names and with them.
+pub(super) fn cause_of(lives: &Lives, end: &EndRecord) -> (Cause, Option<Cause>) {
+    (end.cause, lives.why(end).map(|w| w.cause))
+}
+
+/// How a life ended, in words, with the reason.
+pub(super) fn ended(lives: &Lives, end: &EndRecord) -> String {
+    let call = call_of(end);
+    let said = matches!(end.how.as_str(), "closed-on-exec" | "table-gone" | "vanished");
+    match lives.why(end).map(|w| w.words.as_str()).or(clause(end.cause)) {
+        Some(why) if !said => format!("{call} {why}"),
+        _ => call,
+    }
+}
+
+/// The same without the reason.
+fn call_of(end: &EndRecord) -> String {
+    match (&end.moment.call_name, end.how.as_str()) {
         (Some(name), "closed" | "replaced" | "closed-in-range") => format!("{name}()"),
         (_, "closed-on-exec") => "close-on-exec, by execve".to_string(),
         (_, "table-gone") => "the last task of its table ended".to_string(),
         (_, "vanished") => "it was gone, unseen".to_string(),
         (_, how) => how.to_string(),
-    };
-    match clause(end.cause) {
-        Some(cause) => format!("{call} {cause}"),
-        None => call,
     }
 }
 

@@ -120,6 +120,7 @@ impl Paper {
         let ended = closed.map(|(stack, cause)| EndRecord {
             how: "closed".into(),
             cause,
+            why: None,
             escape: None,
             call: Some(format!("close({fd})")),
             moment: Self::moment(stack, "close"),

@@ -23,6 +23,14 @@ def block():
         f.write("x")
 
 
+def raised():
+    try:
+        with open(path("raised"), "w"):
+            raise ValueError
+    except ValueError:
+        pass
+
+
 class Own:
     def __init__(self, name):
         self.fd = os.open(path(name), os.O_CREAT | os.O_RDWR)
@@ -73,6 +81,7 @@ gc.disable()
 method()
 function()
 block()
+raised()
 own_block()
 closing()
 count()

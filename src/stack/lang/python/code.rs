@@ -149,6 +149,13 @@ impl Code {
         opcode::decode(view.layout.minor, &code, upto)
     }
 
+    /// The bytecode up to and with the instruction at byte `at`, at most `n` bytes of it (up to 3.10).
+    pub(super) fn before(&self, view: View<'_>, at: usize, n: usize) -> Option<Vec<u8>> {
+        let object = word_in(&self.stamp, view.layout.c_code)?;
+        let (end, room) = (at.checked_add(2).filter(|&end| end <= CODE)?, n.min(at + 2));
+        bytes(view.mem, object.checked_add(32 + (end - room) as u64)?, room)
+    }
+
     /// The first offset at which the frame counts as started; 0 where the version does not say.
     pub(super) fn first_traceable(&self, layout: &Layout) -> i64 {
         layout.c_firsttraceable.and_then(|o| int_in(&self.stamp, o)).map_or(0, |n| i64::from(n) * 2)

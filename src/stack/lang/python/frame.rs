@@ -2,6 +2,7 @@
 
 use super::code::{Code, Codes};
 use super::layout::{Instr, Layout, Root};
+use super::opcode;
 use super::view::{Value, View, bytes, int_in, word_in};
 use super::{NoPython, PyFrame, PyStack, Task};
 use std::rc::Rc;
@@ -47,6 +48,13 @@ impl Frame {
         }
     }
 
+    /// Whether the instruction being executed calls `__exit__` of a `with` block.
+    fn leaves_with(&self, view: View<'_>) -> bool {
+        let at = usize::try_from(self.at).ok().filter(|_| !view.layout.modern());
+        let before = |at| self.code.before(view, at, opcode::LEAVING);
+        at.and_then(before).is_some_and(|code| opcode::leaves_with(&code))
+    }
+
     /// The dict of the module's variables.
     pub(super) fn globals(&self, layout: &Layout) -> Option<u64> {
         word_in(&self.head, layout.f_globals).filter(|&p| p != 0)
@@ -65,8 +73,13 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) fn stack(&self, layout: &Layout) -> PyStack {
-        PyStack { frames: self.list.iter().map(|f| f.shown(layout)).collect(), truncated: self.truncated }
+    pub(super) fn stack(&self, view: View<'_>) -> PyStack {
+        PyStack {
+            frames: self.list.iter().map(|f| f.shown(view.layout)).collect(),
+            truncated: self.truncated,
+            // The second frame is there for an `__exit__` in C that calls a `close()` in Python.
+            leaves_with: self.list.iter().take(2).any(|f| f.leaves_with(view)),
+        }
     }
 }
 

@@ -58,6 +58,8 @@ pub struct PyStack {
     pub frames: Vec<PyFrame>,
     /// The stack went on, but was too deep or could not be read further.
     pub truncated: bool,
+    /// The innermost code is leaving a `with` block. Told up to 3.10, whose bytecode has a shape of its own for that.
+    pub leaves_with: bool,
 }
 
 /// Evidence that the number has left the object. Frames are indices into [`PyStack::frames`] of the same stop.
@@ -207,7 +209,7 @@ impl Pythons {
     /// The Python stack of a stopped task.
     pub fn trace(&mut self, task: &Task<'_>) -> Result<PyStack, NoPython> {
         let result = match self.frames(task, frame::FRAMES) {
-            Ok((layout, frames, _)) => Ok(frames.stack(&layout)),
+            Ok((layout, frames, _)) => Ok(frames.stack(View { mem: task.space, layout: &layout })),
             Err(why @ (NoPython::Unsupported(_) | NoPython::Unreadable)) => self.fall_back(task, why),
             Err(why) => Err(why),
         };

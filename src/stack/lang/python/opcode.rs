@@ -419,6 +419,19 @@ pub(super) fn enters(minor: u8) -> Option<u8> {
     (minor == 14).then_some(255)
 }
 
+/// How many bytes tell that a `with` block is being left: four instructions.
+pub(super) const LEAVING: usize = 8;
+
+/// Whether the last instruction of `code` calls `__exit__` of a `with` block, in 3.8 to 3.10.
+///
+/// 3.8 has an instruction for it (WITH_CLEANUP_START, 81), 3.9 and 3.10 have one where an exception ends the block
+/// (WITH_EXCEPT_START, 49). Else these compile a call of what lies on the stack with None three times (LOAD_CONST, DUP_TOP
+/// twice, CALL_FUNCTION 3), as they compile no call that is written out: that has LOAD_CONST three times. The numbers mean
+/// nothing else in any of the three.
+pub(super) fn leaves_with(code: &[u8]) -> bool {
+    matches!(code, [.., 81 | 49, _] | [100, _, 4, _, 4, _, 131, 3])
+}
+
 /// Decodes `code` from its start up to and including the instruction that `upto` lies in, or all of it.
 ///
 /// `None` for a version whose opcodes are not known, and where an instruction stands for another that is not visible.
@@ -477,4 +490,22 @@ pub(super) fn decode(minor: u8, code: &[u8], upto: Option<usize>) -> Option<Vec<
         }
     }
     Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `dis` of 3.8, 3.9 and 3.10 shows of a block that ends, of one that an exception ends, and of calls.
+    #[test]
+    fn the_end_of_a_with_block_is_told_from_a_call_with_three_nones() {
+        let by_call = [100, 0, 4, 0, 4, 0, 131, 3];
+        for leaves in [&by_call[..], &[87, 0, 53, 0, 81, 0], &[81, 0], &[110, 12, 49, 0]] {
+            assert!(leaves_with(leaves), "{leaves:?}");
+        }
+        let written = [100, 0, 100, 0, 100, 0, 131, 3];
+        for not in [&written[..], &[100, 0, 4, 0, 4, 0, 131, 2], &by_call[..6], &[131, 3], &[81, 0, 83, 0], &[]] {
+            assert!(!leaves_with(not), "{not:?}");
+        }
+    }
 }
