@@ -9,9 +9,9 @@ import sys
 def shut(fd):
     try:
         os.close(fd)
-        print("closed", flush=True)
+        say("closed")
     except OSError as e:
-        print("refused:", e.strerror, flush=True)
+        say(f"refused: {e.strerror}")
 
 
 def turn(path):
@@ -33,21 +33,26 @@ def main():
         try:
             os.read(gate, 1)
         except KeyboardInterrupt:
-            print("child got SIGINT", flush=True)
+            say("child got SIGINT")
         os._exit(0)
     # What the child does of descriptors is over before the story begins.
     os.read(up, 1)
     for _ in range(3):
         turn(sys.argv[1])
-    print("ready", flush=True)
+    say("ready")
     try:
-        print("line", sys.stdin.readline().strip(), flush=True)
+        say(f"line {sys.stdin.readline().strip()}")
     except KeyboardInterrupt:
-        print("got SIGINT", flush=True)
+        say("got SIGINT")
     shut(40)
     # What is found of a close that was refused is told two calls later: it may be a loop's first step.
     os.close(os.dup(full))
-    print("over", flush=True)
+    say("over")
+
+
+def say(text):
+    """In one write, so that what two processes say does not mix."""
+    os.write(1, f"{text}\n".encode())
 
 
 if __name__ == "__main__":
