@@ -150,6 +150,8 @@ pub struct Session {
     withheld: Option<i32>,
     /// Processes that one Ctrl-C has yet to reach, although it was answered already.
     echoes: Vec<Pid>,
+    /// Whether they get it, because the answer was that it is to be delivered.
+    deliver_echoes: bool,
     /// When a process last got a signal that asks it to end, from somebody else than us.
     requests: FxHashMap<(Pid, i32), u64>,
     /// The target was running before; `None` if it was started by us.
@@ -203,6 +205,7 @@ impl Session {
             ended_by_user: false,
             withheld: None,
             echoes: Vec::new(),
+            deliver_echoes: false,
             requests: FxHashMap::default(),
             attached: None,
             followed: Vec::new(),

@@ -661,8 +661,12 @@ impl Session {
             return self.tracer.detach_all(Some(task));
         }
         let how = match decision.then {
-            Then::Signal(Some(sig)) => Resume::Deliver(sig),
-            Then::Signal(None) => self.withheld.take().map_or(Resume::Go, Resume::Deliver),
+            Then::Signal(sig) => {
+                let withheld = self.withheld.take();
+                // What one Ctrl-C sends to all of them is for all of them.
+                self.deliver_echoes = withheld.is_some() && (sig.is_none() || sig == withheld);
+                sig.or(withheld).map_or(Resume::Go, Resume::Deliver)
+            }
             // Its exit is of no interest otherwise.
             Then::Finish if self.finish_call.is_some() => Resume::ToExit,
             _ => Resume::Go,
@@ -891,7 +895,8 @@ impl Session {
         if sig == libc::SIGINT && ours && task.signal_is_from_kernel() {
             if let Some(i) = self.echoes.iter().position(|p| *p == pid) {
                 self.echoes.swap_remove(i);
-                return self.tracer.resume(task, Resume::Go);
+                let how = if self.deliver_echoes { Resume::Deliver(sig) } else { Resume::Go };
+                return self.tracer.resume(task, how);
             }
             self.tracer.hold()?;
             // One Ctrl-C goes to every process of the foreground group.
@@ -919,6 +924,7 @@ impl Session {
     fn interrupted(&mut self, task: Stopped, withheld: Option<i32>, frontend: &mut dyn Frontend) -> Result<(), Error> {
         // What was withheld before is over.
         self.withheld = withheld;
+        self.deliver_echoes = false;
         let tid = task.tid();
         let pid = self.pid_of(tid);
         let make = move |_: &World, number| Break::at(number, tid, pid, Why::Interrupted);

@@ -208,7 +208,8 @@ impl Command for Signal {
             usage: "signal [SIG]",
             group: Group::Run,
             summary: "go on with the signal that was withheld, or with SIG",
-            help: "After an interrupt the target has not been told of it. This goes on and tells it.\n\
+            help: "After an interrupt the target has not been told of it. This goes on and tells every process that\n\
+                   Ctrl-C was meant for, as the terminal would have; another SIG is for the process of this break.\n\
          SIG is a name or a number; continue goes on without a signal.",
             example: ("signal SIGINT", "the target gets the interrupt that opened the prompt"),
             repeats: false,
