@@ -173,6 +173,49 @@ fn bugs_of_one_owner_too_many_are_one_error() {
 }
 
 #[test]
+fn what_a_library_closes_once_more_is_its_own_or_the_programs() {
+    let dir = tempfile::tempdir().expect("a folder");
+    if !has("cc") {
+        return skip("libraries.c", "no compiler");
+    }
+    let source = root().join("tests/targets/bugs/libraries.c");
+    let (library, program) = (dir.path().join("libcourier.so"), dir.path().join("app"));
+    let build = |args: &[&str], out: &Path, with: &[&Path]| {
+        let done = run(Command::new("cc").args(["-O1", "-g"]).args(args).arg("-o").arg(out).arg(&source).args(with));
+        assert_eq!(done.code(), 0, "{}", done.stderr);
+    };
+    build(&["-DLIBRARY", "-shared", "-fPIC"], &library, &[]);
+    build(&[&format!("-Wl,-rpath,{}", dir.path().display())], &program, &[&library]);
+    let told = audited(&[], &words(&program, &["stop"]));
+    let error = told.one_error();
+    assert_eq!(error["name"], "foreign-close", "{}", told.text);
+    assert_eq!(error["object"]["path"], "/dev/null", "{}", told.text);
+    assert!(told.text.contains("libcourier.so closed fd") && told.text.contains("of app that"), "{}", told.text);
+    let told = audited(&[], &words(&program, &["late"]));
+    let error = told.one_error();
+    assert_eq!((&error["name"], &error["object"]["path"]), (&"double-close".into(), &"/dev/zero".into()));
+    assert!(told.text.contains("libcourier.so had opened it"), "{}", told.text);
+    let told = audited(&[], &words(&program, &["repaired"]));
+    assert!(told.findings.is_empty(), "{}", told.text);
+}
+
+#[test]
+fn the_spawners_own_pipe_is_known_by_the_call_that_opened_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let Some(program) = bug(dir.path(), "plumbing.c") else { return };
+    let clause = "outside the very call that started the child";
+    for (mode, expected) in [("outside", true), ("twice", false)] {
+        let told = audited(&[], &words(&program, &[mode]));
+        let error = told.one_error();
+        assert_eq!(error["name"], "stale-fd-to-child", "{mode}: {}", told.text);
+        assert_eq!(error["object"]["path"], "/dev/null", "{mode}: {}", told.text);
+        assert_eq!(story(error), steps(&[("opened", 0), ("closed", 0), ("reused", 0), ("used", 1)]), "{}", told.text);
+        assert_eq!(told.text.contains(clause), expected, "{mode}: {}", told.text);
+    }
+    assert!(audited(&[], &words(&program, &["repaired"])).findings.is_empty());
+}
+
+#[test]
 fn loops_over_all_numbers_are_no_mistake_and_one_place_twice_is() {
     let dir = tempfile::tempdir().expect("a folder");
     let Some(program) = bug(dir.path(), "all_numbers.c") else { return };

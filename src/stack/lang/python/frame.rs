@@ -4,6 +4,7 @@ use super::code::{Code, Codes};
 use super::layout::{Instr, Layout, Root};
 use super::view::{Value, View, bytes, int_in, word_in};
 use super::{NoPython, PyFrame, PyStack, Task};
+use crate::stack::activation::{Keys, add};
 use std::rc::Rc;
 
 /// The most frames that are shown of a stack.
@@ -66,7 +67,22 @@ pub(super) struct Frames {
 
 impl Frames {
     pub(super) fn stack(&self, layout: &Layout) -> PyStack {
-        PyStack { frames: self.list.iter().map(|f| f.shown(layout)).collect(), truncated: self.truncated }
+        PyStack {
+            frames: self.list.iter().map(|f| f.shown(layout)).collect(),
+            truncated: self.truncated,
+            activations: if self.truncated { Keys::new() } else { self.activations(layout) },
+        }
+    }
+
+    /// A frame is where it lies and whose code it runs; it will go on behind the instruction that its caller is at.
+    fn activations(&self, layout: &Layout) -> Keys {
+        let mut keys = Keys::with_capacity(self.list.len());
+        let mut back = None;
+        for frame in self.list.iter().rev() {
+            add(&mut keys, frame.addr, (at_code(layout, &frame.head), back));
+            back = Some(frame.at);
+        }
+        keys
     }
 }
 

@@ -58,6 +58,9 @@ pub struct PyStack {
     pub frames: Vec<PyFrame>,
     /// The stack went on, but was too deep or could not be read further.
     pub truncated: bool,
+    /// Which activation each frame is, outermost first: where the frame lies, whose code it runs, and where in its caller it
+    /// will go on. Empty where that is not known of all.
+    pub activations: Vec<u64>,
 }
 
 /// Evidence that the number has left the object. Frames are indices into [`PyStack::frames`] of the same stop.
