@@ -30,6 +30,11 @@ impl Told {
     }
 }
 
+/// How often a race that a barrier forces is run: `FDWATCH_RUNS`, or three times.
+fn rounds() -> usize {
+    std::env::var("FDWATCH_RUNS").map_or(3, |n| n.parse().expect("FDWATCH_RUNS is a number"))
+}
+
 /// The roles of a finding's story and the tasks that play them, numbered as they appear.
 fn story(finding: &Value) -> Vec<(String, usize)> {
     let mut tasks = Vec::new();
@@ -111,7 +116,7 @@ fn a_race_for_a_number_names_both_owners_every_time() {
     // Who opened, who closed that, who was hurt: what the closer had there before may have been another's affair.
     let by_victim = steps(&[("opened", 0), ("closed", 1), ("used", 0)]);
     for (mode, expected) in [("again", &by_victim), ("other", &by_victim), ("dup2", &at_once)] {
-        for _ in 0..3 {
+        for _ in 0..rounds() {
             let told = audited(&[], &words(&program, &[mode]));
             let error = told.one_error();
             assert_eq!(
@@ -140,7 +145,7 @@ fn a_fork_between_pipe_and_f_setfd_is_told() {
     if !has("cat") {
         return skip("cloexec race", "no cat");
     }
-    for _ in 0..3 {
+    for _ in 0..rounds() {
         let told = audited(&[], &words(&program, &["race"]));
         assert_eq!(told.names(), ["cloexec-race"], "{}", told.text);
         assert_eq!(story(&told.findings[0]), steps(&[("opened", 0), ("used", 1), ("used", 0)]), "{}", told.text);

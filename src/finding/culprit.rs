@@ -93,7 +93,7 @@ pub(super) fn blame_of<'w>(
             if let Some(owner) = site.owner.as_ref().filter(|o| opener.site.owner.as_ref() == Some(o)) {
                 // The number was others' in between: whose code closes it again closes what was its own.
                 let others = |l: &&Life| l.began.site.owner.as_ref().is_some_and(|o| o != owner);
-                if lineage.iter().any(|l| others(l)) {
+                if lineage.iter().any(others) {
                     weight += 10;
                     let name = escape(owner.as_bytes());
                     evidence.push((Clue::Owner, format!("{name} had opened it, and {name} closes the number again")));
