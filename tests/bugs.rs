@@ -30,6 +30,11 @@ impl Told {
     }
 }
 
+/// How often a race that a barrier forces is run: `FDWATCH_RUNS`, or three times.
+fn rounds() -> usize {
+    std::env::var("FDWATCH_RUNS").map_or(3, |n| n.parse().expect("FDWATCH_RUNS is a number"))
+}
+
 /// The roles of a finding's story and the tasks that play them, numbered as they appear.
 fn story(finding: &Value) -> Vec<(String, usize)> {
     let mut tasks = Vec::new();
@@ -111,7 +116,7 @@ fn a_race_for_a_number_names_both_owners_every_time() {
     // Who opened, who closed that, who was hurt: what the closer had there before may have been another's affair.
     let by_victim = steps(&[("opened", 0), ("closed", 1), ("used", 0)]);
     for (mode, expected) in [("again", &by_victim), ("other", &by_victim), ("dup2", &at_once)] {
-        for _ in 0..3 {
+        for _ in 0..rounds() {
             let told = audited(&[], &words(&program, &[mode]));
             let error = told.one_error();
             assert_eq!(
@@ -140,7 +145,7 @@ fn a_fork_between_pipe_and_f_setfd_is_told() {
     if !has("cat") {
         return skip("cloexec race", "no cat");
     }
-    for _ in 0..3 {
+    for _ in 0..rounds() {
         let told = audited(&[], &words(&program, &["race"]));
         assert_eq!(told.names(), ["cloexec-race"], "{}", told.text);
         assert_eq!(story(&told.findings[0]), steps(&[("opened", 0), ("used", 1), ("used", 0)]), "{}", told.text);
@@ -170,6 +175,49 @@ fn bugs_of_one_owner_too_many_are_one_error() {
         let twin = audited(&[], &words(&program, &["repaired"]));
         assert!(twin.findings.is_empty(), "{file}: {}", twin.text);
     }
+}
+
+#[test]
+fn what_a_library_closes_once_more_is_its_own_or_the_programs() {
+    let dir = tempfile::tempdir().expect("a folder");
+    if !has("cc") {
+        return skip("libraries.c", "no compiler");
+    }
+    let source = root().join("tests/targets/bugs/libraries.c");
+    let (library, program) = (dir.path().join("libcourier.so"), dir.path().join("app"));
+    let build = |args: &[&str], out: &Path, with: &[&Path]| {
+        let done = run(Command::new("cc").args(["-O1", "-g"]).args(args).arg("-o").arg(out).arg(&source).args(with));
+        assert_eq!(done.code(), 0, "{}", done.stderr);
+    };
+    build(&["-DLIBRARY", "-shared", "-fPIC"], &library, &[]);
+    build(&[&format!("-Wl,-rpath,{}", dir.path().display())], &program, &[&library]);
+    let told = audited(&[], &words(&program, &["stop"]));
+    let error = told.one_error();
+    assert_eq!(error["name"], "foreign-close", "{}", told.text);
+    assert_eq!(error["object"]["path"], "/dev/null", "{}", told.text);
+    assert!(told.text.contains("libcourier.so closed fd") && told.text.contains("of app that"), "{}", told.text);
+    let told = audited(&[], &words(&program, &["late"]));
+    let error = told.one_error();
+    assert_eq!((&error["name"], &error["object"]["path"]), (&"double-close".into(), &"/dev/zero".into()));
+    assert!(told.text.contains("libcourier.so had opened it"), "{}", told.text);
+    let told = audited(&[], &words(&program, &["repaired"]));
+    assert!(told.findings.is_empty(), "{}", told.text);
+}
+
+#[test]
+fn the_spawners_own_pipe_is_known_by_the_call_that_opened_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let Some(program) = bug(dir.path(), "plumbing.c") else { return };
+    let clause = "outside the very call that started the child";
+    for (mode, expected) in [("outside", true), ("twice", false)] {
+        let told = audited(&[], &words(&program, &[mode]));
+        let error = told.one_error();
+        assert_eq!(error["name"], "stale-fd-to-child", "{mode}: {}", told.text);
+        assert_eq!(error["object"]["path"], "/dev/null", "{mode}: {}", told.text);
+        assert_eq!(story(error), steps(&[("opened", 0), ("closed", 0), ("reused", 0), ("used", 1)]), "{}", told.text);
+        assert_eq!(told.text.contains(clause), expected, "{mode}: {}", told.text);
+    }
+    assert!(audited(&[], &words(&program, &["repaired"])).findings.is_empty());
 }
 
 #[test]

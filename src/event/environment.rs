@@ -1,4 +1,4 @@
-//! Which variables of an environment say that a program is given a descriptor.
+//! Which variables of an environment say that a program is given a descriptor, or name a file.
 
 /// The longest entry that is looked at, in bytes: the rest of a long MAKEFLAGS promises nothing that is not said before.
 const LONGEST: usize = 4096;
@@ -21,9 +21,33 @@ pub fn may_promise(entry: &[u8]) -> bool {
     }
 }
 
+/// The longest path that is looked at, in bytes.
+const PATH: usize = 256;
+
+/// Whether an entry `NAME=value` of an environment may name a file that a program works with: one absolute path, and none of
+/// those that environ(7) gives to every process.
+pub fn may_name(entry: &[u8]) -> bool {
+    const EVERYBODYS: [&[u8]; 9] = [b"HOME", b"PWD", b"OLDPWD", b"SHELL", b"PATH", b"MAIL", b"TMPDIR", b"EDITOR", b"_"];
+    if entry.len() > PATH {
+        return false;
+    }
+    let Some((name, value)) = entry.iter().position(|b| *b == b'=').map(|i| entry.split_at(i)) else { return false };
+    let is_everybodys = EVERYBODYS.contains(&name) || name.starts_with(b"XDG_") || name.is_empty();
+    !is_everybodys && value.starts_with(b"=/") && value.len() > 2 && !value.contains(&b':')
+}
+
 #[cfg(test)]
 mod tests {
-    use super::may_promise;
+    use super::{may_name, may_promise};
+
+    #[test]
+    fn one_absolute_path_may_name_a_file() {
+        assert!(may_name(b"LOG=/srv/run/a.log"));
+        for no in ["LOG=a.log", "LOG=/", "LOG=/a:/b", "HOME=/root", "XDG_RUNTIME_DIR=/run/user/0", "=/a", "LOG", ""] {
+            assert!(!may_name(no.as_bytes()), "{no}");
+        }
+        assert!(!may_name(&[b"A=/".as_slice(), &[b'x'; 300]].concat()));
+    }
 
     #[test]
     fn numbers_and_known_names_may_be_promises() {

@@ -9,7 +9,7 @@ mod file;
 pub(crate) mod wire;
 
 pub use alteration::Alteration;
-pub use environment::may_promise;
+pub use environment::{may_name, may_promise};
 pub use file::{Direction, FileKind, NewFile};
 
 use crate::base::{Fd, Pid, PyStackId, StackId, Tid};
@@ -142,7 +142,8 @@ pub struct Program {
     /// The arguments, the zeroth included.
     #[serde(with = "wire::many_bytes")]
     pub argv: Vec<Vec<u8>>,
-    /// What of its environment may promise it a descriptor, as `NAME=value`; see [`may_promise`].
+    /// What of its environment may promise it a descriptor, or name a file, as `NAME=value`; see [`may_promise`] and
+    /// [`may_name`].
     #[serde(default, with = "wire::many_bytes", skip_serializing_if = "wire::is_default")]
     pub env: Vec<Vec<u8>>,
     /// The soft limit of RLIMIT_NOFILE (getrlimit(2)) when it was executed; `None` where it is not known.
@@ -192,6 +193,33 @@ pub struct Fork {
     /// What the spawning code holds for numbers that look suspicious; empty where nobody asked.
     #[serde(default, skip_serializing_if = "wire::is_default")]
     pub held: Vec<(Fd, Held)>,
+    /// Numbers that the spawning code took for itself, and that had been something else before.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
+    pub plumbing: Vec<Plumbing>,
+}
+
+/// A number that was something else before the code that starts a child opened something of its own there: within the very
+/// activation of a function that goes on to make the child, while what it was before was opened outside of that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plumbing {
+    /// The number.
+    pub fd: Fd,
+    /// When its latest life began, in nanoseconds since fdwatch started watching.
+    pub at: u64,
+    /// When those of its former lives began that were opened outside.
+    pub outside: Vec<u64>,
+    /// Which frames tell it.
+    pub by: Frames,
+}
+
+/// A kind of stack frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Frames {
+    /// Native: canonical frame address and return address.
+    Native,
+    /// Python's: its address, its code, and the instruction that its caller is at.
+    Python,
 }
 
 /// What a frame that starts a child holds in place of a descriptor.
@@ -247,6 +275,10 @@ pub struct Site {
     /// Evidence that the number has left the object that owns it.
     #[serde(default, skip_serializing_if = "wire::is_default")]
     pub escape: Option<Escape>,
+    /// The shared object, or the program, that the innermost frame lies in which is no runtime's and no system library's:
+    /// the last component of its path. `None` where there is none or no stack was taken.
+    #[serde(default, skip_serializing_if = "wire::is_default")]
+    pub owner: Option<Arc<str>>,
 }
 
 /// Why an end came.

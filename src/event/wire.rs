@@ -144,6 +144,7 @@ mod tests {
             py: Some(PyStackId(0)),
             cause: Cause::Collector,
             escape: Some(Escape::Holds("n\u{202e}".into())),
+            owner: Some("n\u{202e}.so".into()),
         };
         let info = CallInfo { name: "close", args: [u64::MAX, 1 << 63, 0, 0, 0, 1], ret: Some(i64::MIN) };
         let effects = vec![
@@ -173,6 +174,7 @@ mod tests {
                 shares_memory: false,
                 site: Site { cause: Cause::Stream, escape: Some(Escape::FilenoCall), ..site },
                 held,
+                plumbing: vec![Plumbing { fd: Fd(3), at: u64::MAX, outside: vec![0, 1], by: Frames::Python }],
             }),
             EventKind::Exec { former: Tid(9), program },
             EventKind::Exit { status: ExitStatus::Code(255) },

@@ -3,10 +3,41 @@
 //! "Who closed it last" blames the wrong one: between the close that hurts and the use that fails the number may have
 //! been other things, ended for good reasons. So all lives that the victim can have meant are ranked.
 
-use super::{Copies, Role, Step, object, root};
+use super::{Copies, Role, Step, object, program_name, root};
+use crate::base::text::escape;
 use crate::base::{Fd, Pid, TableId, Tid};
-use crate::event::{Cause, Escape};
+use crate::event::{Cause, Direction, Escape, Frames, Program, Site};
 use crate::model::{Life, Moment, Origin, World};
+
+/// A kind of evidence, in falling weight.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Clue {
+    /// No code asked for the end.
+    Implicit,
+    /// What took the number is the spawner's own: it was opened in the very call that started the child, the life outside.
+    Activation,
+    /// The closer had closed a former life of the number from the same place.
+    SamePlace,
+    /// Opener and closer are parts of a program that know nothing of each other: threads, shared objects.
+    Owner,
+    /// The object cannot be used as it was to be: the read end of a pipe as stdout.
+    Unfit,
+    /// The number had left the object that owned the descriptor.
+    Escaped,
+    /// Who made the hand-off held a bare number.
+    Held,
+    /// The arguments or the environment name the file.
+    Named,
+}
+
+/// What speaks for a reading, each with its kind, in any order.
+pub type Evidence = Vec<(Clue, String)>;
+
+/// Evidence as a finding tells it: what weighs most comes first.
+pub(super) fn told(mut evidence: Evidence) -> Vec<String> {
+    evidence.sort_by_key(|e| e.0);
+    evidence.into_iter().map(|e| e.1).collect()
+}
 
 /// The life that was meant and the one that took its place.
 pub struct Blame<'w> {
@@ -14,8 +45,8 @@ pub struct Blame<'w> {
     pub life: &'w Life,
     /// The next life of the same number, if there was one before the use.
     pub reused: Option<&'w Life>,
-    /// What speaks for it, a clause each.
-    pub evidence: Vec<String>,
+    /// What speaks for it.
+    pub evidence: Evidence,
     /// How much.
     pub weight: u32,
 }
@@ -31,27 +62,42 @@ pub fn blame(world: &World, table: TableId, fd: Fd, victim: Pid, since: u64) -> 
     blame_of(world, table, fd, victim, since, None)
 }
 
-/// The same where a task closes once more: what it opened and closed itself is rather meant than another's.
-pub(super) fn blame_of(
-    world: &World,
+/// The same where a task closes once more, from this place: what it opened and closed itself is rather meant than another's,
+/// and what the same shared object did rather than another.
+pub(super) fn blame_of<'w>(
+    world: &'w World,
     table: TableId,
     fd: Fd,
     victim: Pid,
     since: u64,
-    closer: Option<Tid>,
-) -> Option<Blame<'_>> {
+    closer: Option<(Tid, &Site)>,
+) -> Option<Blame<'w>> {
     let lineage: Vec<&Life> = world.lineage(table, fd).collect();
     let mut best: Option<Blame<'_>> = None;
     for (i, life) in lineage.iter().enumerate() {
         let Some(end) = &life.end else { continue };
-        if end.moment.at < since {
+        // What a fork has copied is the copy's affair from then on: the parent closes its own when the child runs.
+        let copied = lineage.iter().take(i).any(|l| l.origin == Origin::Inherited(life.id));
+        if end.moment.at < since || copied {
             continue;
         }
-        let (mut weight, mut evidence) = weigh(life, victim);
-        if closer.is_some() && (closer, closer) == (Some(life.began.tid), Some(end.moment.tid)) {
-            weight += 5;
-            if i > 0 {
-                evidence.push("the same thread had opened and closed it".to_string());
+        let (mut weight, mut evidence) = weigh(world, life, victim, &lineage);
+        if let Some((tid, site)) = closer {
+            let (opener, former) = (&life.began, &end.moment);
+            if (opener.tid, former.tid) == (tid, tid) {
+                weight += 5;
+                if i > 0 {
+                    evidence.push((Clue::Owner, "the same thread had opened and closed it".to_string()));
+                }
+            }
+            if let Some(owner) = site.owner.as_ref().filter(|o| opener.site.owner.as_ref() == Some(o)) {
+                // The number was others' in between: whose code closes it again closes what was its own.
+                let others = |l: &&Life| l.began.site.owner.as_ref().is_some_and(|o| o != owner);
+                if lineage.iter().any(others) {
+                    weight += 10;
+                    let name = escape(owner.as_bytes());
+                    evidence.push((Clue::Owner, format!("{name} had opened it, and {name} closes the number again")));
+                }
             }
         }
         // The latest wins among equals: it comes first.
@@ -64,30 +110,80 @@ pub(super) fn blame_of(
     best
 }
 
-fn weigh(life: &Life, victim: Pid) -> (u32, Vec<String>) {
+fn weigh(world: &World, life: &Life, victim: Pid, lineage: &[&Life]) -> (u32, Evidence) {
     let Some(end) = &life.end else { return (0, Vec::new()) };
     let site = &end.moment.site;
     let mut evidence = Vec::new();
     let mut weight = match site.cause {
         Cause::Finalizer => {
-            evidence.push("no code called close(): the last reference went away".to_string());
+            evidence.push((Clue::Implicit, "no code called close(): the last reference went away".to_string()));
             60
         }
         Cause::Collector => {
-            evidence.push("no code called close(): the collector found the object".to_string());
+            evidence.push((Clue::Implicit, "no code called close(): the collector found the object".to_string()));
             60
         }
         _ => 20,
     };
+    let began = root(world, life).began.at;
+    let process = world.process(victim);
+    let window = process.and_then(|p| p.window.as_ref());
+    // What the spawner had closed before the fork may be what it wanted to hand over.
+    let plumbing = window.and_then(|w| {
+        let open = |l: &Life, at| root(world, l).began.at == at && l.end.as_ref().is_none_or(|e| e.moment.at > w.at);
+        w.fork.plumbing.iter().find(|p| p.fd == life.fd && lineage.iter().any(|l| open(l, p.at)))
+    });
+    if let Some(p) = plumbing.filter(|p| p.outside.contains(&began)) {
+        // Of two ends that code asked for the later is rather to blame, wherever the lives began.
+        weight += if site.cause.is_implicit() { 40 } else { 0 };
+        let frames = match p.by {
+            Frames::Native => "by return address and frame address",
+            Frames::Python => "by Python's frames",
+        };
+        let how = "it was opened outside the very call that started the child, and what took its number inside";
+        evidence.push((Clue::Activation, format!("{how} ({frames}): that is the spawner's own")));
+    }
     if let (true, Some(escape)) = (site.cause.is_implicit(), &site.escape) {
-        weight = DECISIVE;
-        evidence.push(escaped(escape));
+        weight = weight.max(DECISIVE);
+        evidence.push((Clue::Escaped, escaped(escape)));
     }
     // What the victim ended itself it did on purpose, unless nothing else is left to blame.
     if end.moment.pid == victim && matches!(life.origin, Origin::Inherited(_)) {
         weight = 10;
     }
+    if let Some(how) = process.and_then(|p| named(world, life, &p.program)) {
+        // Scripts and settings are named, too, and read at the start: what is to be written is rather handed over.
+        let written = world.file(life.file).is_some_and(|f| f.file.direction() != Direction::Read);
+        weight += if written && window.is_some() { 2 } else { 0 };
+        evidence.push((Clue::Named, how));
+    }
     (weight, evidence)
+}
+
+/// Where the arguments or the environment of `program` name the file of a life, as a clause.
+///
+/// Between fork and exec a process runs its parent's program: then they are those of who started it.
+pub(super) fn named(world: &World, life: &Life, program: &Program) -> Option<String> {
+    let path = &world.file(life.file)?.file.path;
+    // Names that many a program is given for other reasons.
+    if !path.starts_with(b"/") || path.starts_with(b"/dev/") || path == b"/" {
+        return None;
+    }
+    let is_it = |value: &[u8]| match value {
+        b"" => false,
+        [b'/', ..] => value == path,
+        // A relative name is the end of the path, from a slash on.
+        _ => path.strip_suffix(value.strip_prefix(b"./").unwrap_or(value)).is_some_and(|rest| rest.ends_with(b"/")),
+    };
+    let value = |entry: &[u8]| entry.iter().position(|b| *b == b'=').map(|at| entry.split_at(at + 1).1.to_vec());
+    let argument = |a: &&Vec<u8>| is_it(a) || a.starts_with(b"-") && value(a).is_some_and(|v| is_it(&v));
+    let (what, path) = (program_name(program), escape(path));
+    if program.argv.iter().skip(1).any(|a| argument(&a)) {
+        return Some(format!("the arguments of {what} name {path}"));
+    }
+    let variable = program.env.iter().find(|e| value(e).is_some_and(|v| is_it(&v)))?;
+    let name = variable.split(|b| *b == b'=').next().unwrap_or_default();
+    Some(format!("the environment of {what} names {path}, in {}", escape(name)))
 }
 
 /// What the evidence says, as a clause.
@@ -96,7 +192,7 @@ pub(crate) fn escaped(escape: &Escape) -> String {
         Escape::FilenoCall => "the frame was at a call of fileno() on a temporary".to_string(),
         Escape::ReturnsFileno => "the frame was returning what fileno() gave".to_string(),
         Escape::Holds(name) => {
-            format!("the frame still held the number, as `{}`", crate::base::text::escape(name.as_bytes()))
+            format!("the frame still held the number, as `{}`", self::escape(name.as_bytes()))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `double-close`: a close of a number already closed.
 
-use super::culprit::{blame_of, story};
+use super::culprit::{blame_of, story, told};
 use super::descent::is_shell;
 use super::foreign_close::robbed;
 use super::sweep::{Runs, Suspects};
@@ -68,10 +68,10 @@ impl DoubleClose {
         let task = seen.world.task(seen.event.tid)?;
         let since = seen.world.process(task.pid)?.since;
         // Whose file was taken is a victim.
-        if robbed(seen.world, task.table, fd, seen.event.tid).is_some() {
+        if robbed(seen.world, task.table, fd, (seen.event.tid, &call.site)).is_some() {
             return None;
         }
-        let blame = blame_of(seen.world, task.table, fd, task.pid, since, Some(seen.event.tid))?;
+        let blame = blame_of(seen.world, task.table, fd, task.pid, since, Some((seen.event.tid, &call.site)))?;
         if seen.is_handed_over(blame.life) {
             return None;
         }
@@ -99,7 +99,7 @@ impl DoubleClose {
             title: format!("process {} ({}) closed fd {fd} twice", task.pid, called(seen.world, task.pid)),
             object: object(seen.world, blame.life)?,
             steps,
-            evidence: blame.evidence,
+            evidence: told(blame.evidence),
             help: match cause.is_implicit() {
                 true => "the object closes its descriptor itself: take the number out with detach(), or do not close it".into(),
                 false => "give the descriptor one owner; set the variable to -1 when it is closed. In a program with threads the second close can hit another thread's new file".into(),
@@ -241,6 +241,25 @@ mod tests {
         s.close(MAIN, 2);
         s.refused_close(MAIN.0, 2);
         assert!(s.exit(MAIN.0).is_empty());
+    }
+
+    /// A library closes its number again, after the program has opened and closed a file of its own there.
+    #[test]
+    fn the_life_of_the_same_shared_object_is_rather_meant() {
+        let of = |owner: &str| Site { owner: Some(owner.into()), ..Site::default() };
+        for (closer, path) in [("libcourier.so", "/tmp/a"), ("app", "/tmp/log")] {
+            let mut s = Script::new();
+            s.at(of("libcourier.so")).open(MAIN, 5, "/tmp/a");
+            s.at(of("libcourier.so")).close(MAIN, 5);
+            s.at(of("app")).open(MAIN, 5, "/tmp/log");
+            s.at(of("app")).close(MAIN, 5);
+            s.at(of(closer)).refused_close(MAIN.0, 5);
+            let found = s.exit(MAIN.0);
+            let [f] = found.as_slice() else { panic!("{found:?}") };
+            assert_eq!((f.name, f.object.file.path.as_slice()), ("double-close", path.as_bytes()));
+            let clause = format!("{closer} had opened it, and {closer} closes the number again");
+            assert!(f.evidence.contains(&clause), "{:?}", f.evidence);
+        }
     }
 
     #[test]

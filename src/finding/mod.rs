@@ -29,7 +29,7 @@ mod use_after_close;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use culprit::{Blame, blame};
+pub use culprit::{Blame, Clue, Evidence, blame};
 pub use fold::{Folded, Folds};
 pub use moved::{Copies, Moved};
 pub use options::{Inherit, Options};

@@ -3,7 +3,7 @@
 use super::descent::base_name;
 use crate::base::text::escape;
 use crate::base::{Fd, Pid};
-use crate::event::Program;
+use crate::event::{Program, may_promise};
 
 /// Who made a promise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,7 +146,7 @@ pub(super) fn mentions(program: &Program, fd: Fd) -> bool {
     let text = fd.0.to_string();
     let within = |bytes: &[u8]| bytes.split(|b| !b.is_ascii_digit()).any(|word| word == text.as_bytes());
     let listens = variable(program, "LISTEN_FDS").and_then(number).is_some_and(|n| (3..3 + n).contains(&fd.0));
-    listens || program.argv.iter().skip(1).any(|a| within(a)) || program.env.iter().any(|e| within(e))
+    listens || program.argv.iter().skip(1).any(|a| within(a)) || program.env.iter().any(|e| may_promise(e) && within(e))
 }
 
 fn variable<'p>(program: &'p Program, name: &str) -> Option<&'p [u8]> {

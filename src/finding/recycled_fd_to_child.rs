@@ -1,6 +1,6 @@
 //! `recycled-fd-to-child`: the number was live again, for another object; the child got the wrong file.
 
-use super::culprit::{advice, blame, story};
+use super::culprit::{Clue, Evidence, advice, blame, story, told};
 use super::{About, Confidence, Finding, Rule, Seen, Severity, bound, called, object, root, standard_name};
 use crate::base::{Fd, LifeId};
 use crate::event::{Direction, Effect, EventKind, Held};
@@ -66,7 +66,7 @@ impl Rule for RecycledFdToChild {
                 ),
                 object,
                 steps,
-                evidence,
+                evidence: told(evidence),
                 help: advice(cause).to_string(),
                 count: 1,
             });
@@ -76,7 +76,7 @@ impl Rule for RecycledFdToChild {
 }
 
 /// What proves that the child was not meant to get `now`; `None` when it may well have been.
-fn proof(seen: &Seen<'_>, now: &Life, from: Fd, to: Fd, held: Option<&Held>) -> Option<Vec<String>> {
+fn proof(seen: &Seen<'_>, now: &Life, from: Fd, to: Fd, held: Option<&Held>) -> Option<Evidence> {
     let mut out = Vec::new();
     match held {
         // Who hands over an object hands over what it is now.
@@ -84,10 +84,8 @@ fn proof(seen: &Seen<'_>, now: &Life, from: Fd, to: Fd, held: Option<&Held>) -> 
         // The number is meant for another standard stream: this copy is the spawner's own plumbing.
         Some(Held::Number(name)) if is_for_another(name, to) => return None,
         Some(Held::Number(name)) => {
-            out.push(format!(
-                "the code that started the child held the bare number {from}, as `{}`",
-                crate::base::text::escape(name.as_bytes())
-            ));
+            let name = crate::base::text::escape(name.as_bytes());
+            out.push((Clue::Held, format!("the code that started the child held the bare number {from}, as `{name}`")));
         }
         None => {}
     }
@@ -99,7 +97,7 @@ fn proof(seen: &Seen<'_>, now: &Life, from: Fd, to: Fd, held: Option<&Held>) -> 
         _ => None,
     };
     if let Some(unfit) = unfit {
-        out.push(format!("the {} {unfit}", file.noun()));
+        out.push((Clue::Unfit, format!("the {} {unfit}", file.noun())));
     }
     (!out.is_empty()).then_some(out)
 }
@@ -133,6 +131,9 @@ mod tests {
         let [f] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((f.name, f.object.file.path.as_slice()), ("recycled-fd-to-child", b"/tmp/a".as_slice()));
         assert!(f.title.contains("pipe (read end)"), "{}", f.title);
+        let starts = ["no code called close()", "the pipe (read end) cannot be written to", "the frame was at a call"];
+        assert!(f.evidence.iter().zip(starts).all(|(e, s)| e.starts_with(s)), "in falling weight: {:?}", f.evidence);
+        assert_eq!(f.evidence.len(), starts.len());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `stale-fd-to-child`: a child was to be given a number whose intended life was over.
 
-use super::culprit::{DECISIVE, advice, blame, story};
+use super::culprit::{DECISIVE, advice, blame, story, told};
 use super::{About, Confidence, Finding, Rule, Seen, Severity, bound, called, object, root, standard_name};
 use crate::base::LifeId;
 use crate::event::{Call, Cause, Effect, EventKind};
@@ -71,7 +71,7 @@ impl Rule for StaleFdToChild {
                 title,
                 object,
                 steps,
-                evidence: blame.evidence,
+                evidence: told(blame.evidence),
                 help: advice(cause).to_string(),
                 count: 1,
             });
@@ -130,6 +130,77 @@ mod tests {
         assert_eq!(f.step(Role::Closed).unwrap().moment.site.cause, Cause::Finalizer);
         assert_eq!(f.step(Role::Reused).unwrap().object.as_ref().unwrap().file.path, b"pipe:[9]");
         assert!(f.title.contains("fd 3 as stdout"), "{}", f.title);
+    }
+
+    /// Nothing tells from which object the number escaped; that the spawner's own pipe took it leaves no other reading.
+    #[test]
+    fn what_the_spawning_call_opened_for_itself_was_not_meant() {
+        let stale = |outside: bool, closed_before: bool| {
+            let mut s = Script::new();
+            let began = s.next();
+            s.open(MAIN, 3, "/tmp/a");
+            s.close_by(MAIN, 3, Cause::Finalizer, None);
+            let pipe = s.next();
+            s.pipe(MAIN, 3, 4);
+            if outside {
+                s.plumbing(3, pipe, &[began]);
+            }
+            if closed_before {
+                s.close(MAIN, 3);
+            }
+            s.fork(MAIN, 200);
+            if !closed_before {
+                s.close(200, 3);
+            }
+            s.refused(200, 3, Some(1)).remove(0)
+        };
+        let f = stale(true, false);
+        assert_eq!((f.confidence, f.object.file.path.as_slice()), (Confidence::Certain, b"/tmp/a".as_slice()));
+        assert!(f.evidence[0].contains("no code called close()"), "the heaviest first: {:?}", f.evidence);
+        assert!(f.evidence[1].contains("outside the very call that started the child"), "{:?}", f.evidence);
+        let f = stale(false, false);
+        assert_eq!((f.confidence, f.evidence.len()), (Confidence::Likely, 1), "{:?}", f.evidence);
+        // What the spawner had closed itself before it forked may be just what it wanted to hand over.
+        let f = stale(true, true);
+        assert_eq!((f.confidence, f.evidence.len()), (Confidence::Likely, 1), "{:?}", f.evidence);
+    }
+
+    #[test]
+    fn what_the_parent_closes_after_the_fork_is_not_to_blame() {
+        let mut s = Script::new();
+        s.open(MAIN, 3, "/tmp/a");
+        s.close(MAIN, 3);
+        s.pipe(MAIN, 3, 4);
+        s.fork(MAIN, 200);
+        s.close(200, 3);
+        s.close(MAIN, 3);
+        assert_eq!(s.refused(200, 3, Some(1))[0].object.file.path, b"/tmp/a");
+    }
+
+    #[test]
+    fn a_file_that_the_arguments_name_is_rather_meant() {
+        let named = |argv: &[&str], env: &[&str]| {
+            let mut s = Script::new();
+            s.exec_as(MAIN.0, argv, env);
+            for path in ["/srv/run/wanted.log", "/srv/run/other.log"] {
+                s.open(MAIN, 3, path);
+                s.close(MAIN, 3);
+            }
+            s.fork(MAIN, 200);
+            let f = s.refused(200, 3, Some(1)).remove(0);
+            (String::from_utf8(f.object.file.path.clone()).unwrap(), f.evidence.join("; "))
+        };
+        assert_eq!(named(&["job"], &[]), ("/srv/run/other.log".into(), String::new()), "the latest of two equals");
+        let says = |what: &str| ("/srv/run/wanted.log".to_string(), what.to_string());
+        let arguments = says("the arguments of job name /srv/run/wanted.log");
+        for argument in ["/srv/run/wanted.log", "wanted.log", "./run/wanted.log", "--log=/srv/run/wanted.log"] {
+            assert_eq!(named(&["job", argument], &[]), arguments, "{argument}");
+        }
+        let env = "LOG=/srv/run/wanted.log";
+        assert_eq!(named(&["job"], &[env]), says("the environment of job names /srv/run/wanted.log, in LOG"));
+        for other in ["/srv/run/wanted.log.1", "anted.log", "x=wanted.log", "/wanted.log"] {
+            assert_eq!(named(&["job", other], &[]).0, "/srv/run/other.log", "{other}");
+        }
     }
 
     #[test]

@@ -12,16 +12,29 @@ pub(crate) struct Script {
     rules: Vec<Box<dyn super::Rule>>,
     at: u64,
     site: Option<Site>,
+    plumbing: Vec<Plumbing>,
     /// What happened, with what it changed.
     pub(crate) events: Vec<(Event, Vec<Change>)>,
 }
 
 impl Script {
     pub(crate) fn new() -> Script {
-        let mut s = Script { world: World::new(), rules: rules(), at: 0, site: None, events: Vec::new() };
+        let mut s =
+            Script { world: World::new(), rules: rules(), at: 0, site: None, plumbing: Vec::new(), events: Vec::new() };
         let program = Program { exe: b"/usr/bin/job".to_vec(), argv: vec![b"job".to_vec()], ..Program::default() };
         s.event(MAIN, EventKind::Start(Start { pid: Pid(MAIN.0), parent: None, program, table: Found::Own(vec![]) }));
         s
+    }
+
+    /// When the next event happens.
+    pub(crate) fn next(&self) -> u64 {
+        self.at + 1000
+    }
+
+    /// What the code that forks next has opened for itself.
+    pub(crate) fn plumbing(&mut self, fd: i32, at: u64, outside: &[u64]) -> &mut Script {
+        self.plumbing.push(Plumbing { fd: Fd(fd), at, outside: outside.to_vec(), by: Frames::Native });
+        self
     }
 
     /// The site of the next call, in place of an empty one.
@@ -160,6 +173,7 @@ impl Script {
             shares_memory: true,
             site: Site::default(),
             held,
+            plumbing: std::mem::take(&mut self.plumbing),
         };
         self.event(parent, EventKind::Fork(fork))
     }
@@ -226,6 +240,7 @@ impl Script {
             shares_memory: true,
             site: Site::default(),
             held: vec![],
+            plumbing: vec![],
         };
         self.event(parent, EventKind::Fork(fork));
         Tid(child)

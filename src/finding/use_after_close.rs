@@ -1,6 +1,6 @@
 //! `use-after-close`: a call on a number whose life was over.
 
-use super::culprit::{advice, blame, story};
+use super::culprit::{advice, blame, story, told};
 use super::foreign_close::robbed;
 use super::sweep::Place;
 use super::{About, Confidence, Finding, Rule, Seen, Severity, bound, called, is_listing, object};
@@ -62,7 +62,7 @@ impl Rule for UseAfterClose {
             }
             let Some(blame) = blame(seen.world, task.table, *fd, task.pid, since) else { continue };
             // So is what another thread has closed by mistake.
-            if robbed(seen.world, task.table, *fd, tid).is_some() {
+            if robbed(seen.world, task.table, *fd, (tid, &call.site)).is_some() {
                 continue;
             }
             // A broken hand-off is another rule's.
@@ -91,7 +91,7 @@ impl Rule for UseAfterClose {
                 ),
                 object,
                 steps,
-                evidence: blame.evidence,
+                evidence: told(blame.evidence),
                 help: advice(cause).to_string(),
                 count: 1,
             };

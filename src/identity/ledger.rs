@@ -258,6 +258,7 @@ mod tests {
                 shares_memory: false,
                 site: Site::default(),
                 held: vec![],
+                plumbing: vec![],
             };
             self.event(parent, EventKind::Fork(fork));
         }

@@ -3,7 +3,7 @@
 use super::known::Known;
 use super::sys;
 use crate::base::{Fd, Pid, Root, Tid};
-use crate::event::{NewFile, Present, Program, may_promise};
+use crate::event::{NewFile, Present, Program, may_name, may_promise};
 use nix::sched::CpuSet;
 use std::cmp::Ordering;
 use std::fs::{self, File};
@@ -70,15 +70,18 @@ pub fn link(tid: Tid, fd: Fd) -> Option<Vec<u8>> {
     read_link(format!("/proc/{tid}/fd/{fd}")).ok()
 }
 
-/// What the task runs: its executable, its arguments and what of its environment may promise it a descriptor
-/// (proc_pid_environ(5)). Empty where it cannot be read.
+/// What the task runs: its executable, its arguments and what of its environment may promise it a descriptor or name a
+/// file (proc_pid_environ(5)). Empty where it cannot be read.
 pub fn program(tid: Tid) -> Program {
     let exe = read_link(format!("/proc/{tid}/exe")).unwrap_or_default();
     let line = read(format!("/proc/{tid}/cmdline")).unwrap_or_default();
     let line = line.strip_suffix(b"\0").unwrap_or(&line);
     let argv = if line.is_empty() { Vec::new() } else { line.split(|b| *b == 0).map(<[u8]>::to_vec).collect() };
     let environ = read(format!("/proc/{tid}/environ")).unwrap_or_default();
-    let env = environ.split(|b| *b == 0).filter(|e| may_promise(e)).take(ENTRIES).map(<[u8]>::to_vec).collect();
+    let entries = || environ.split(|b| *b == 0);
+    let promises = entries().filter(|e| may_promise(e)).take(ENTRIES);
+    let names = entries().filter(|e| may_name(e) && !may_promise(e)).take(ENTRIES);
+    let env = promises.chain(names).map(<[u8]>::to_vec).collect();
     Program { exe, argv, env, most_fds: most_fds(tid) }
 }
 

@@ -455,6 +455,7 @@ mod tests {
             shares_memory: false,
             site: Site::default(),
             held: vec![],
+            plumbing: vec![],
         };
         for kind in [EventKind::Start(start), EventKind::Fork(fork)] {
             let event = Event { at: 0, tid: A, kind };
@@ -534,6 +535,7 @@ mod tests {
             shares_memory: false,
             site: Site::default(),
             held: vec![],
+            plumbing: vec![],
         };
         let event = Event { at: 0, tid: A, kind: EventKind::Fork(fork) };
         let t = w.consequences(&event);

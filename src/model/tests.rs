@@ -51,6 +51,7 @@ impl Script {
             shares_memory: false,
             site: Site::default(),
             held: vec![],
+            plumbing: vec![],
         };
         self.event(parent, EventKind::Fork(fork));
     }

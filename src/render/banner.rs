@@ -221,7 +221,13 @@ pub(crate) mod tests {
         s.open(MAIN, 3, "/tmp/a");
         let info = CallInfo { name: "close", args: [3, 0, 0, 0, 0, 0], ret: None };
         let cause = Cause::Finalizer;
-        let site = Site { stack: Some(StackId(2)), py: Some(PyStackId(1)), cause, escape: Some(Escape::FilenoCall) };
+        let site = Site {
+            stack: Some(StackId(2)),
+            py: Some(PyStackId(1)),
+            cause,
+            escape: Some(Escape::FilenoCall),
+            owner: None,
+        };
         let life = s.world.open_life(MAIN, Fd(3)).unwrap();
         let why = Why::Implicit(cause, Some(Escape::FilenoCall));
         let at = Break {

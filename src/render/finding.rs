@@ -144,7 +144,7 @@ mod tests {
     fn site(n: u32, cause: Cause) -> Site {
         let py = if n == 2 { 1 } else { n };
         let escape = cause.is_implicit().then_some(Escape::FilenoCall);
-        Site { stack: Some(StackId(n)), py: Some(PyStackId(py)), cause, escape }
+        Site { stack: Some(StackId(n)), py: Some(PyStackId(py)), cause, escape, owner: None }
     }
 
     fn acceptance(path: &str, cause: Cause) -> Finding {

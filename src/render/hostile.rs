@@ -35,6 +35,7 @@ fn all(text: &str, path: &[u8], eval: bool) -> String {
         py: eval.then_some(PyStackId(1)),
         cause: Cause::Finalizer,
         escape: Some(Escape::Holds(text.into())),
+        owner: Some(text.into()),
     };
     let path = String::from_utf8_lossy(path);
     s.at(site.clone()).open(MAIN, 3, &path);

@@ -287,7 +287,8 @@ mod tests {
 
     fn world() -> (Script, Vec<Finding>) {
         let mut s = Script::new();
-        let site = Site { stack: Some(StackId(1)), py: Some(PyStackId(1)), cause: Cause::Explicit, escape: None };
+        let site =
+            Site { stack: Some(StackId(1)), py: Some(PyStackId(1)), cause: Cause::Explicit, escape: None, owner: None };
         s.at(site).open(MAIN, 3, "/tmp/a");
         s.dup2(100, 3, 7);
         s.open(MAIN, 5, &format!("/tmp/{}/end\x1b", "long/".repeat(30)));

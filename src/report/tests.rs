@@ -31,7 +31,7 @@ fn facts() -> Facts {
 
 fn report(facts: Facts) -> Report {
     let mut s = Script::new();
-    let site = |n, cause, escape| Site { stack: Some(StackId(n)), py: Some(PyStackId(1)), cause, escape };
+    let site = |n, cause, escape| Site { stack: Some(StackId(n)), py: Some(PyStackId(1)), cause, escape, owner: None };
     s.at(site(1, Cause::Explicit, None)).open(MAIN, 3, "/tmp/a\x1b");
     s.at(site(2, Cause::Finalizer, Some(Escape::FilenoCall))).close(MAIN, 3);
     s.fork(MAIN, 200);

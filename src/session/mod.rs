@@ -2,6 +2,7 @@
 //!
 //! The only place where the kernel, the model, the stacks and what the user sees meet.
 
+mod activations;
 mod attach;
 mod catch;
 mod claim;
@@ -36,7 +37,7 @@ use crate::event::{Alteration, Effect, Event, EventKind, ExitStatus};
 use crate::finding::{Finding, Options, Seen};
 use crate::identity::{Followed, Ledger, Rehearsal};
 use crate::kernel::{Error, KNOCK, Launched, Next, Resume, Stop, Stopped, Tracer, procfs};
-use crate::model::{Flights, Transition, World};
+use crate::model::{Change, Flights, Transition, World};
 use crate::policy::suppression::Suppressions;
 use crate::policy::{Break, Policy};
 use crate::render::FileSources;
@@ -501,6 +502,7 @@ impl Session {
             let refused = call.effects.iter().any(|e| matches!(e, Effect::Refused { .. }));
             state.doubtful = if refused { 2 } else { state.doubtful.saturating_sub(1) };
         }
+        self.note_opened(event, &changes);
         self.ledger.note(&self.world, event, &changes, &self.sites);
         pipeline::note_found(&mut self.ledger, &self.pipeline.findings);
         self.follow_rehearsed(&changes, frontend);
@@ -508,6 +510,18 @@ impl Session {
         let seen = Seen { world: &self.world, event, changes: &changes };
         frontend.on_event(&seen, &mut names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps });
         first
+    }
+
+    /// Remembers which calls of functions went on where lives began.
+    fn note_opened(&mut self, event: &Event, changes: &[Change]) {
+        let EventKind::Call(call) = &event.kind else { return };
+        let began = changes.iter().filter_map(|c| match c {
+            Change::Began(life) => self.world.life(*life).map(|l| l.fd),
+            _ => None,
+        });
+        if call.site.stack.is_some() {
+            self.sites.opened(self.pid_of(event.tid), event.tid, began, event.at);
+        }
     }
 
     fn pid_of(&self, tid: Tid) -> Pid {

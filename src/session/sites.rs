@@ -1,13 +1,14 @@
 //! Where: native and Python stacks at the moments that matter, and what they say.
 
+use super::activations::Activations;
 use super::names::{native_frame, python_frame};
 use crate::base::{Fd, Pid, PyStackId, ReadMemory, Regs, StackId, Tid};
-use crate::event::{Cause, Escape, Held, Site};
+use crate::event::{Cause, Escape, Held, Plumbing, Site};
 use crate::kernel::Memory;
 use crate::render::why::cause_of;
 use crate::render::{NativeFrame, PythonFrame};
 use crate::stack::lang::python::{self, Pythons, SpawnArgument};
-use crate::stack::{self, Named, SpaceId, StackCoverage, StackEnd, Stacks};
+use crate::stack::{self, Keys, Library, Named, SpaceId, StackCoverage, StackEnd, Stacks};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -52,6 +53,9 @@ pub(super) struct Sites {
     spent: Duration,
     skipped: u64,
     next_space: u32,
+    activations: Activations,
+    /// By stack, of which there is a bounded number.
+    owners: FxHashMap<StackId, (Option<Arc<str>>, usize)>,
 }
 
 impl Sites {
@@ -67,6 +71,8 @@ impl Sites {
             spent: Duration::ZERO,
             skipped: 0,
             next_space: 0,
+            activations: Activations::default(),
+            owners: FxHashMap::default(),
         }
     }
 
@@ -88,24 +94,54 @@ impl Sites {
     pub(super) fn drop_space(&mut self, space: SpaceId, pid: Pid) {
         self.stacks.drop_space(space);
         self.pythons.forget(pid);
+        self.activations.forget(pid);
     }
 
     /// The stacks here; `ends` is the descriptor that is being closed, if one is.
     pub(super) fn site(&mut self, at: &Where, ends: Option<Fd>) -> Site {
+        let (site, python) = self.look(at, ends);
+        self.see(at.tid, &site, python);
+        site
+    }
+
+    fn see(&mut self, tid: Tid, site: &Site, python: Option<Keys>) {
+        let native = site.stack.and_then(|s| self.stacks.activations(s));
+        let own = site.stack.map_or(0, |s| self.owner(s).1);
+        self.activations.see(tid, native, python, own);
+    }
+
+    /// Whose code the innermost frame of a stack is that is no runtime's and no system library's; and how many frames there
+    /// are from the outermost to it.
+    fn owner(&mut self, stack: StackId) -> (Option<Arc<str>>, usize) {
+        if let Some(known) = self.owners.get(&stack) {
+            return known.clone();
+        }
+        let frames = self.stacks.frames(stack);
+        let own = frames.iter().enumerate().find_map(|(i, frame)| {
+            let name = stack::file_name(self.stacks.module(frame.module?)?.path());
+            Library::of_module(&name).is_none().then(|| (Some(Arc::from(name)), frames.len() - i))
+        });
+        let own = own.unwrap_or_default();
+        self.owners.insert(stack, own.clone());
+        own
+    }
+
+    /// The stacks here, and the activations of the Python frames among them.
+    fn look(&mut self, at: &Where, ends: Option<Fd>) -> (Site, Option<Keys>) {
         let id = self.stacks.capture(at.space, &at.regs, &at.memory);
         let verdict = self.stacks.cause(id);
-        let mut site = Site { stack: Some(id), ..Site::default() };
+        let mut site = Site { stack: Some(id), owner: self.owner(id).0, ..Site::default() };
         if ends.is_some() {
             site.cause = cause_of(verdict.cause);
         }
         if !verdict.python {
-            return site;
+            return (site, None);
         }
         let implicit = site.cause.is_implicit();
         let doubtful = ends.is_some() && verdict.finalizers_unnamed && site.cause == Cause::Explicit;
         if !implicit && !doubtful && !self.can_afford() {
             self.skipped += 1;
-            return site;
+            return (site, None);
         }
         let start = Instant::now();
         if let (true, Some(fd)) = (implicit || doubtful, ends) {
@@ -124,6 +160,7 @@ impl Sites {
             // The frame is at a call of fileno(), or drops the object: neither calls close().
             site.cause = Cause::Finalizer;
         }
+        let mut activations = None;
         match self.pythons.trace(&at.python()) {
             Ok(trace) => {
                 site.py = self.intern(&trace);
@@ -131,11 +168,12 @@ impl Sites {
                 if site.cause == Cause::Explicit && trace.leaves_with {
                     site.cause = Cause::With;
                 }
+                activations = Some(trace.activations).filter(|a| !a.is_empty());
             }
             Err(why) => tracing::debug!(%why, pid = at.pid.0, "no Python stack"),
         }
         self.spent += start.elapsed();
-        site
+        (site, activations)
     }
 
     /// The stacks of a task that has just made another.
@@ -144,14 +182,36 @@ impl Sites {
     /// caller of a new thread. In the parent they are leaves all the same: the word at the stack pointer is the return
     /// address (sysdeps/unix/sysv/linux/x86_64/clone3.S; the test `posix_spawn_has_a_stack`).
     pub(super) fn site_of_fork(&mut self, at: &Where) -> Site {
-        let site = self.site(at, None);
-        if site.stack.is_some_and(|s| self.stacks.frames(s).len() > 1) || at.regs.is_32bit() {
-            return site;
-        }
-        let Some(caller) = at.memory.word(at.regs.rsp) else { return site };
-        let regs = Regs { rip: caller, rsp: at.regs.rsp.wrapping_add(8), ..at.regs };
-        let outer = self.site(&Where { regs, ..*at }, None);
-        if outer.stack.is_some_and(|s| self.stacks.frames(s).len() > 1) { outer } else { site }
+        let (site, python) = self.look(at, None);
+        let is_leaf = |sites: &Sites, site: &Site| site.stack.is_none_or(|s| sites.stacks.frames(s).len() <= 1);
+        let caller = at.memory.word(at.regs.rsp).filter(|_| is_leaf(self, &site) && !at.regs.is_32bit());
+        let outer = caller.map(|caller| {
+            let regs = Regs { rip: caller, rsp: at.regs.rsp.wrapping_add(8), ..at.regs };
+            self.look(&Where { regs, ..*at }, None)
+        });
+        let (site, python) = match outer {
+            Some(outer) if !is_leaf(self, &outer.0) => outer,
+            // The activations are those of the stack that was looked at last.
+            Some(_) => return site,
+            None => (site, python),
+        };
+        self.see(at.tid, &site, python);
+        site
+    }
+
+    /// Lives began on these numbers of a process, where its task `tid` was looked at last.
+    pub(super) fn opened(&mut self, pid: Pid, tid: Tid, fds: impl Iterator<Item = Fd>, at: u64) {
+        fds.for_each(|fd| self.activations.opened(pid, tid, fd, at));
+    }
+
+    /// What the code that is making a child has opened for itself; to be called after [`Sites::site_of_fork`].
+    pub(super) fn plumbing(&self, pid: Pid, tid: Tid) -> Vec<Plumbing> {
+        self.activations.plumbing(pid, tid)
+    }
+
+    /// A task is gone, or runs another program.
+    pub(super) fn forget_task(&mut self, tid: Tid) {
+        self.activations.forget_task(tid);
     }
 
     /// What the frames that are starting a child hold for each of `fds`.

@@ -707,11 +707,12 @@ impl Session {
         let thread = flags & libc::CLONE_THREAD as u64 != 0;
         let child_pid = if thread { parent_pid } else { Pid(child.0) };
         let mut site = Site::default();
-        let mut held = Vec::new();
+        let (mut held, mut plumbing) = (Vec::new(), Vec::new());
         let at = self.where_with(tid, regs, &task);
         if let (false, Some(at)) = (thread, &at) {
             site = self.sites.site_of_fork(at);
             held = self.sites.held(at, site.stack, self.world.recycled(tid));
+            plumbing = self.sites.plumbing(parent_pid, tid);
         }
         let space = match &at {
             Some(at) if thread => at.space,
@@ -727,6 +728,7 @@ impl Session {
             shares_memory: !thread && flags & libc::CLONE_VM as u64 != 0,
             site,
             held,
+            plumbing,
         };
         let copies = !thread && !fork.shares_files;
         let shared = self.flights.has_rivals(&self.world, tid);
@@ -804,6 +806,7 @@ impl Session {
         let former = task.message()?.map_or(tid, |m| Tid(m as i32));
         let pid = self.pid_of(tid);
         for gone in [former, tid] {
+            self.sites.forget_task(gone);
             if let Some(state) = self.tasks.remove(&gone) {
                 self.sites.drop_space(state.space, pid);
             }
@@ -872,6 +875,7 @@ impl Session {
                 self.settle(other, frontend);
             }
         }
+        self.sites.forget_task(tid);
         if let Some(state) = self.tasks.remove(&tid)
             && !self.tasks.values().any(|t| t.space == state.space)
         {

@@ -12,6 +12,7 @@
 //! Nothing here calls ptrace or reads `/proc`: a process is what [`AddressSpace`] says it is. Whatever that says, and
 //! whatever the files hold, the worst outcome is a stack with less detail.
 
+mod activation;
 mod cause;
 mod cfi;
 mod debugfile;
@@ -36,6 +37,7 @@ mod types;
 mod unwind;
 mod window;
 
+pub(crate) use activation::{Key, Keys};
 pub use cause::{Cause, Sign, Verdict};
 pub(crate) use cause::{REACH, Role, Row, decide};
 pub use debugfile::Fetch;
@@ -120,6 +122,13 @@ impl Stacks {
             *self.truncated.entry(Why::TooManyStacks).or_default() += 1;
         }
         id
+    }
+
+    /// The activations of functions on the stack that was captured last, outermost first; `None` where the capture did not
+    /// reach the outermost.
+    pub(crate) fn activations(&self, captured: StackId) -> Option<Keys> {
+        let complete = self.interner.end(captured) == StackEnd::Complete;
+        complete.then(|| activation::native(&self.unwinder.frames, &self.unwinder.cfas))
     }
 
     /// Lets `child` begin with what is known of `parent`'s mappings, as fork copies them.

@@ -27,6 +27,8 @@ pub(crate) struct Unwinder {
     ctx: Box<UnwindContext<usize>>,
     window: Window,
     pub(crate) frames: Vec<Frame>,
+    /// The canonical frame address of each frame but the outermost, which has none: what is just above its return address.
+    pub(crate) cfas: Vec<u64>,
 }
 
 /// What to do at one program counter.
@@ -44,6 +46,7 @@ impl Unwinder {
             ctx: Box::default(),
             window: Window::new(),
             frames: Vec::with_capacity(MAX_FRAMES),
+            cfas: Vec::with_capacity(MAX_FRAMES),
         }
     }
 
@@ -56,6 +59,7 @@ impl Unwinder {
         mem: &dyn AddressSpace,
     ) -> (StackEnd, u64) {
         self.frames.clear();
+        self.cfas.clear();
         if self.rules.len() >= MAX_RULES || self.full.len() >= MAX_RULES {
             self.rules.clear();
             self.full.clear();
@@ -139,6 +143,7 @@ impl Unwinder {
                 // register, because the child would overwrite it.
                 return truncated(Why::NoProgress);
             }
+            self.cfas.push(cfa);
             sp = cfa;
             exact = signal;
             match regs.get(m.ra) {

@@ -5,6 +5,7 @@ use super::layout::{Instr, Layout, Root};
 use super::opcode;
 use super::view::{Value, View, bytes, int_in, word_in};
 use super::{NoPython, PyFrame, PyStack, Task};
+use crate::stack::activation::{Keys, add};
 use std::rc::Rc;
 
 /// The most frames that are shown of a stack.
@@ -79,7 +80,19 @@ impl Frames {
             truncated: self.truncated,
             // The second frame is there for an `__exit__` in C that calls a `close()` in Python.
             leaves_with: self.list.iter().take(2).any(|f| f.leaves_with(view)),
+            activations: if self.truncated { Keys::new() } else { self.activations(view.layout) },
         }
+    }
+
+    /// A frame is where it lies and whose code it runs; it will go on behind the instruction that its caller is at.
+    fn activations(&self, layout: &Layout) -> Keys {
+        let mut keys = Keys::with_capacity(self.list.len());
+        let mut back = None;
+        for frame in self.list.iter().rev() {
+            add(&mut keys, frame.addr, (at_code(layout, &frame.head), back));
+            back = Some(frame.at);
+        }
+        keys
     }
 }
 

@@ -60,6 +60,9 @@ pub struct PyStack {
     pub truncated: bool,
     /// The innermost code is leaving a `with` block. Told up to 3.10, whose bytecode has a shape of its own for that.
     pub leaves_with: bool,
+    /// Which activation each frame is, outermost first: where the frame lies, whose code it runs, and where in its caller it
+    /// will go on. Empty where that is not known of all.
+    pub activations: Vec<u64>,
 }
 
 /// Evidence that the number has left the object. Frames are indices into [`PyStack::frames`] of the same stop.

@@ -106,6 +106,6 @@ impl Spy {
                 line: u32::try_from(f.line).ok().filter(|&l| l != 0),
             })
             .collect();
-        Ok(PyStack { frames, truncated: false, leaves_with: false })
+        Ok(PyStack { frames, truncated: false, leaves_with: false, activations: Vec::new() })
     }
 }
