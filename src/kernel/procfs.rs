@@ -211,9 +211,9 @@ pub fn tracer_of(tid: Tid) -> Option<i32> {
     status_field(tid, "TracerPid")?.parse().ok().filter(|t| *t != 0)
 }
 
-/// A task that this process traces, if there is one. Looks at every task of the system.
+/// A task that this thread traces, if there is one. Looks at every task of the system.
 pub(super) fn some_tracee() -> Option<Tid> {
-    let own = i32::try_from(std::process::id()).ok()?;
+    let own = nix::unistd::gettid().as_raw();
     let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok).filter_map(number);
     let mut tids = processes.flat_map(|pid| tasks_of(Pid(pid)));
     tids.find(|tid| tracer_of(*tid) == Some(own))
