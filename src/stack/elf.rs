@@ -64,6 +64,8 @@ pub(crate) struct Image {
     pub(crate) got: u64,
     /// Where the kernel or the loader enters it; 0 for none.
     pub(crate) entry: u64,
+    /// Whether Go's linker made it, or a part of it.
+    pub(crate) go: bool,
     /// Whether it is what loads programs: it has an entry point and no fixed address, and names no loader (PT_INTERP).
     /// A static PIE looks the same.
     pub(crate) is_loader: bool,
@@ -137,6 +139,8 @@ fn image_of<'d, E: FileHeader<Endian = LittleEndian>, R: ReadRef<'d>>(data: R, w
     out.eh_frame_hdr = sections.find(b".eh_frame_hdr").and_then(read);
     out.text = sections.find(b".text").map_or(0, |s| s.sh_addr(le).into());
     out.got = sections.find(b".got").map_or(0, |s| s.sh_addr(le).into());
+    // strip(1) leaves one of them, whoever linked the program.
+    out.go = [&b".gopclntab"[..], b".go.buildinfo"].into_iter().any(|name| sections.find(name).is_some());
     if let (None, Some((offset, addr, size))) = (&out.eh_frame_hdr, hdr_at) {
         out.eh_frame_hdr = read_at(data, offset, size).map(|bytes| Section { addr, bytes });
     }
