@@ -234,7 +234,7 @@ fn symbols(module: &Module, fetch: Option<&mut Fetch>) -> SymbolTable {
 fn has_symtab(file: &File) -> bool {
     use object::Object;
     let cache = ReadCache::new(file);
-    object::File::parse(&cache).is_ok_and(|o| {
+    super::elf::parse(&cache).is_ok_and(|o| {
         o.symbol_table().is_some_and(|t| {
             use object::ObjectSymbolTable;
             t.symbols().next().is_some()

@@ -361,7 +361,7 @@ fn by_module(file: &File, addr: u64, table: &GoTable) -> Option<u64> {
 fn by_entry(file: &File, table: &GoTable) -> Option<u64> {
     use object::{Object, ObjectSection};
     let cache = ReadCache::new(file);
-    let object = object::File::parse(&cache).ok()?;
+    let object = elf::parse(&cache).ok()?;
     let text = object.section_by_name(".text")?.address();
     let function = table.find(object.entry().checked_sub(text)?)?;
     function.name.starts_with(b"_rt0_").then_some(text)
