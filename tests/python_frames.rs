@@ -565,7 +565,7 @@ fn a_process_without_python_is_absent_and_costs_little() {
 }
 
 /// Where the interpreter is said to be where it is not, our reader finds nothing and py-spy, which looks for itself,
-/// gives the same stack.
+/// gives the same stack, without what only our reader tells.
 #[cfg(feature = "python")]
 #[test]
 fn py_spy_takes_over_where_our_reader_fails() {
@@ -579,7 +579,8 @@ fn py_spy_takes_over_where_our_reader_fails() {
         let (mut astray, mut stops) = (Pythons::new(), 0);
         run(&python, &path, &out, &mut Pythons::new(), |task, stack| {
             astray.hint(task.pid, Runtime { address: 0x10, minor: Some(11) });
-            assert_eq!(astray.trace(task).as_ref(), Ok(stack), "{}", python.display());
+            let stack = PyStack { leaves_with: false, activations: Vec::new(), ..stack.clone() };
+            assert_eq!(astray.trace(task), Ok(stack), "{}", python.display());
             assert_eq!(astray.escape(task, 3), Err(NoPython::Unreadable));
             stops += 1;
         });

@@ -139,6 +139,39 @@ fn victim() -> Option<Vec<u8>> {
     BYTES.get_or_init(make).clone()
 }
 
+/// The most memory that this process has had, in bytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+}
+
+/// A hole costs nothing on the disk, and would cost its size in memory.
+#[test]
+fn a_symbol_table_in_a_hole_is_not_read() {
+    use object::{Object, ObjectSymbol};
+    let Some(mut bytes) = victim() else { return };
+    let entry = object::File::parse(&*bytes).unwrap().symbol_by_name("_start").unwrap().address();
+    // Section headers (ELF-64 Object File Format, "Sections"): sh_type at 4, sh_size at 32.
+    let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+    let mut headers = (0..usize::from(bytes[60])).map(|i| word(40) as usize + i * 64);
+    let table = headers.find(|at| bytes[at + 4..at + 8] == [2, 0, 0, 0]).expect("a symbol table");
+    let claimed = 24u64 * (50 << 20);
+    bytes[table + 32..table + 40].copy_from_slice(&claimed.to_le_bytes());
+    let file = file_of(&bytes);
+    file.as_ref().unwrap().set_len(2 * claimed).unwrap();
+    let before = peak();
+    let made = Made { maps: MAPS.to_vec(), file, stack: vec![0] };
+    let regs = regs(&[entry, 0x7fff_0000, 0, 0, 0, 0], 0x33);
+    ask_all(&made, &regs);
+    let mut stacks = Stacks::new();
+    let id = stacks.capture(SpaceId(0), &regs, &made);
+    stacks.explain(id);
+    stacks.cause(id);
+    assert!(peak() - before < claimed / 2, "{} MiB", (peak() - before) >> 20);
+    assert_eq!(stacks.coverage().cut_short, [b"/made"], "it is said");
+}
+
 #[test]
 fn a_stack_that_leads_to_itself_ends() {
     // Anonymous code, and frame pointers that form a ring.

@@ -253,6 +253,46 @@ fn go_without_its_tables_has_the_same_stacks() {
     assert!(lines > 10, "{lines} lines");
 }
 
+/// Every system call of a Go program, so also those on the stacks of the runtime's threads, and of what it does before `main`.
+#[test]
+fn go_has_whole_stacks_at_every_call() {
+    let dir = tempfile::tempdir().unwrap();
+    for (label, flags) in [("whole", "-ldflags="), ("stripped", "-ldflags=-s -w")] {
+        let Some(program) = build("go build", "calls.go", label, &[flags], dir.path()) else { return };
+        let (mut tracee, mut stacks) = (Tracee::start(&program, &[]), Stacks::new());
+        let (mut first, mut seen, mut switched) = (std::collections::BTreeSet::new(), 0, 0);
+        while let Some(entry) = tracee.run_to(|_| true) {
+            let id = stacks.capture(SpaceId(0), &entry.regs, &tracee.space());
+            let names = names(&mut stacks, id);
+            let names: Vec<&str> = names.iter().map(|n| n.trim_end_matches(".abi0")).collect();
+            println!("{label} {}: {:?} {names:?}", entry.nr, stacks.end(id));
+            // What a new thread does first, on a stack that nothing was put on yet; and the end of a signal handler.
+            if names == ["runtime.clone"] || names == ["runtime.sigreturn"] {
+                continue;
+            }
+            // The command that gives way to the program is not Go's.
+            if !names.iter().any(|n| n.starts_with("runtime.")) {
+                continue;
+            }
+            seen += 1;
+            switched += usize::from(names.contains(&"runtime.systemstack"));
+            assert_eq!(stacks.end(id), StackEnd::Complete, "{label} {}: {names:#?}", entry.nr);
+            first.extend(names.last().map(|n| n.to_string()));
+            // Each function that is called on the thread's stack lies in the one that has asked for it, as closures do.
+            for three in names.windows(3).filter(|three| three[1] == "runtime.systemstack") {
+                let asked = three[0].split(".func").next().unwrap();
+                // What was inlined is not known where all is stripped.
+                let tells = label == "whole" && three[0].contains(".func");
+                assert!(!tells || three[2] == asked, "{label}: {names:#?}");
+            }
+        }
+        // Whether the scheduler makes a call is a matter of time, and what asks it.
+        first.retain(|n| n != "runtime.mcall" && n != "runtime.morestack");
+        assert!(first.iter().eq(["runtime.goexit", "runtime.mstart", "runtime.rt0_go"]), "{label}: {first:?}");
+        assert!(seen > 100 && switched > 0, "{label}: {seen}, {switched}");
+    }
+}
+
 #[test]
 fn a_library_that_is_gone_still_has_its_names() {
     let dir = tempfile::tempdir().unwrap();

@@ -114,7 +114,7 @@ fn fetched(id: &[u8], fetch: &mut Fetch) -> Option<(File, PathBuf)> {
 fn by_link(module: &Module) -> Option<(File, PathBuf)> {
     let own = module.file()?;
     let cache = ReadCache::new(&own);
-    let object = object::File::parse(&cache).ok()?;
+    let object = elf::parse(&cache).ok()?;
     let (name, crc) = object.gnu_debuglink().ok()??;
     // The link is a file name; one that is a path could name anything.
     (!name.is_empty() && !name.contains(&b'/') && name != b".." && name != b".").then_some(())?;
@@ -143,7 +143,7 @@ fn by_link(module: &Module) -> Option<(File, PathBuf)> {
 /// the file must have the build id of the link.
 pub(crate) fn supplement(file: &File, path: &Path, place: &Place, fetch: Option<&mut Fetch>) -> Option<File> {
     let cache = ReadCache::new(file);
-    let object = object::File::parse(&cache).ok()?;
+    let object = elf::parse(&cache).ok()?;
     let (name, id) = object.gnu_debugaltlink().ok()??;
     let name = Path::new(OsStr::from_bytes(name));
     let dwz = name.file_name().map(|name| Path::new(ROOT).join(".dwz").join(name));
@@ -213,14 +213,14 @@ fn regular(file: File) -> Option<File> {
 
 fn build_id(file: &File) -> Option<Vec<u8>> {
     let cache = ReadCache::new(file);
-    let object = object::File::parse(&cache).ok()?;
+    let object = elf::parse(&cache).ok()?;
     object.build_id().ok()?.map(<[u8]>::to_vec)
 }
 
 /// Whether the file holds DWARF.
 pub(crate) fn has_dwarf(file: &File) -> bool {
     let cache = ReadCache::new(file);
-    let Ok(object) = object::File::parse(&cache) else { return false };
+    let Ok(object) = elf::parse(&cache) else { return false };
     [".debug_info", ".debug_line"].iter().any(|name| object.section_by_name(name).is_some())
 }
 

@@ -345,7 +345,7 @@ impl Sections {
     /// Those that are `wanted`.
     fn read_some(file: &File, kind: Kind, wanted: &[SectionId], room: u64) -> Option<Self> {
         let cache = ReadCache::new(file);
-        let object = object::File::parse(&cache).ok()?;
+        let object = super::elf::parse(&cache).ok()?;
         let (mut out, mut total, mut packed) = (Vec::new(), 0u64, 0u64);
         for (id, section, range) in Self::there(&object, kind, wanted) {
             total = total.saturating_add(range.uncompressed_size);
@@ -365,7 +365,7 @@ impl Sections {
     /// What the headers say of them, in bytes.
     fn size_of(file: &File, kind: Kind, wanted: &[SectionId]) -> u64 {
         let cache = ReadCache::new(file);
-        let Ok(object) = object::File::parse(&cache) else { return 0 };
+        let Ok(object) = super::elf::parse(&cache) else { return 0 };
         Self::there(&object, kind, wanted).fold(0, |n, (.., range)| n.saturating_add(range.uncompressed_size))
     }
 

@@ -25,6 +25,33 @@ pub(crate) const MAX_NAMES: usize = 256 << 20;
 /// Longer names are left out, in bytes.
 pub(crate) const MAX_NAME: usize = 4096;
 
+/// No larger piece of a file is read for `object`, in bytes. It reads the first symbol table whole, whatever is asked of the
+/// file; this is one with as many entries as are looked at.
+const MAX_PIECE: u64 = MAX_ENTRIES as u64 * size_of::<elf::Sym64<LittleEndian>>() as u64;
+
+/// A file without its pieces that are too large. One with a hole in it can claim any size without being so large.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limited<R>(pub(crate) R);
+
+impl<'d, R: ReadRef<'d>> ReadRef<'d> for Limited<R> {
+    fn len(self) -> Result<u64, ()> {
+        self.0.len()
+    }
+
+    fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'d [u8], ()> {
+        if size > MAX_PIECE { Err(()) } else { self.0.read_bytes_at(offset, size) }
+    }
+
+    fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'d [u8], ()> {
+        self.0.read_bytes_at_until(range, delimiter)
+    }
+}
+
+/// The whole of a file, as `object` reads it; an error, too, where its symbol table is larger than any that is read.
+pub(crate) fn parse<'d, R: ReadRef<'d>>(data: R) -> object::Result<object::File<'d, Limited<R>>> {
+    object::File::parse(Limited(data))
+}
+
 /// Why a file gives no information.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ElfError {
@@ -64,6 +91,8 @@ pub(crate) struct Image {
     pub(crate) got: u64,
     /// Where the kernel or the loader enters it; 0 for none.
     pub(crate) entry: u64,
+    /// Whether Go's linker made it, or a part of it.
+    pub(crate) go: bool,
     /// Whether it is what loads programs: it has an entry point and no fixed address, and names no loader (PT_INTERP).
     /// A static PIE looks the same.
     pub(crate) is_loader: bool,
@@ -137,6 +166,8 @@ fn image_of<'d, E: FileHeader<Endian = LittleEndian>, R: ReadRef<'d>>(data: R, w
     out.eh_frame_hdr = sections.find(b".eh_frame_hdr").and_then(read);
     out.text = sections.find(b".text").map_or(0, |s| s.sh_addr(le).into());
     out.got = sections.find(b".got").map_or(0, |s| s.sh_addr(le).into());
+    // strip(1) leaves one of them, whoever linked the program.
+    out.go = [&b".gopclntab"[..], b".go.buildinfo"].into_iter().any(|name| sections.find(name).is_some());
     if let (None, Some((offset, addr, size))) = (&out.eh_frame_hdr, hdr_at) {
         out.eh_frame_hdr = read_at(data, offset, size).map(|bytes| Section { addr, bytes });
     }
@@ -260,9 +291,11 @@ fn symbols_of<'d, E: FileHeader<Endian = LittleEndian>, R: ReadRef<'d>>(
     let Some(sections) = E::parse(data).ok().and_then(|h| Sections::<E>::of(h, data)) else { return Some(()) };
     let mut left = Budget::of(data);
     for s in sections.headers {
-        if !matches!(s.sh_type(le), elf::SHT_SYMTAB | elf::SHT_DYNSYM) || s.sh_size(le).into() > MAX_TABLE {
+        if !matches!(s.sh_type(le), elf::SHT_SYMTAB | elf::SHT_DYNSYM) {
             continue;
         }
+        // More than are looked at are not read either.
+        (s.sh_size(le).into() <= MAX_PIECE).then_some(())?;
         let strings = sections.headers.get(s.sh_link(le) as usize).and_then(|s| s.file_range(le));
         let Some((offset, size)) = strings.filter(|&(_, size)| size <= MAX_TABLE) else { continue };
         left.take(s.sh_size(le).into())?;
@@ -336,7 +369,7 @@ fn relocations_of(file: &File, range: Range<u64>, out: &mut Relocations) -> Opti
 pub(crate) fn section(file: &File, name: &str, max: u64) -> Option<Section> {
     use object::{Object, ObjectSection};
     let cache = ReadCache::new(file);
-    let object = object::File::parse(&cache).ok()?;
+    let object = parse(&cache).ok()?;
     let section = object.section_by_name(name)?;
     let compressed = section.compressed_file_range().ok()?;
     (compressed.uncompressed_size <= max && compressed.compressed_size <= max).then_some(())?;

@@ -142,7 +142,7 @@ impl Explainer {
         let at = self.go.iter().position(|(other, _)| *other == id);
         let entry = match at.and_then(|at| self.go.remove(at)) {
             Some(entry) => entry,
-            None => (id, module.file().and_then(|file| GoTable::read(&file))),
+            None => (id, module.go_table()),
         };
         if self.go.iter().filter(|(_, t)| t.is_some()).count() >= MAX_GO
             && let Some(oldest) = self.go.iter().position(|(_, t)| t.is_some())
@@ -234,7 +234,7 @@ fn symbols(module: &Module, fetch: Option<&mut Fetch>) -> SymbolTable {
 fn has_symtab(file: &File) -> bool {
     use object::Object;
     let cache = ReadCache::new(file);
-    object::File::parse(&cache).is_ok_and(|o| {
+    super::elf::parse(&cache).is_ok_and(|o| {
         o.symbol_table().is_some_and(|t| {
             use object::ObjectSymbolTable;
             t.symbols().next().is_some()

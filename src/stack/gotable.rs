@@ -69,6 +69,24 @@ pub(crate) struct GoFunction<'a> {
     at: usize,
 }
 
+/// A function that is the first on a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GoStart {
+    pub(crate) start: u64,
+    /// One past its last byte.
+    pub(crate) end: u64,
+    /// Whether it goes on, on the stack of a thread, with what a goroutine has called it for.
+    pub(crate) switches: bool,
+}
+
+/// The functions that have nobody's return address above them: the first of a program, of a thread and of a goroutine, and
+/// two that take up a thread's stack anew and never return, for the scheduler and for a goroutine's larger stack (Go, `runtime/asm_amd64.s`, where the first three are `TOPFRAME`;
+/// `runtime/traceback.go` of Go 1.16, `topofstack`). `sigtramp` is `TOPFRAME` too, but the kernel has left the way on.
+const STARTS: [&[u8]; 5] =
+    [b"runtime.rt0_go", b"runtime.mstart", b"runtime.goexit", b"runtime.mcall", b"runtime.morestack"];
+/// Calls a function on the stack of the thread (Go, `runtime/stubs.go`).
+const SWITCHES: &[u8] = b"runtime.systemstack";
+
 impl GoTable {
     /// Reads the table of a file; `None` where it is no Go program's, or cannot be read.
     pub(crate) fn read(file: &File) -> Option<GoTable> {
@@ -145,6 +163,26 @@ impl GoTable {
         })
     }
 
+    /// The functions that are the first on their stack.
+    pub(crate) fn starts(&self) -> Vec<GoStart> {
+        let mut out = Vec::new();
+        self.functions(&mut |f| {
+            let switches = f.name == SWITCHES;
+            // A name stands once in a table of Go's linker.
+            if out.len() <= STARTS.len() && (switches || STARTS.contains(&f.name)) {
+                out.push(GoStart { start: f.start, end: f.end, switches });
+            }
+        });
+        out
+    }
+
+    /// How far the stack pointer is below the return address at `addr`, in bytes.
+    pub(crate) fn depth(&self, addr: u64) -> Option<u64> {
+        let function = self.find(addr)?;
+        let at = self.field(&function, 3)?;
+        u64::try_from(self.value(at, function.start, addr)?).ok()
+    }
+
     /// The function that an address is in.
     pub(crate) fn find(&self, addr: u64) -> Option<GoFunction<'_>> {
         // The last that begins at or before it, as in a sorted list; a list that is none gives what it gives.
@@ -158,9 +196,7 @@ impl GoTable {
 
     /// The file and line of an address in a function, where no call was inlined; `None` for tables before Go 1.16.
     pub(crate) fn line(&self, function: &GoFunction<'_>, addr: u64) -> Option<(String, u32)> {
-        // Fields of `_func`, from the name's on: 32 bits each.
-        let base = function.at.checked_add(if self.form >= Form::Go118 { 4 } else { self.word })?;
-        let field = |i: usize| self.half(base.checked_add(i * 4)?);
+        let field = |i: usize| self.field(function, i);
         (self.form >= Form::Go116).then_some(())?;
         let (files, lines, tables, unit) = (field(4)?, field(5)?, field(6)?, field(7)?);
         // Behind them, with the kind of the function: tables by kind, the third of which is that of inlined calls.
@@ -176,6 +212,12 @@ impl GoTable {
         let at = usize::try_from(self.half(self.units.checked_add(row)?)?).ok()?;
         let name = text(self.bytes.get(self.files.checked_add(at)?..)?);
         (!name.is_empty()).then(|| (String::from_utf8_lossy(name).into_owned(), line))
+    }
+
+    /// A field of `_func`, from the name's on: 32 bits each.
+    fn field(&self, function: &GoFunction<'_>, i: usize) -> Option<u32> {
+        let base = function.at.checked_add(if self.form >= Form::Go118 { 4 } else { self.word })?;
+        self.half(base.checked_add(i * 4)?)
     }
 
     fn function(&self, i: usize) -> Option<GoFunction<'_>> {
@@ -319,7 +361,7 @@ fn by_module(file: &File, addr: u64, table: &GoTable) -> Option<u64> {
 fn by_entry(file: &File, table: &GoTable) -> Option<u64> {
     use object::{Object, ObjectSection};
     let cache = ReadCache::new(file);
-    let object = object::File::parse(&cache).ok()?;
+    let object = elf::parse(&cache).ok()?;
     let text = object.section_by_name(".text")?.address();
     let function = table.find(object.entry().checked_sub(text)?)?;
     function.name.starts_with(b"_rt0_").then_some(text)
@@ -399,6 +441,7 @@ mod tests {
                     }
                 }
                 let _ = t.functions(&mut |_| ());
+                let _ = (t.starts(), t.depth(addr), t.depth(0x40_1000 + addr % 0x60));
             }
         }
     }

@@ -3,10 +3,12 @@
 use super::cfi::Cfi;
 use super::debugfile::Place;
 use super::elf::Image;
+use super::gotable::{GoStart, GoTable};
 use super::maps::Mapping;
 use super::types::{ModuleId, file_name};
 use crate::base::{AddressSpace, Root};
 use rustc_hash::{FxHashMap, FxHasher};
+use std::cell::OnceCell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::hash::{Hash, Hasher};
@@ -60,6 +62,8 @@ pub struct Module {
     key: Key,
     image: Image,
     cfi: Cfi,
+    /// Read on first need.
+    go: OnceCell<Box<[GoStart]>>,
     file: Option<File>,
     /// The vDSO's bytes; no file holds them.
     memory: Option<Box<[u8]>>,
@@ -97,6 +101,18 @@ impl Module {
 
     pub(crate) fn cfi(&self) -> &Cfi {
         &self.cfi
+    }
+
+    /// The function of Go's at `addr` that a stack begins with, if it is one.
+    pub(crate) fn go_start(&self, addr: u64) -> Option<&GoStart> {
+        self.image.go.then_some(())?;
+        let read = || self.go_table().map(|t| t.starts()).unwrap_or_default().into();
+        self.go.get_or_init(read).iter().find(|f| (f.start..f.end).contains(&addr))
+    }
+
+    /// The table that a Go program carries.
+    pub(crate) fn go_table(&self) -> Option<GoTable> {
+        self.file().and_then(|file| GoTable::read(&file))
     }
 
     pub(crate) fn segments(&self) -> &[super::elf::Segment] {
@@ -243,6 +259,7 @@ impl Modules {
             key: key.clone(),
             image: Image::default(),
             cfi: Cfi::default(),
+            go: OnceCell::new(),
             file: None,
             memory: None,
             readable: false,

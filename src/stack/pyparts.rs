@@ -74,7 +74,7 @@ pub(super) fn functions(file: &File, segments: &[Segment]) -> Vec<(u64, &'static
         return Vec::new();
     }
     let cache = ReadCache::new(file);
-    if object::File::parse(&cache).is_ok_and(|elf| elf.section_by_name(".symtab").is_some()) {
+    if super::elf::parse(&cache).is_ok_and(|elf| elf.section_by_name(".symtab").is_some()) {
         return Vec::new();
     }
     let code = Code { file, segments: segments.iter().filter(|s| s.executable).collect() };

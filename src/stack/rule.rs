@@ -70,7 +70,7 @@ impl Registers {
     }
 
     #[inline]
-    fn set(&mut self, reg: u8, value: Option<u64>) {
+    pub(crate) fn set(&mut self, reg: u8, value: Option<u64>) {
         if let Some(place) = self.value.get_mut(usize::from(reg)) {
             match value {
                 Some(v) => {
@@ -92,6 +92,8 @@ pub(crate) enum Rule {
     Outermost,
     /// No unwind information, but where the file is entered: nobody calls that.
     Entry,
+    /// It was called on another stack (Go's `systemstack`).
+    Switch,
     /// What nearly all code needs.
     Plain(Plain),
     /// Anything else; the number is the caller's index of a [`Full`].

@@ -14,8 +14,8 @@ pub const MAX_FRAMES: usize = 256;
 
 /// Rules kept; all are forgotten when there are more.
 const MAX_RULES: usize = 1 << 17;
-/// Signal handlers that interrupt one another in one capture. Each may lie on another stack, so that nothing else would end
-/// a walk that goes round between two.
+/// Signal handlers that interrupt one another in one capture, and Go's calls on another stack. Each may lie on another
+/// stack, so that nothing else would end a walk that goes round between two.
 const MAX_SWITCHES: u32 = 32;
 /// A frame larger than this is not believed when only a frame pointer says so, in bytes.
 const MAX_FRAME: u64 = 8 << 20;
@@ -24,6 +24,10 @@ const MAX_FRAME: u64 = 8 << 20;
 pub(crate) struct Unwinder {
     rules: FxHashMap<(ModuleId, u64), Rule>,
     full: Vec<Full>,
+    /// How deep the frames are of what calls Go's `systemstack`, by return address; see [`GoTable::depth`].
+    ///
+    /// [`GoTable::depth`]: super::gotable::GoTable::depth
+    depths: FxHashMap<(ModuleId, u64), Option<u64>>,
     ctx: Box<UnwindContext<usize>>,
     window: Window,
     pub(crate) frames: Vec<Frame>,
@@ -43,6 +47,7 @@ impl Unwinder {
         Self {
             rules: FxHashMap::default(),
             full: Vec::new(),
+            depths: FxHashMap::default(),
             ctx: Box::default(),
             window: Window::new(),
             frames: Vec::with_capacity(MAX_FRAMES),
@@ -60,8 +65,9 @@ impl Unwinder {
     ) -> (StackEnd, u64) {
         self.frames.clear();
         self.cfas.clear();
-        if self.rules.len() >= MAX_RULES || self.full.len() >= MAX_RULES {
+        if self.rules.len() >= MAX_RULES || self.full.len() >= MAX_RULES || self.depths.len() >= MAX_RULES {
             self.rules.clear();
+            self.depths.clear();
             self.full.clear();
         }
         let m = Machine::of(regs);
@@ -97,13 +103,18 @@ impl Unwinder {
                 None => return truncated(Why::NotMapped),
             };
             let mut memory = Memory { window: &mut self.window, mem };
-            let mut signal = false;
+            let (mut signal, mut switched) = (false, false);
             let cfa = match step {
                 Step::Rule(Rule::Outermost) => return (StackEnd::Complete, pc),
                 Step::Rule(Rule::Entry) => match direct_call(pc, sp, exact, m, &mut regs, &mut memory) {
                     Some(sp) => Ok(sp),
                     None => return (StackEnd::Complete, pc),
                 },
+                Step::Rule(Rule::Switch) => {
+                    switched = true;
+                    let code = Code { space, modules, mem };
+                    go_switch(look, sp, m, &mut regs, &mut memory, code, &mut self.depths).ok_or(Why::NoUnwindInfo)
+                }
                 Step::Rule(Rule::Missing(why)) => return truncated(why),
                 Step::Rule(Rule::Plain(plain)) => plain.step(m, &mut regs, &mut memory),
                 Step::Rule(Rule::Full(i)) => match self.full.get(i as usize) {
@@ -134,6 +145,8 @@ impl Unwinder {
                 if let Some(frame) = self.frames.last_mut() {
                     frame.kind = FrameKind::Exact;
                 }
+            }
+            if signal || switched {
                 switches += 1;
                 if switches > MAX_SWITCHES {
                     return truncated(Why::TooManySignals);
@@ -187,6 +200,12 @@ impl Unwinder {
         if matches!(rule, Rule::Missing(Why::NoUnwindInfo)) && module.is_entry(addr) {
             rule = Rule::Entry;
         }
+        // Go's unwind information knows a caller of everything.
+        rule = match module.go_start(addr).filter(|_| m.word == 8) {
+            Some(start) if start.switches => Rule::Switch,
+            Some(_) => Rule::Outermost,
+            None => rule,
+        };
         self.rules.insert((id, addr), rule);
         rule
     }
@@ -303,6 +322,61 @@ fn goroutine_ends(pc: u64, m: &Machine, regs: &Registers, mem: &dyn ReadMemory) 
         && regs.get(m.fp) == Some(0)
         && mem.read(pc.wrapping_sub(1), &mut code) == code.len()
         && matches!(code, [0x90, 0xe8, _, _, _, _, 0x90])
+}
+
+/// One frame out of Go's `systemstack` at `pc`, back to the stack of the goroutine that called it: its canonical frame
+/// address.
+///
+/// What stands above it on the thread's stack is left from other calls. The frame pointer leads to the goroutine's stack:
+/// since Go 1.21 to the frame of `systemstack` itself, before that to its caller's, where the return address lies as far
+/// below as the caller's frame is deep (Go, `runtime/asm_amd64.s`). No other word is taken for it.
+#[cold]
+fn go_switch(
+    pc: u64,
+    sp: u64,
+    m: &Machine,
+    regs: &mut Registers,
+    mem: &mut Memory<'_>,
+    code: Code<'_>,
+    depths: &mut FxHashMap<(ModuleId, u64), Option<u64>>,
+) -> Option<u64> {
+    /// No function that calls it has a larger frame, in words.
+    const DEEP: u64 = 512;
+    let Code { space, modules, mem: process } = code;
+    let mut place = |at: u64| match space.find(at, &mut 0, modules, process)? {
+        Place::Module(id, bias) => Some((id, bias)),
+        Place::Anonymous => None,
+    };
+    let (id, bias) = place(pc)?;
+    // What was called has put it just below its return address. Go's unwind information does not say so.
+    let fp = mem.load(m, sp.checked_sub(2 * m.word)?)?;
+    let outer = mem.load(m, fp)?;
+    let newer = (fp.wrapping_add(m.word), outer);
+    let older = (1..=DEEP).map(|words| (fp.wrapping_sub(words * m.word), fp));
+    let mut called = |(at, frame): (u64, u64)| {
+        let ra = mem.load(m, at)?;
+        // Few words are near the code, and of these few come after such a call.
+        (place(ra)? == (id, bias)).then_some(())?;
+        let mut call = [0; 5];
+        (process.read(ra.wrapping_sub(5), &mut call) == call.len()).then_some(())?;
+        let [0xe8, distance @ ..] = call else { return None };
+        let target = ra.wrapping_add_signed(i32::from_le_bytes(distance).into()).wrapping_add(bias);
+        Some((ra, target, at, frame))
+    };
+    let candidates: Vec<_> = std::iter::once(newer).chain(older).filter_map(&mut called).collect();
+    let module = modules.get(id)?;
+    let start = module.go_start(pc.wrapping_add(bias))?.start;
+    let (ra, _, at, frame) = candidates.into_iter().find(|&(ra, target, at, frame)| {
+        let read = || module.go_table().and_then(|t| t.depth(ra.wrapping_add(bias)));
+        // That long below a frame pointer is what the caller has of its own.
+        let below = frame.checked_sub(at);
+        target == start && below.is_some() && *depths.entry((id, ra.wrapping_add(bias))).or_insert_with(read) == below
+    })?;
+    let cfa = at.wrapping_add(m.word);
+    regs.set(m.sp, Some(cfa));
+    regs.set(m.fp, Some(frame));
+    regs.set(m.ra, Some(ra));
+    Some(cfa)
 }
 
 /// `mov $15, %rax; syscall`: rt_sigreturn, as C libraries without unwind information for it (musl, Go) write it.

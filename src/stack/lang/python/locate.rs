@@ -1,6 +1,7 @@
 //! Finding the interpreter in a process: the module that defines `_PyRuntime`, and which version it is.
 
 use crate::base::AddressSpace;
+use crate::stack::elf::Limited;
 use object::read::elf::{ElfFile64, FileHeader as _, ProgramHeader as _};
 use object::{LittleEndian, Object as _, ObjectSection as _, ObjectSymbol as _, ReadCache, ReadRef};
 use std::collections::HashMap;
@@ -171,7 +172,7 @@ impl Files {
             }
             let parsed = self.0.entry((m.dev, m.inode)).or_insert_with(|| {
                 let file: File = space.open_mapped(m.start, m.end, m.path, m.dev, m.inode).ok()?;
-                module(&ReadCache::new(file), i < named)
+                module(Limited(&ReadCache::new(file)), i < named)
             });
             let Some(module) = parsed else { continue };
             // The address of a segment in the file belongs to its first mapping, rounded down to the page.
