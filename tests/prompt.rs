@@ -171,6 +171,44 @@ fn a_target_keeps_its_terminal_around_a_break() {
 }
 
 #[test]
+fn a_target_learns_of_the_width_that_the_terminal_got_while_the_prompt_was_open() {
+    let Some(py) = python("a_target_learns_of_the_width_that_the_terminal_got_while_the_prompt_was_open") else {
+        return;
+    };
+    let size = root().join("tests/targets/tty_size.py").to_string_lossy().into_owned();
+    let mut p = Pty::start(&mut watched(&[], &[&py, &size]));
+    p.expect("\n80 columns\n");
+    // While it runs the kernel tells it.
+    p.resize(120);
+    p.expect("now 120 columns\n");
+    for (n, columns) in [(1, 60), (2, 140)] {
+        p.send("\x03");
+        p.expect(&format!("break {n} ["));
+        p.expect("(fdwatch) ");
+        p.resize(columns);
+        let help = p.ask("help");
+        // Of the summaries, which begin in one column: prose ends at 100 even where there is room for more.
+        let widest = help.lines().filter(|l| l.starts_with("      ")).map(str::len).max().unwrap_or(0);
+        let (least, most) = if columns < 80 { (50, 60) } else { (70, 100) };
+        assert!((least..=most).contains(&widest), "{columns}, {widest}: {help}");
+        p.line("continue");
+        p.expect("[continuing]\n");
+        p.expect(&format!("now {columns} columns\n"));
+    }
+    // The same width all along is not told.
+    p.send("\x03");
+    p.expect("break 3 [");
+    p.expect("(fdwatch) ");
+    p.line("continue");
+    p.expect("[continuing]\n");
+    p.line("hello");
+    assert!(!p.expect("got hello\n").contains("columns"));
+    p.send("\x04");
+    p.expect("over\n");
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
 fn what_cannot_be_said_ends_nothing() {
     let mut shell = Command::new("sh");
     let script = "\"$FDWATCH\" run -- echo fine 2>/dev/full; echo status $?";

@@ -329,7 +329,6 @@ impl Prompt {
         match terminal {
             Some(t) => {
                 t.take()?;
-                self.style = self.style.with_width(t.columns());
                 let decision = self.run(scene, t);
                 t.give_back()?;
                 decision
@@ -351,7 +350,7 @@ impl Prompt {
         if before.is_none() && !asked_for && !self.is_live() {
             return Ok(Decision::default());
         }
-        scene.style = self.style;
+        scene.style = console.fit(self.style);
         let (interactive, attached) = (self.interactive, self.attached);
         let mut transcript = self.transcript.take();
         let (tid, pid) = (scene.at.tid, scene.at.pid);
@@ -431,6 +430,8 @@ impl Prompt {
             }
             at.declined = false;
             at.agreed = false;
+            // The terminal may have got another width since the last line.
+            at.scene.style = at.console.fit(at.scene.style);
             let e = match at.command(&line) {
                 Ok(Flow::Stay) => {
                     at.done(&line, &[], &origin);

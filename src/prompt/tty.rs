@@ -2,6 +2,7 @@
 
 use super::console::{Console, Input, Words};
 use crate::base::Pid;
+use crate::render::Style;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg};
 use nix::sys::termios::{InputFlags, LocalFlags, OutputFlags, SetArg, Termios, tcgetattr, tcsetattr};
@@ -18,6 +19,7 @@ use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use terminal_size::{Height, Width};
 
 /// How many lines are remembered.
 const HISTORY: usize = 1000;
@@ -29,11 +31,18 @@ const HISTORY: usize = 1000;
 pub struct Terminal {
     file: File,
     own: Termios,
-    held: Option<(Termios, nix::unistd::Pid)>,
+    held: Option<Held>,
     editor: Option<Editor<Completion, FileHistory>>,
     history: Option<PathBuf>,
     /// Whether it is not the one that controls us: then nobody shares it, and it edits its lines itself.
     apart: bool,
+}
+
+/// How the terminal was when it was taken.
+struct Held {
+    mode: Termios,
+    group: nix::unistd::Pid,
+    size: Option<(Width, Height)>,
 }
 
 impl Terminal {
@@ -81,8 +90,12 @@ impl Terminal {
 
     /// How many columns it has now; `None` where it does not say.
     pub fn columns(&self) -> Option<usize> {
-        let (width, _) = terminal_size::terminal_size_of(&self.file)?;
+        let (width, _) = self.size()?;
         (width.0 > 0).then(|| usize::from(width.0))
+    }
+
+    fn size(&self) -> Option<(Width, Height)> {
+        terminal_size::terminal_size_of(&self.file)
     }
 
     /// Makes process group `pgid` the one in the foreground: it may read, and Ctrl-C goes to it.
@@ -99,7 +112,7 @@ impl Terminal {
         if self.held.is_some() {
             return Ok(());
         }
-        let theirs = (tcgetattr(&self.file)?, tcgetpgrp(&self.file)?);
+        let theirs = Held { mode: tcgetattr(&self.file)?, group: tcgetpgrp(&self.file)?, size: self.size() };
         self.quietly(|t| {
             tcsetpgrp(&t.file, getpgrp())?;
             tcsetattr(&t.file, SetArg::TCSANOW, &t.own)
@@ -108,9 +121,10 @@ impl Terminal {
         Ok(())
     }
 
-    /// Gives the terminal back as it was taken. What was typed and not read yet stays for the target.
+    /// Gives the terminal back as it was taken. What was typed and not read yet stays for the target. Whoever gets it
+    /// back is told of another size, as the kernel tells the group in the foreground alone (SIGWINCH, ioctl_tty(2)).
     pub fn give_back(&mut self) -> io::Result<()> {
-        let Some((mode, group)) = self.held.take() else { return Ok(()) };
+        let Some(Held { mode, group, size }) = self.held.take() else { return Ok(()) };
         self.quietly(|t| {
             tcsetattr(&t.file, SetArg::TCSANOW, &mode)?;
             match tcsetpgrp(&t.file, group) {
@@ -118,7 +132,13 @@ impl Terminal {
                 Err(Errno::ESRCH | Errno::EPERM | Errno::EINVAL) => Ok(()),
                 r => r,
             }
-        })
+        })?;
+        // Read with the terminal given back: of what changes from here on the kernel tells the group itself.
+        if group != getpgrp() && self.size() != size {
+            // It may be gone: then there is nobody to be told.
+            let _ = killpg(group, Signal::SIGWINCH);
+        }
+        Ok(())
     }
 
     /// Takes the terminal for good, when the target is over.
@@ -215,6 +235,10 @@ impl Console for Terminal {
 
     fn write(&mut self, text: &str) {
         let _ = self.file.write_all(text.as_bytes());
+    }
+
+    fn fit(&self, style: Style) -> Style {
+        style.with_width(self.columns())
     }
 }
 
