@@ -208,6 +208,41 @@ fn a_target_learns_of_the_width_that_the_terminal_got_while_the_prompt_was_open(
     assert_eq!(p.end().0, 0);
 }
 
+/// Ctrl-\\, which a terminal makes SIGQUIT of.
+const QUIT: &str = "\x1c";
+
+#[test]
+fn the_key_that_quits_is_no_command_and_ends_the_target_as_it_does_alone() {
+    let Some(py) = python("the_key_that_quits_is_no_command_and_ends_the_target_as_it_does_alone") else { return };
+    let size = root().join("tests/targets/tty_size.py").to_string_lossy().into_owned();
+    let mut alone = Pty::start(Command::new(&py).arg(&size));
+    alone.expect("80 columns\n");
+    alone.send(QUIT);
+    let (code, _) = alone.end();
+    assert_eq!(code, 128 + libc::SIGQUIT);
+    // With an editor of lines and without one.
+    for term in ["xterm", "dumb"] {
+        let mut shell = Command::new("sh");
+        let script =
+            format!("ulimit -c 0; trap : QUIT; export TERM={term}; \"$FDWATCH\" run -- {py} {size}; echo status $?");
+        let mut p = Pty::start(shell.args(["-c", &script]).env("FDWATCH", fdwatch()));
+        p.expect("80 columns\n");
+        p.send("\x03");
+        p.expect("break 1 [");
+        p.expect("(fdwatch) ");
+        p.send(QUIT);
+        // What comes next is read whole, and the target knows nothing of the key.
+        assert!(p.ask("info procs").contains("tty_size.py"), "{term}");
+        p.line("continue");
+        p.expect("[continuing]\n");
+        p.line("hello");
+        p.expect("got hello\n");
+        p.send(QUIT);
+        p.expect("status 131\n");
+        assert_eq!(p.end().0, 0, "{term}");
+    }
+}
+
 #[test]
 fn what_cannot_be_said_ends_nothing() {
     let mut shell = Command::new("sh");

@@ -5,7 +5,9 @@ use crate::base::Pid;
 use crate::render::Style;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg};
-use nix::sys::termios::{InputFlags, LocalFlags, OutputFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use nix::sys::termios::{
+    InputFlags, LocalFlags, OutputFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
+};
 use nix::unistd::{getpgrp, tcgetpgrp, tcsetpgrp};
 use rustyline::completion::Completer;
 use rustyline::config::Behavior;
@@ -113,9 +115,10 @@ impl Terminal {
             return Ok(());
         }
         let theirs = Held { mode: tcgetattr(&self.file)?, group: tcgetpgrp(&self.file)?, size: self.size() };
+        let mode = if self.edits() { without_quit(self.own.clone()) } else { self.own.clone() };
         self.quietly(|t| {
             tcsetpgrp(&t.file, getpgrp())?;
-            tcsetattr(&t.file, SetArg::TCSANOW, &t.own)
+            tcsetattr(&t.file, SetArg::TCSANOW, &mode)
         })?;
         self.held = Some(theirs);
         Ok(())
@@ -169,9 +172,14 @@ impl Terminal {
         Ok(done?)
     }
 
+    /// Whether lines are edited here; otherwise the terminal does it.
+    fn edits(&self) -> bool {
+        !self.apart && !is_simple(std::env::var("TERM").ok().as_deref())
+    }
+
     /// The line editor; `None` where the terminal is too simple for one.
     fn editor(&mut self) -> Option<&mut Editor<Completion, FileHistory>> {
-        if self.editor.is_none() && !self.apart && !is_simple(std::env::var("TERM").ok().as_deref()) {
+        if self.editor.is_none() && self.edits() {
             let config = Config::builder()
                 .behavior(Behavior::PreferTerm)
                 .completion_type(CompletionType::List)
@@ -247,6 +255,20 @@ fn sane(mut mode: Termios) -> Termios {
     mode.input_flags |= InputFlags::ICRNL;
     mode.output_flags |= OutputFlags::OPOST | OutputFlags::ONLCR;
     mode.local_flags |= LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG | LocalFlags::IEXTEN;
+    mode
+}
+
+/// The same with no key that quits. The editor takes that for an interrupt and forgets what was typed behind it; without
+/// it, the key means nothing to it.
+fn without_quit(mut mode: Termios) -> Termios {
+    let index = |c: SpecialCharacterIndices| c as usize;
+    let interrupt = mode.control_chars.get(index(SpecialCharacterIndices::VINTR)).copied();
+    // Both keys are looked up: the same for both adds no other.
+    if let (Some(quit), Some(interrupt)) =
+        (mode.control_chars.get_mut(index(SpecialCharacterIndices::VQUIT)), interrupt)
+    {
+        *quit = interrupt;
+    }
     mode
 }
 
