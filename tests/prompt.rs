@@ -244,6 +244,76 @@ fn the_key_that_quits_is_no_command_and_ends_the_target_as_it_does_alone() {
 }
 
 #[test]
+fn a_program_of_the_whole_screen_goes_on_after_breaks_as_it_was() {
+    const TEST: &str = "a_program_of_the_whole_screen_goes_on_after_breaks_as_it_was";
+    let Some(py) = python(TEST) else { return };
+    if run(Command::new(&py).args(["-c", "import curses; curses.setupterm('xterm', 1)"])).code() != 0 {
+        return skip(TEST, "this Python has no curses, or nobody knows an xterm here");
+    }
+    let program = root().join("tests/targets/tty_screen.py").to_string_lossy().into_owned();
+    let script = "\"$FDWATCH\" run --break none -ex 'catch close if fd == 40' -- \"$PY\" \"$PROGRAM\"; echo status $?";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]);
+    let mut p = Pty::start(shell.env("FDWATCH", fdwatch()).env("PY", &py).env("PROGRAM", &program));
+    let before = p.mode();
+    p.expect("a whole screen");
+    let (mode, target) = (p.mode(), p.foreground());
+    assert_ne!(mode, before, "no line is edited there");
+    for n in 1..=4 {
+        let by_key = n % 2 == 1;
+        p.send(if by_key { "\x03" } else { "o" });
+        p.expect(&format!("break {n} ["));
+        p.expect(if by_key { "interrupted\n" } else { "  caught  by 1: close if fd == 40\n" });
+        p.expect("(fdwatch) ");
+        assert_ne!(p.mode(), mode);
+        assert!(p.ask("info fds").contains("/dev/pts/"), "lines are edited and ended at the prompt");
+        p.line("continue");
+        p.expect("[continuing]\n");
+        if !by_key {
+            p.expect("was o.");
+        }
+        p.expect_owner(target);
+        p.send("x");
+        p.expect("was x.");
+        assert_eq!((p.mode(), p.foreground()), (mode.clone(), target));
+    }
+    p.send("q");
+    p.expect("back again\n");
+    p.expect("status 0\n");
+    let raw = p.raw();
+    let (last, left) = (raw.rfind("was x."), raw.rfind("\x1b[?1049l"));
+    assert!(left.is_some() && left > last, "the screen from before is shown again");
+    assert_eq!(p.mode(), before);
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
+fn vim_goes_on_after_a_break_and_draws_for_the_width_that_the_terminal_has_then() {
+    if lacks("vim_goes_on_after_a_break_and_draws_for_the_width_that_the_terminal_has_then", "vim") {
+        return;
+    }
+    let options = ["--break", "none", "-ex", "tcatch open if path == \"/etc/hosts\""];
+    let mut p = Pty::start(&mut watched(&options, &["vim", "-u", "NONE", "-i", "NONE", "-n", "-X"]));
+    // No echo of what is typed is taken for an answer.
+    p.line(":echo 'up'.'right'");
+    p.expect("upright");
+    let (mode, target) = (p.mode(), p.foreground());
+    p.line(":r /etc/hosts");
+    p.expect("break 1 [");
+    p.expect("(fdwatch) ");
+    p.resize(132);
+    assert!(p.ask("bt").contains("#0 "));
+    p.line("continue");
+    p.expect("[continuing]\n");
+    p.expect_owner(target);
+    p.line(":echo 'now '.&columns");
+    p.expect("now 132");
+    assert_eq!(p.mode(), mode);
+    p.line(":q!");
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
 fn what_cannot_be_said_ends_nothing() {
     let mut shell = Command::new("sh");
     let script = "\"$FDWATCH\" run -- echo fine 2>/dev/full; echo status $?";

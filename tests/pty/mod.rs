@@ -160,6 +160,11 @@ impl Pty {
         clean(&self.shown.0.lock().unwrap().raw)
     }
 
+    /// The same with what moves the cursor.
+    pub fn raw(&self) -> String {
+        String::from_utf8_lossy(&self.shown.0.lock().unwrap().raw).into_owned()
+    }
+
     fn tail(&self) -> String {
         let text = self.text();
         let lines: Vec<&str> = text.lines().collect();
