@@ -106,6 +106,7 @@ fn looking(s: &mut Story) {
     let pids: Vec<i32> = procs.split_whitespace().filter_map(|w| w.parse().ok()).filter(|n| *n > 41).collect();
     let (parent, child) = (pids[0], *pids.iter().find(|p| **p != pids[0]).unwrap());
     s.ask(&mut p, &format!("proc {child}"), &[&format!("looking at thread {child} of process {child}")]);
+    s.ask(&mut p, "bt", &["in main"]);
     s.ask(&mut p, &format!("thread {parent}"), &[&format!("looking at thread {parent} of process {parent}")]);
     s.ask(&mut p, "explain double-close", &["double-close"]);
     for help in ["help", "h", "?"] {

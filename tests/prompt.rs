@@ -314,6 +314,66 @@ fn vim_goes_on_after_a_break_and_draws_for_the_width_that_the_terminal_has_then(
 }
 
 #[test]
+fn the_stack_of_any_task_is_taken_where_it_stands() {
+    let Some(py) = python("the_stack_of_any_task_is_taken_where_it_stands") else { return };
+    let script = "import os, sys, threading\n\
+        r, w = os.pipe()\n\
+        told, tells = os.pipe()\n\
+        up = threading.Event()\n\
+        def holds_out():\n    os.write(tells, b'x')\n    os.read(r, 1)\n    os._exit(0)\n\
+        def waits_for_work():\n    up.set()\n    os.read(r, 1)\n\
+        def asks():\n    up.wait()\n    print('ready', flush=True)\n    sys.stdin.readline()\n\
+        child = os.fork()\n\
+        if child == 0: holds_out()\n\
+        os.read(told, 1)\n\
+        worker = threading.Thread(target=waits_for_work)\n\
+        worker.start()\n\
+        asks()\n\
+        os.kill(child, 9)\n\
+        os.write(w, b'xx')\n\
+        worker.join()\n\
+        print('over', flush=True)\n";
+    for options in [&["--break", "none"][..], &["--break", "none", "--no-seccomp"]] {
+        let mut p = Pty::start(&mut watched(options, &[&py, "-c", script]));
+        p.expect("ready\n");
+        let main = p.foreground();
+        p.send("\x03");
+        p.expect("interrupted\n");
+        p.expect("(fdwatch) ");
+        // Of no call: nothing was taken there before.
+        let bt = p.ask(&format!("thread {main}"));
+        assert!(bt.contains("looking at thread"), "{bt}");
+        let bt = p.ask("bt");
+        assert!(bt.contains(" in asks\n") && !bt.contains("waits_for_work"), "{bt}");
+        assert!(p.ask("up").contains("in <module>"));
+        let threads = p.ask("info threads");
+        let of = |pid: &dyn Fn(i32, i32) -> bool| -> i32 {
+            let ids = |l: &str| -> Option<(i32, i32)> {
+                let mut words = l.trim_start_matches('>').split_whitespace();
+                Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+            };
+            threads.lines().filter_map(ids).find(|(t, p)| pid(*t, *p)).unwrap_or_else(|| panic!("{threads}")).0
+        };
+        p.ask(&format!("thread {}", of(&|t, p| p == main && t != main)));
+        let bt = p.ask("bt");
+        assert!(bt.contains(" in waits_for_work\n") && !bt.contains("in asks"), "{bt}");
+        // The frame is that of this stack, too.
+        let frame = p.ask("frame");
+        assert!(frame.contains("in waits_for_work"), "{frame}");
+        p.ask(&format!("proc {}", of(&|_, p| p != main)));
+        let bt = p.ask("bt py");
+        assert!(bt.contains(" in holds_out\n") && !bt.contains("waits_for_work"), "{bt}");
+        p.ask(&format!("thread {main}"));
+        assert!(p.ask("bt").contains(" in asks\n"));
+        p.line("continue");
+        p.expect("[continuing]\n");
+        p.line("");
+        p.expect("over\n");
+        assert_eq!(p.end().0, 0);
+    }
+}
+
+#[test]
 fn what_cannot_be_said_ends_nothing() {
     let mut shell = Command::new("sh");
     let script = "\"$FDWATCH\" run -- echo fine 2>/dev/full; echo status $?";

@@ -713,13 +713,17 @@ impl At<'_, '_> {
         Ok(())
     }
 
-    /// The stack at the break.
+    /// The stack of the task that is looked at: where that is the break's own, as it was taken there. Of any other none
+    /// was, nor after Ctrl-C: it is taken where the task stands.
     fn trace(&mut self) -> &Trace {
         if self.trace.is_none() {
             let scene = &mut *self.scene;
             let at = scene.at;
-            let site = at.call.as_ref().map(|c| c.site.clone()).unwrap_or_default();
-            let why = of_break(scene.names, at);
+            let taken = at.call.as_ref().map(|c| &c.site).filter(|s| self.tid == at.tid && s.stack.is_some());
+            let (site, why) = match taken {
+                Some(site) => (site.clone(), of_break(scene.names, at)),
+                None => (scene.names.standing(self.tid), None),
+            };
             let mut trace = trace(scene.names, &site, why);
             trace.source = trace.own_source().and_then(|(file, n)| scene.sources.line(file, n));
             self.trace = Some(trace);
