@@ -156,6 +156,7 @@ fn breaking(s: &mut Story) {
     s.ask(&mut p, "delete 2 3 4", &[]);
     let breaks = s.ask(&mut p, "info breaks", &["peek 40 9", "disabled"]);
     assert!(!breaks.contains("/no/"), "{breaks}");
+    s.ask(&mut p, "delay 1ms", &["the call will happen"]);
     s.go(&mut p, "c", &["closed\n", "  caught  by 5: close if fd == 40\n", "(fdwatch) peek 40 9\n", "(fdwatch) "]);
     s.ask(&mut p, "enable 6", &[]);
     s.go(&mut p, "continue", &["closed\n", "  caught  by 6: close if fd == 40\n", "(fdwatch) "]);
