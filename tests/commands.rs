@@ -106,6 +106,7 @@ fn looking(s: &mut Story) {
     let pids: Vec<i32> = procs.split_whitespace().filter_map(|w| w.parse().ok()).filter(|n| *n > 41).collect();
     let (parent, child) = (pids[0], *pids.iter().find(|p| **p != pids[0]).unwrap());
     s.ask(&mut p, &format!("proc {child}"), &[&format!("looking at thread {child} of process {child}")]);
+    s.ask(&mut p, "bt", &["in main"]);
     s.ask(&mut p, &format!("thread {parent}"), &[&format!("looking at thread {parent} of process {parent}")]);
     s.ask(&mut p, "explain double-close", &["double-close"]);
     for help in ["help", "h", "?"] {
@@ -155,6 +156,7 @@ fn breaking(s: &mut Story) {
     s.ask(&mut p, "delete 2 3 4", &[]);
     let breaks = s.ask(&mut p, "info breaks", &["peek 40 9", "disabled"]);
     assert!(!breaks.contains("/no/"), "{breaks}");
+    s.ask(&mut p, "delay 1ms", &["the call will happen"]);
     s.go(&mut p, "c", &["closed\n", "  caught  by 5: close if fd == 40\n", "(fdwatch) peek 40 9\n", "(fdwatch) "]);
     s.ask(&mut p, "enable 6", &[]);
     s.go(&mut p, "continue", &["closed\n", "  caught  by 6: close if fd == 40\n", "(fdwatch) "]);

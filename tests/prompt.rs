@@ -171,6 +171,209 @@ fn a_target_keeps_its_terminal_around_a_break() {
 }
 
 #[test]
+fn a_target_learns_of_the_width_that_the_terminal_got_while_the_prompt_was_open() {
+    let Some(py) = python("a_target_learns_of_the_width_that_the_terminal_got_while_the_prompt_was_open") else {
+        return;
+    };
+    let size = root().join("tests/targets/tty_size.py").to_string_lossy().into_owned();
+    let mut p = Pty::start(&mut watched(&[], &[&py, &size]));
+    p.expect("\n80 columns\n");
+    // While it runs the kernel tells it.
+    p.resize(120);
+    p.expect("now 120 columns\n");
+    for (n, columns) in [(1, 60), (2, 140)] {
+        p.send("\x03");
+        p.expect(&format!("break {n} ["));
+        p.expect("(fdwatch) ");
+        p.resize(columns);
+        let help = p.ask("help");
+        // Of the summaries, which begin in one column: prose ends at 100 even where there is room for more.
+        let widest = help.lines().filter(|l| l.starts_with("      ")).map(str::len).max().unwrap_or(0);
+        let (least, most) = if columns < 80 { (50, 60) } else { (70, 100) };
+        assert!((least..=most).contains(&widest), "{columns}, {widest}: {help}");
+        p.line("continue");
+        p.expect("[continuing]\n");
+        p.expect(&format!("now {columns} columns\n"));
+    }
+    // The same width all along is not told.
+    p.send("\x03");
+    p.expect("break 3 [");
+    p.expect("(fdwatch) ");
+    p.line("continue");
+    p.expect("[continuing]\n");
+    p.line("hello");
+    assert!(!p.expect("got hello\n").contains("columns"));
+    p.send("\x04");
+    p.expect("over\n");
+    assert_eq!(p.end().0, 0);
+}
+
+/// Ctrl-\\, which a terminal makes SIGQUIT of.
+const QUIT: &str = "\x1c";
+
+#[test]
+fn the_key_that_quits_is_no_command_and_ends_the_target_as_it_does_alone() {
+    let Some(py) = python("the_key_that_quits_is_no_command_and_ends_the_target_as_it_does_alone") else { return };
+    let size = root().join("tests/targets/tty_size.py").to_string_lossy().into_owned();
+    let mut alone = Pty::start(Command::new(&py).arg(&size));
+    alone.expect("80 columns\n");
+    alone.send(QUIT);
+    let (code, _) = alone.end();
+    assert_eq!(code, 128 + libc::SIGQUIT);
+    // With an editor of lines and without one.
+    for term in ["xterm", "dumb"] {
+        let mut shell = Command::new("sh");
+        let script =
+            format!("ulimit -c 0; trap : QUIT; export TERM={term}; \"$FDWATCH\" run -- {py} {size}; echo status $?");
+        let mut p = Pty::start(shell.args(["-c", &script]).env("FDWATCH", fdwatch()));
+        p.expect("80 columns\n");
+        p.send("\x03");
+        p.expect("break 1 [");
+        p.expect("(fdwatch) ");
+        p.send(QUIT);
+        // What comes next is read whole, and the target knows nothing of the key.
+        assert!(p.ask("info procs").contains("tty_size.py"), "{term}");
+        p.line("continue");
+        p.expect("[continuing]\n");
+        p.line("hello");
+        p.expect("got hello\n");
+        p.send(QUIT);
+        p.expect("status 131\n");
+        assert_eq!(p.end().0, 0, "{term}");
+    }
+}
+
+#[test]
+fn a_program_of_the_whole_screen_goes_on_after_breaks_as_it_was() {
+    const TEST: &str = "a_program_of_the_whole_screen_goes_on_after_breaks_as_it_was";
+    let Some(py) = python(TEST) else { return };
+    if run(Command::new(&py).args(["-c", "import curses; curses.setupterm('xterm', 1)"])).code() != 0 {
+        return skip(TEST, "this Python has no curses, or nobody knows an xterm here");
+    }
+    let program = root().join("tests/targets/tty_screen.py").to_string_lossy().into_owned();
+    let script = "\"$FDWATCH\" run --break none -ex 'catch close if fd == 40' -- \"$PY\" \"$PROGRAM\"; echo status $?";
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]);
+    let mut p = Pty::start(shell.env("FDWATCH", fdwatch()).env("PY", &py).env("PROGRAM", &program));
+    let before = p.mode();
+    p.expect("a whole screen");
+    let (mode, target) = (p.mode(), p.foreground());
+    assert_ne!(mode, before, "no line is edited there");
+    for n in 1..=4 {
+        let by_key = n % 2 == 1;
+        p.send(if by_key { "\x03" } else { "o" });
+        p.expect(&format!("break {n} ["));
+        p.expect(if by_key { "interrupted\n" } else { "  caught  by 1: close if fd == 40\n" });
+        p.expect("(fdwatch) ");
+        assert_ne!(p.mode(), mode);
+        assert!(p.ask("info fds").contains("/dev/pts/"), "lines are edited and ended at the prompt");
+        p.line("continue");
+        p.expect("[continuing]\n");
+        if !by_key {
+            p.expect("was o.");
+        }
+        p.expect_owner(target);
+        p.send("x");
+        p.expect("was x.");
+        assert_eq!((p.mode(), p.foreground()), (mode.clone(), target));
+    }
+    p.send("q");
+    p.expect("back again\n");
+    p.expect("status 0\n");
+    let raw = p.raw();
+    let (last, left) = (raw.rfind("was x."), raw.rfind("\x1b[?1049l"));
+    assert!(left.is_some() && left > last, "the screen from before is shown again");
+    assert_eq!(p.mode(), before);
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
+fn vim_goes_on_after_a_break_and_draws_for_the_width_that_the_terminal_has_then() {
+    if lacks("vim_goes_on_after_a_break_and_draws_for_the_width_that_the_terminal_has_then", "vim") {
+        return;
+    }
+    let options = ["--break", "none", "-ex", "tcatch open if path == \"/etc/hosts\""];
+    let mut p = Pty::start(&mut watched(&options, &["vim", "-u", "NONE", "-i", "NONE", "-n", "-X"]));
+    // No echo of what is typed is taken for an answer.
+    p.line(":echo 'up'.'right'");
+    p.expect("upright");
+    let (mode, target) = (p.mode(), p.foreground());
+    p.line(":r /etc/hosts");
+    p.expect("break 1 [");
+    p.expect("(fdwatch) ");
+    p.resize(132);
+    assert!(p.ask("bt").contains("#0 "));
+    p.line("continue");
+    p.expect("[continuing]\n");
+    p.expect_owner(target);
+    p.line(":echo 'now '.&columns");
+    p.expect("now 132");
+    assert_eq!(p.mode(), mode);
+    p.line(":q!");
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
+fn the_stack_of_any_task_is_taken_where_it_stands() {
+    let Some(py) = python("the_stack_of_any_task_is_taken_where_it_stands") else { return };
+    let script = "import os, sys, threading\n\
+        r, w = os.pipe()\n\
+        told, tells = os.pipe()\n\
+        up = threading.Event()\n\
+        def holds_out():\n    os.write(tells, b'x')\n    os.read(r, 1)\n    os._exit(0)\n\
+        def waits_for_work():\n    up.set()\n    os.read(r, 1)\n\
+        def asks():\n    up.wait()\n    print('ready', flush=True)\n    sys.stdin.readline()\n\
+        child = os.fork()\n\
+        if child == 0: holds_out()\n\
+        os.read(told, 1)\n\
+        worker = threading.Thread(target=waits_for_work)\n\
+        worker.start()\n\
+        asks()\n\
+        os.kill(child, 9)\n\
+        os.write(w, b'xx')\n\
+        worker.join()\n\
+        print('over', flush=True)\n";
+    for options in [&["--break", "none"][..], &["--break", "none", "--no-seccomp"]] {
+        let mut p = Pty::start(&mut watched(options, &[&py, "-c", script]));
+        p.expect("ready\n");
+        let main = p.foreground();
+        p.send("\x03");
+        p.expect("interrupted\n");
+        p.expect("(fdwatch) ");
+        // Of no call: nothing was taken there before.
+        let bt = p.ask(&format!("thread {main}"));
+        assert!(bt.contains("looking at thread"), "{bt}");
+        let bt = p.ask("bt");
+        assert!(bt.contains(" in asks\n") && !bt.contains("waits_for_work"), "{bt}");
+        assert!(p.ask("up").contains("in <module>"));
+        let threads = p.ask("info threads");
+        let of = |pid: &dyn Fn(i32, i32) -> bool| -> i32 {
+            let ids = |l: &str| -> Option<(i32, i32)> {
+                let mut words = l.trim_start_matches('>').split_whitespace();
+                Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?))
+            };
+            threads.lines().filter_map(ids).find(|(t, p)| pid(*t, *p)).unwrap_or_else(|| panic!("{threads}")).0
+        };
+        p.ask(&format!("thread {}", of(&|t, p| p == main && t != main)));
+        let bt = p.ask("bt");
+        assert!(bt.contains(" in waits_for_work\n") && !bt.contains("in asks"), "{bt}");
+        // The frame is that of this stack, too.
+        let frame = p.ask("frame");
+        assert!(frame.contains("in waits_for_work"), "{frame}");
+        p.ask(&format!("proc {}", of(&|_, p| p != main)));
+        let bt = p.ask("bt py");
+        assert!(bt.contains(" in holds_out\n") && !bt.contains("waits_for_work"), "{bt}");
+        p.ask(&format!("thread {main}"));
+        assert!(p.ask("bt").contains(" in asks\n"));
+        p.line("continue");
+        p.expect("[continuing]\n");
+        p.line("");
+        p.expect("over\n");
+        assert_eq!(p.end().0, 0);
+    }
+}
+
+#[test]
 fn what_cannot_be_said_ends_nothing() {
     let mut shell = Command::new("sh");
     let script = "\"$FDWATCH\" run -- echo fine 2>/dev/full; echo status $?";

@@ -300,6 +300,19 @@ impl Tracer {
         tids
     }
 
+    /// The registers and the memory of a task that stands still, as all do after [`Tracer::hold`]; `None` where there is
+    /// no such task, it is gone, or it is in no ptrace-stop, as in a sleep that nothing interrupts.
+    ///
+    /// # Errors
+    /// If the kernel refuses for another reason.
+    pub fn standing(&self, tid: Tid) -> Result<Option<(Regs, Memory)>, Error> {
+        if !self.tasks.get(&tid.0).is_some_and(|t| t.run == Run::Stopped) {
+            return Ok(None);
+        }
+        let regs = unless_gone("GETREGS", tid.0, sys::registers(tid.0))?;
+        Ok(regs.map(|regs| (regs, Memory(tid))))
+    }
+
     pub(super) fn has_executed(&self) -> bool {
         self.executed
     }

@@ -3,6 +3,7 @@
 use super::{COMMANDS, Scene};
 use crate::base::Tid;
 use crate::finding::rules;
+use crate::render::Style;
 use std::io::{self, Write};
 
 /// What was typed.
@@ -22,6 +23,10 @@ pub trait Console {
     fn read(&mut self, prompt: &str, words: &Words) -> io::Result<Input>;
     /// Shows text that is safe to show. What cannot be shown is lost.
     fn write(&mut self, text: &str);
+    /// `style` with the width that the place has now; a place without one leaves it as it is.
+    fn fit(&self, style: Style) -> Style {
+        style
+    }
 }
 
 /// What words may be completed to.

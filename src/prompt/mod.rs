@@ -329,7 +329,6 @@ impl Prompt {
         match terminal {
             Some(t) => {
                 t.take()?;
-                self.style = self.style.with_width(t.columns());
                 let decision = self.run(scene, t);
                 t.give_back()?;
                 decision
@@ -351,7 +350,7 @@ impl Prompt {
         if before.is_none() && !asked_for && !self.is_live() {
             return Ok(Decision::default());
         }
-        scene.style = self.style;
+        scene.style = console.fit(self.style);
         let (interactive, attached) = (self.interactive, self.attached);
         let mut transcript = self.transcript.take();
         let (tid, pid) = (scene.at.tid, scene.at.pid);
@@ -431,6 +430,8 @@ impl Prompt {
             }
             at.declined = false;
             at.agreed = false;
+            // The terminal may have got another width since the last line.
+            at.scene.style = at.console.fit(at.scene.style);
             let e = match at.command(&line) {
                 Ok(Flow::Stay) => {
                     at.done(&line, &[], &origin);
@@ -712,13 +713,17 @@ impl At<'_, '_> {
         Ok(())
     }
 
-    /// The stack at the break.
+    /// The stack of the task that is looked at: where that is the break's own, as it was taken there. Of any other none
+    /// was, nor after Ctrl-C: it is taken where the task stands.
     fn trace(&mut self) -> &Trace {
         if self.trace.is_none() {
             let scene = &mut *self.scene;
             let at = scene.at;
-            let site = at.call.as_ref().map(|c| c.site.clone()).unwrap_or_default();
-            let why = of_break(scene.names, at);
+            let taken = at.call.as_ref().map(|c| &c.site).filter(|s| self.tid == at.tid && s.stack.is_some());
+            let (site, why) = match taken {
+                Some(site) => (site.clone(), of_break(scene.names, at)),
+                None => (scene.names.standing(self.tid), None),
+            };
             let mut trace = trace(scene.names, &site, why);
             trace.source = trace.own_source().and_then(|(file, n)| scene.sources.line(file, n));
             self.trace = Some(trace);

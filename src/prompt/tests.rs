@@ -7,7 +7,7 @@ use crate::finding::testing::{MAIN, Script};
 use crate::policy::catch::{Kind, Trap};
 use crate::render::banner::tests::implicit_break;
 use crate::render::live::tests::Paper as Kernel;
-use crate::render::testing::{PaperNames, PaperSources, cpython};
+use crate::render::testing::{PaperNames, PaperSources, cpython, native};
 use proptest::prelude::*;
 
 /// What is typed, and what is shown.
@@ -432,11 +432,21 @@ fn another_task_is_looked_at() {
     let mut w = world();
     w.script.fork(MAIN, 200);
     w.script.close(200, 3);
-    let mut c = lines(&["proc 200", "info fds", "bt", "thread 100", "info fds", "c"]);
+    // Of the first, the stack is known that was taken at its close; of the other, what is asked for now.
+    let other = StackId(77);
+    w.names.native.insert(other, native(&[("read", "libc.so.6"), ("wait_for_work", "a.out")]).into());
+    w.names.standing.insert(Tid(200), Site { stack: Some(other), ..Site::default() });
+    w.names.standing.insert(Tid(100), Site { stack: Some(other), ..Site::default() });
+    let mut c = lines(&["bt", "up 5", "proc 200", "info fds", "frame 1", "bt", "thread 100", "info fds", "bt", "c"]);
     ask(&mut Prompt::new(vec![], true, Style::plain()), &mut w, &mut c);
     assert!(c.shown.contains("looking at thread 200 of process 200"), "{}", c.shown);
     assert!(c.shown.contains("no descriptor is open\n"), "{}", c.shown);
-    assert!(c.shown.contains("of task 200 no stack was taken: thread 100 goes back\n"), "{}", c.shown);
+    let [before, rest] = c.shown.split("looking at thread 200").collect::<Vec<_>>()[..] else { panic!("{}", c.shown) };
+    let (there, back) = rest.split_once("looking at thread 100").unwrap();
+    assert!(there.contains("wait_for_work"), "{there}");
+    for own in [before, back] {
+        assert!(own.contains("iobase_finalize") && !own.contains("wait_for_work"), "{own}");
+    }
     assert!(c.shown.contains("/tmp/a    opened\n"), "{}", c.shown);
 }
 

@@ -2,9 +2,12 @@
 
 use super::console::{Console, Input, Words};
 use crate::base::Pid;
+use crate::render::Style;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, killpg};
-use nix::sys::termios::{InputFlags, LocalFlags, OutputFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use nix::sys::termios::{
+    InputFlags, LocalFlags, OutputFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
+};
 use nix::unistd::{getpgrp, tcgetpgrp, tcsetpgrp};
 use rustyline::completion::Completer;
 use rustyline::config::Behavior;
@@ -18,6 +21,7 @@ use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use terminal_size::{Height, Width};
 
 /// How many lines are remembered.
 const HISTORY: usize = 1000;
@@ -29,11 +33,18 @@ const HISTORY: usize = 1000;
 pub struct Terminal {
     file: File,
     own: Termios,
-    held: Option<(Termios, nix::unistd::Pid)>,
+    held: Option<Held>,
     editor: Option<Editor<Completion, FileHistory>>,
     history: Option<PathBuf>,
     /// Whether it is not the one that controls us: then nobody shares it, and it edits its lines itself.
     apart: bool,
+}
+
+/// How the terminal was when it was taken.
+struct Held {
+    mode: Termios,
+    group: nix::unistd::Pid,
+    size: Option<(Width, Height)>,
 }
 
 impl Terminal {
@@ -81,8 +92,12 @@ impl Terminal {
 
     /// How many columns it has now; `None` where it does not say.
     pub fn columns(&self) -> Option<usize> {
-        let (width, _) = terminal_size::terminal_size_of(&self.file)?;
+        let (width, _) = self.size()?;
         (width.0 > 0).then(|| usize::from(width.0))
+    }
+
+    fn size(&self) -> Option<(Width, Height)> {
+        terminal_size::terminal_size_of(&self.file)
     }
 
     /// Makes process group `pgid` the one in the foreground: it may read, and Ctrl-C goes to it.
@@ -99,18 +114,20 @@ impl Terminal {
         if self.held.is_some() {
             return Ok(());
         }
-        let theirs = (tcgetattr(&self.file)?, tcgetpgrp(&self.file)?);
+        let theirs = Held { mode: tcgetattr(&self.file)?, group: tcgetpgrp(&self.file)?, size: self.size() };
+        let mode = if self.edits() { without_quit(self.own.clone()) } else { self.own.clone() };
         self.quietly(|t| {
             tcsetpgrp(&t.file, getpgrp())?;
-            tcsetattr(&t.file, SetArg::TCSANOW, &t.own)
+            tcsetattr(&t.file, SetArg::TCSANOW, &mode)
         })?;
         self.held = Some(theirs);
         Ok(())
     }
 
-    /// Gives the terminal back as it was taken. What was typed and not read yet stays for the target.
+    /// Gives the terminal back as it was taken. What was typed and not read yet stays for the target. Whoever gets it
+    /// back is told of another size, as the kernel tells the group in the foreground alone (SIGWINCH, ioctl_tty(2)).
     pub fn give_back(&mut self) -> io::Result<()> {
-        let Some((mode, group)) = self.held.take() else { return Ok(()) };
+        let Some(Held { mode, group, size }) = self.held.take() else { return Ok(()) };
         self.quietly(|t| {
             tcsetattr(&t.file, SetArg::TCSANOW, &mode)?;
             match tcsetpgrp(&t.file, group) {
@@ -118,7 +135,13 @@ impl Terminal {
                 Err(Errno::ESRCH | Errno::EPERM | Errno::EINVAL) => Ok(()),
                 r => r,
             }
-        })
+        })?;
+        // Read with the terminal given back: of what changes from here on the kernel tells the group itself.
+        if group != getpgrp() && self.size() != size {
+            // It may be gone: then there is nobody to be told.
+            let _ = killpg(group, Signal::SIGWINCH);
+        }
+        Ok(())
     }
 
     /// Takes the terminal for good, when the target is over.
@@ -149,9 +172,14 @@ impl Terminal {
         Ok(done?)
     }
 
+    /// Whether lines are edited here; otherwise the terminal does it.
+    fn edits(&self) -> bool {
+        !self.apart && !is_simple(std::env::var("TERM").ok().as_deref())
+    }
+
     /// The line editor; `None` where the terminal is too simple for one.
     fn editor(&mut self) -> Option<&mut Editor<Completion, FileHistory>> {
-        if self.editor.is_none() && !self.apart && !is_simple(std::env::var("TERM").ok().as_deref()) {
+        if self.editor.is_none() && self.edits() {
             let config = Config::builder()
                 .behavior(Behavior::PreferTerm)
                 .completion_type(CompletionType::List)
@@ -216,6 +244,10 @@ impl Console for Terminal {
     fn write(&mut self, text: &str) {
         let _ = self.file.write_all(text.as_bytes());
     }
+
+    fn fit(&self, style: Style) -> Style {
+        style.with_width(self.columns())
+    }
 }
 
 /// A mode in which lines can be read and written, whatever was left behind.
@@ -223,6 +255,20 @@ fn sane(mut mode: Termios) -> Termios {
     mode.input_flags |= InputFlags::ICRNL;
     mode.output_flags |= OutputFlags::OPOST | OutputFlags::ONLCR;
     mode.local_flags |= LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG | LocalFlags::IEXTEN;
+    mode
+}
+
+/// The same with no key that quits. The editor takes that for an interrupt and forgets what was typed behind it; without
+/// it, the key means nothing to it.
+fn without_quit(mut mode: Termios) -> Termios {
+    let index = |c: SpecialCharacterIndices| c as usize;
+    let interrupt = mode.control_chars.get(index(SpecialCharacterIndices::VINTR)).copied();
+    // Both keys are looked up: the same for both adds no other.
+    if let (Some(quit), Some(interrupt)) =
+        (mode.control_chars.get_mut(index(SpecialCharacterIndices::VQUIT)), interrupt)
+    {
+        *quit = interrupt;
+    }
     mode
 }
 

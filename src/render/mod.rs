@@ -23,7 +23,8 @@ pub use live::{Live, Seen};
 pub use sources::FileSources;
 pub use style::{Color, Style};
 
-use crate::base::{Pid, PyStackId, StackId};
+use crate::base::{Pid, PyStackId, StackId, Tid};
+use crate::event::Site;
 use crate::finding::Sweep;
 use crate::stack::{Library, Sign};
 use std::sync::Arc;
@@ -52,6 +53,12 @@ pub trait Names {
     fn python(&self, id: PyStackId) -> Arc<[PythonFrame]>;
     /// Whether `pid` closed one number after the other from this stack when it had just been forked.
     fn sweep(&self, pid: Pid, id: StackId) -> Option<Sweep>;
+    /// The stacks of a task where it stands now, taken on demand: of a site that nobody asked about before. That of no
+    /// stacks where there is no such task, or it does not stand still.
+    fn standing(&mut self, tid: Tid) -> Site {
+        let _ = tid;
+        Site::default()
+    }
 }
 
 /// A native frame with its names. All text is as found: escape it before it is shown.

@@ -1,7 +1,8 @@
 //! Names that a test writes down.
 
 use super::{Names, NativeFrame, PythonFrame, Sources};
-use crate::base::{Pid, PyStackId, StackId};
+use crate::base::{Pid, PyStackId, StackId, Tid};
+use crate::event::Site;
 use crate::finding::Sweep;
 use crate::stack::{Sign, on_paper};
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ pub(crate) struct PaperNames {
     pub(crate) python: HashMap<PyStackId, Arc<[PythonFrame]>>,
     pub(crate) truncated: HashMap<StackId, String>,
     pub(crate) sweeps: HashMap<StackId, Sweep>,
+    pub(crate) standing: HashMap<Tid, Site>,
 }
 
 impl Names for PaperNames {
@@ -30,6 +32,10 @@ impl Names for PaperNames {
 
     fn sweep(&self, _: Pid, id: StackId) -> Option<Sweep> {
         self.sweeps.get(&id).copied()
+    }
+
+    fn standing(&mut self, tid: Tid) -> Site {
+        self.standing.get(&tid).cloned().unwrap_or_default()
     }
 }
 

@@ -597,7 +597,12 @@ impl Session {
     /// Asks the front end until it lets the target go on: meanwhile it may want a report of all so far.
     fn ask(&mut self, at: &Break, tids: &[(Tid, String, String)], frontend: &mut dyn Frontend) -> Decision {
         loop {
-            let mut names = names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps };
+            let mut names = names::NamesAtBreak {
+                names: names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps },
+                tracer: &self.tracer,
+                tasks: &self.tasks,
+                world: &self.world,
+            };
             let view = View {
                 world: &self.world,
                 findings: &self.pipeline.findings,

@@ -1,11 +1,16 @@
 //! Names for the stacks of a session.
 
-use super::sites::Sites;
-use crate::base::{Pid, PyStackId, StackId};
+use super::TaskState;
+use super::sites::{Sites, Where};
+use crate::base::{Pid, PyStackId, StackId, Tid};
+use crate::event::Site;
 use crate::finding::{Sweep, Sweeps};
 use crate::identity::{self, ModuleFrame, PythonLine};
+use crate::kernel::Tracer;
+use crate::model::World;
 use crate::render::{Names, NativeFrame, PythonFrame};
 use crate::stack::Named;
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
 pub(super) struct SessionNames<'a> {
@@ -28,6 +33,46 @@ impl Names for SessionNames<'_> {
 
     fn sweep(&self, pid: Pid, id: StackId) -> Option<Sweep> {
         self.sweeps.of(pid, id)
+    }
+}
+
+/// Names while every task stands still: of each its stack can be taken.
+pub(super) struct NamesAtBreak<'a> {
+    pub(super) names: SessionNames<'a>,
+    pub(super) tracer: &'a Tracer,
+    pub(super) tasks: &'a FxHashMap<Tid, TaskState>,
+    pub(super) world: &'a World,
+}
+
+impl Names for NamesAtBreak<'_> {
+    fn native(&mut self, id: StackId) -> Arc<[NativeFrame]> {
+        self.names.native(id)
+    }
+
+    fn truncated(&self, id: StackId) -> Option<String> {
+        self.names.truncated(id)
+    }
+
+    fn python(&self, id: PyStackId) -> Arc<[PythonFrame]> {
+        self.names.python(id)
+    }
+
+    fn sweep(&self, pid: Pid, id: StackId) -> Option<Sweep> {
+        self.names.sweep(pid, id)
+    }
+
+    fn standing(&mut self, tid: Tid) -> Site {
+        let (Some(state), Some(task)) = (self.tasks.get(&tid), self.world.task(tid)) else { return Site::default() };
+        match self.tracer.standing(tid) {
+            Ok(Some((regs, memory))) => {
+                self.names.sites.standing(&Where { pid: task.pid, tid, space: state.space, regs, memory })
+            }
+            Ok(None) => Site::default(),
+            Err(error) => {
+                tracing::debug!(%error, tid = tid.0, "no stack");
+                Site::default()
+            }
+        }
     }
 }
 

@@ -126,8 +126,17 @@ impl Sites {
         own
     }
 
+    /// The stacks of a task that just stands still, whole whatever they cost: somebody asked for them.
+    pub(super) fn standing(&mut self, at: &Where) -> Site {
+        self.look_for(at, None, true).0
+    }
+
     /// The stacks here, and the activations of the Python frames among them.
     fn look(&mut self, at: &Where, ends: Option<Fd>) -> (Site, Option<Keys>) {
+        self.look_for(at, ends, false)
+    }
+
+    fn look_for(&mut self, at: &Where, ends: Option<Fd>, whole: bool) -> (Site, Option<Keys>) {
         let id = self.stacks.capture(at.space, &at.regs, &at.memory);
         let verdict = self.stacks.cause(id);
         let mut site = Site { stack: Some(id), owner: self.owner(id).0, ..Site::default() };
@@ -139,7 +148,7 @@ impl Sites {
         }
         let implicit = site.cause.is_implicit();
         let doubtful = ends.is_some() && verdict.finalizers_unnamed && site.cause == Cause::Explicit;
-        if !implicit && !doubtful && !self.can_afford() {
+        if !whole && !implicit && !doubtful && !self.can_afford() {
             self.skipped += 1;
             return (site, None);
         }

@@ -9,7 +9,7 @@ use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus};
@@ -160,10 +160,23 @@ impl Pty {
         clean(&self.shown.0.lock().unwrap().raw)
     }
 
+    /// The same with what moves the cursor.
+    pub fn raw(&self) -> String {
+        String::from_utf8_lossy(&self.shown.0.lock().unwrap().raw).into_owned()
+    }
+
     fn tail(&self) -> String {
         let text = self.text();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// Gives the terminal another width, as a window does that is drawn wider (ioctl_tty(2)).
+    pub fn resize(&self, columns: u16) {
+        let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the kernel reads a winsize, which lives here.
+        let set = unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &size) };
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
     }
 
     /// How the terminal is set.

@@ -167,6 +167,8 @@ fn task(what: &str, usage: &str, args: &[&str]) -> Result<i32, String> {
 /// Looks at another task from now on, until the target goes on.
 fn turn_to(at: &mut At<'_, '_>, tid: Tid, pid: Pid) -> Flow {
     (at.tid, at.pid) = (tid, pid);
+    // The stack is that of the task that is looked at.
+    (at.trace, at.frame, at.listed) = (None, None, None);
     let name = at.scene.tids.iter().find(|t| t.0 == tid).map(|t| crate::base::text::escape(t.1.as_bytes()));
     at.say(&format!("looking at thread {tid} of process {pid}, {}", name.unwrap_or_default()));
     Flow::Stay
@@ -178,8 +180,8 @@ impl Command for Thread {
             names: &["thread"],
             usage: "thread TID",
             group: Group::Look,
-            summary: "look at another task: info fds, fd, hist, who and peek are then about its table",
-            help: "The task is one of info threads. Stacks are those of the break all the same: of the others none was taken.",
+            summary: "look at another task: info fds, fd, hist, who and peek are then about its table, bt about its stack",
+            help: "The task is one of info threads. Its stack is taken where it stands; `bt closed` and its like stay about the break.",
             example: ("thread 4711", "info fds shows what task 4711 has open"),
             repeats: false,
         }

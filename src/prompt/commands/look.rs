@@ -54,7 +54,7 @@ impl Command for Backtrace {
             names: &["bt", "backtrace", "where"],
             usage: "bt [py|native|full] [opened|closed]",
             group: Group::Stack,
-            summary: "the stack at the break, or at an earlier step",
+            summary: "the stack of the task that is looked at, or that of an earlier step",
             help: "Native and Python frames in one; the frames of the interpreter itself are folded.\n\
          py      Python frames only\n\
          native  native frames only\n\
@@ -72,7 +72,6 @@ impl Command for Backtrace {
     }
     fn run(&self, args: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
         let (form, role) = which(args)?;
-        of_break(at)?;
         let style = at.scene.style;
         let text = match role {
             None => {
@@ -100,16 +99,7 @@ fn frame_number(args: &[&str]) -> Result<Option<usize>, String> {
     at_most_one(Frame.about().usage, args)?.map(|w| number("the number of a frame", w)).transpose()
 }
 
-/// Stacks are taken where something happens: of a task that just stands still there is none.
-fn of_break(at: &At<'_, '_>) -> Result<(), String> {
-    match at.tid == at.scene.at.tid {
-        true => Ok(()),
-        false => Err(format!("of task {} no stack was taken: thread {} goes back", at.tid, at.scene.at.tid)),
-    }
-}
-
 fn show_frame(at: &mut At<'_, '_>, n: usize) -> Result<Flow, String> {
-    of_break(at)?;
     let style = at.scene.style;
     let count = at.trace().frames.len();
     let Some(line) = at.trace().line(n, style) else {
@@ -239,7 +229,6 @@ impl Command for List {
         nothing(self.about().usage, args)
     }
     fn run(&self, _: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
-        of_break(at)?;
         let (file, own) = source(at).ok_or("no source line is known for this frame: try up, or frame N")?;
         let from = match &at.listed {
             Some((f, next)) if *f == file => *next,
