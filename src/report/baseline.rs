@@ -7,7 +7,7 @@
 use super::Report;
 use crate::base::text::escape;
 use crate::base::{Fd, nearest};
-use crate::finding::{Role, rules};
+use crate::finding::{Role, left, rules};
 use crate::identity::{Fingerprint, ModuleFrame, PythonLine, same_path};
 use crate::render::place::base;
 use crate::render::record::{FindingRecord, NativeRecord, StepRecord};
@@ -177,11 +177,19 @@ fn functions(step: &StepRecord) -> Option<Fingerprint> {
     Some(Fingerprint::of(&native, (!python.is_empty()).then_some(&python)))
 }
 
+/// A finding, or each that is told with it.
+pub(super) fn by_themselves(finding: &FindingRecord) -> &[FindingRecord] {
+    match finding.parts.is_empty() {
+        true => std::slice::from_ref(finding),
+        false => &finding.parts,
+    }
+}
+
 impl Baseline {
     /// What a report has found.
     pub fn of(report: &Report) -> Baseline {
         let mut findings: Vec<Known> = Vec::new();
-        for known in report.findings.iter().map(Known::of) {
+        for known in report.findings.iter().flat_map(by_themselves).map(Known::of) {
             if !findings.iter().any(|k| k.is(&known)) {
                 findings.push(known);
             }
@@ -218,8 +226,7 @@ impl Report {
     /// Takes out what `baseline`, the file of this name, knows, counts it, and says what of it is gone.
     pub fn compare_with(&mut self, baseline: &Baseline, file: &str) {
         let mut seen = vec![false; baseline.findings.len()];
-        let before = self.findings.len();
-        self.findings.retain(|f| {
+        let mut is_new = |f: &FindingRecord| {
             let found = Known::of(f);
             let mut is_new = true;
             for (known, seen) in baseline.findings.iter().zip(&mut seen) {
@@ -229,8 +236,12 @@ impl Report {
                 }
             }
             is_new
-        });
-        self.counts.known += (before - self.findings.len()) as u64;
+        };
+        for finding in std::mem::take(&mut self.findings) {
+            let (new, known) = left(finding, &mut is_new);
+            self.findings.extend(new);
+            self.counts.known += known;
+        }
         self.count();
         let gone = baseline.findings.iter().zip(&seen).filter(|(_, seen)| !**seen).map(|(k, _)| k.gone());
         self.baseline = Some(BaselineRecord { file: file.to_string(), gone: gone.collect() });
