@@ -168,6 +168,7 @@ fn audit(args: cli::Audit) -> Result<ExitCode> {
     }
     record(&mut session, recording, &args.argv);
     session.suppress(sifting.suppressions.clone());
+    sifting.baseline.iter().for_each(|(known, _)| session.know(known.clone()));
     let outcome = session.run(&mut Quiet)?;
     let report = write_report(&mut session, &outcome, &args.argv, &args.common, &sifting)?;
     Ok(verdict(&report, &args.common.sift, &args.verdict).unwrap_or_else(|| end_as(outcome.status)))
@@ -436,6 +437,7 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         }
         record(&mut session, to_record, &args.argv);
         session.suppress(sifting.suppressions.clone());
+        sifting.baseline.iter().for_each(|(known, _)| session.know(known.clone()));
         session
     };
     let mut session = begin(launched, policy.clone(), debug_files.take(), to_record.take());
@@ -572,6 +574,7 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
     }
     record(&mut session, recording, &[]);
     session.suppress(sifting.suppressions.clone());
+    sifting.baseline.iter().for_each(|(known, _)| session.know(known.clone()));
     let (outcome, failed) = match asks {
         true => {
             let mut frontend = Interactive::attached(prompt, terminal, style);

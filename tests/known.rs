@@ -251,6 +251,42 @@ fn each_descriptor_that_a_program_inherits_is_known_by_itself() {
     assert_eq!(leaks(&["--suppressions", "s"], "AB").0, 0);
 }
 
+/// Gives a child the number of a file that is closed by then, in one place or in another.
+const HANDED: &str = "
+import subprocess, sys
+def one():
+    subprocess.call(['true'], stdout=open('/dev/null', 'w').fileno())
+def two():
+    subprocess.call(['true'], stdout=open('/dev/null', 'w').fileno())
+try: {'one': one, 'two': two}[sys.argv[1]]()
+except OSError: pass
+";
+
+#[test]
+fn what_a_baseline_knows_opens_no_prompt() {
+    let Some(python) = pythons().into_iter().next() else { return skip("baselines at the prompt", "no CPython") };
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("handed.py"), HANDED).expect("writes");
+    let command = |place: &str| ["-S".into(), "handed.py".into(), OsString::from(place)];
+    let handed = |place| [&[python.clone().into_os_string()][..], &command(place)].concat();
+    assert_eq!(go(dir.path(), &["audit", "--write-baseline", "b"], &handed("one")).code(), 0);
+    // The target is killed at the first prompt.
+    let prompts = |options: &[&str], place| {
+        let run = ["run", "--batch", "--break", "none"];
+        let done = go(dir.path(), &[&run, options].concat(), &handed(place));
+        (done.stderr.contains("(fdwatch) kill"), done.stderr)
+    };
+    let kill = ["-ex", "kill"];
+    let caught = ["-ex", "catch finding", "-ex", "kill"];
+    for script in [&kill[..], &caught[..]] {
+        let known = [script, &["--baseline", "b"]].concat();
+        for (options, place, expected) in [(script, "one", true), (&known, "one", false), (&known, "two", true)] {
+            let (prompted, said) = prompts(options, place);
+            assert_eq!(prompted, expected, "{options:?} {place}: {said}");
+        }
+    }
+}
+
 #[test]
 fn what_is_wrong_in_a_file_is_told_before_anything_starts() {
     let dir = tempfile::tempdir().expect("a folder");

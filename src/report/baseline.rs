@@ -7,10 +7,11 @@
 use super::Report;
 use crate::base::text::escape;
 use crate::base::{Fd, nearest};
-use crate::finding::{Role, left, rules};
-use crate::identity::{Fingerprint, ModuleFrame, PythonLine, same_path};
+use crate::finding::{Finding, Role, left, rules};
+use crate::identity::{Fingerprint, Ledger, ModuleFrame, PythonLine, Stacks, same_path};
 use crate::render::place::base;
 use crate::render::record::{FindingRecord, NativeRecord, StepRecord};
+use crate::render::{Names, Sources};
 use crate::stack::Library;
 use serde::{Deserialize, Serialize};
 
@@ -177,6 +178,15 @@ fn functions(step: &StepRecord) -> Option<Fingerprint> {
     Some(Fingerprint::of(&native, (!python.is_empty()).then_some(&python)))
 }
 
+/// Source has no part in recognising a finding.
+struct NoSources;
+
+impl Sources for NoSources {
+    fn line(&mut self, _: &str, _: u32) -> Option<String> {
+        None
+    }
+}
+
 /// A finding, or each that is told with it.
 pub(super) fn by_themselves(finding: &FindingRecord) -> &[FindingRecord] {
     match finding.parts.is_empty() {
@@ -196,6 +206,15 @@ impl Baseline {
         }
         findings.sort_by_cached_key(|k| serde_json::to_string(k).unwrap_or_default());
         Baseline { baseline: FORMAT.to_string(), findings }
+    }
+
+    /// Whether a finding is known, or all that are told with it.
+    pub fn knows<N: Names + Stacks>(&self, finding: &Finding, ledger: &mut Ledger, names: &mut N) -> bool {
+        if !self.findings.iter().any(|k| k.name == finding.name) {
+            return false;
+        }
+        let record = super::identified(finding, ledger, names, &mut NoSources);
+        by_themselves(&record).iter().map(Known::of).all(|found| self.findings.iter().any(|k| k.is(&found)))
     }
 
     /// Reads what [`Baseline::write`] wrote; else one line with the place that is wrong.

@@ -334,9 +334,20 @@ fn record<N: Names + Stacks>(
     names: &mut N,
     sources: &mut dyn Sources,
 ) -> FindingRecord {
-    let mut record = FindingRecord::of(finding, names, sources);
+    let mut record = identified(finding, ledger, names, sources);
     record.life =
         ledger.of_finding(n).map(|m| LifeRef { id: m.life, process: m.place.to_string(), ordinal: m.ordinal });
+    record
+}
+
+/// A finding with its names, and the fingerprints of its steps.
+fn identified<N: Names + Stacks>(
+    finding: &Finding,
+    ledger: &mut Ledger,
+    names: &mut N,
+    sources: &mut dyn Sources,
+) -> FindingRecord {
+    let mut record = FindingRecord::of(finding, names, sources);
     identify(finding, &mut record, ledger, names);
     for (part, record) in finding.parts.iter().zip(&mut record.parts) {
         identify(part, record, ledger, names);
