@@ -6,6 +6,7 @@
 
 use crate::base::nearest;
 use crate::base::text::escape;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -88,11 +89,15 @@ struct Settings {
     given: Vec<(usize, Options)>,
 }
 
-/// Reads the text of a file.
-fn read(text: &str) -> Result<Settings, String> {
-    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
-        let line = e.span().map(|s| text.get(..s.start).unwrap_or_default().matches('\n').count() + 1);
-        format!("{}{}", line.map(|n| format!("line {n}: ")).unwrap_or_default(), escape(e.message().as_bytes()))
+/// Says what is wrong with the values of a key that only those who heed it can judge: a script, alterations.
+pub type Judge<'a> = &'a dyn Fn(&str, &[&str]) -> Result<(), String>;
+
+/// Reads the text of a file; what `judge` refuses is refused with the line.
+fn read(text: &str, judge: Judge<'_>) -> Result<Settings, String> {
+    let line = |at: usize| text.get(..at).unwrap_or_default().matches('\n').count() + 1;
+    let table: BTreeMap<String, toml::Spanned<toml::Value>> = toml::from_str(text).map_err(|e: toml::de::Error| {
+        let line = e.span().map(|s| format!("line {}: ", line(s.start))).unwrap_or_default();
+        format!("{line}{}", escape(e.message().as_bytes()))
     })?;
     let mut settings = Settings::default();
     for (name, value) in &table {
@@ -104,7 +109,10 @@ fn read(text: &str) -> Result<Settings, String> {
                 None => format!("unknown key \"{shown}\"; there are {}", names().collect::<Vec<_>>().join(", ")),
             });
         };
-        settings.given.push((i, options(key, value).map_err(|e| format!("{shown}: {e}"))?));
+        let options = options(key, value.get_ref()).map_err(|e| format!("{shown}: {e}"))?;
+        let values: Vec<&str> = options.iter().filter_map(|(_, value)| value.as_deref()).collect();
+        judge(name, &values).map_err(|e| format!("line {}: {shown}: {e}", line(value.span().start)))?;
+        settings.given.push((i, options));
     }
     settings.given.sort_by_key(|g| g.0);
     Ok(settings)
@@ -198,12 +206,12 @@ fn is_trusted(path: &Path, text: &str) -> bool {
 ///
 /// # Errors
 /// A sentence: there is none, or it is wrong, or the trust cannot be kept.
-pub fn trust() -> Result<(PathBuf, String, Vec<&'static str>), String> {
+pub fn trust(judge: Judge<'_>) -> Result<(PathBuf, String, Vec<&'static str>), String> {
     let path = project().ok_or(format!("there is no {PROJECT} in this folder or above it"))?;
     let path = std::fs::canonicalize(&path).unwrap_or(path);
     let name = escape(path.as_os_str().as_bytes());
     let text = text_of(&path)?.ok_or(format!("{name} is gone"))?;
-    let settings = read(&text).map_err(|e| format!("{name}: {e}"))?;
+    let settings = read(&text, judge).map_err(|e| format!("{name}: {e}"))?;
     let to = kept(&path).ok_or("there is no folder to keep the trust in: set HOME")?;
     let said = |e: std::io::Error| format!("{}: {e}", escape(to.as_os_str().as_bytes()));
     std::fs::create_dir_all(to.parent().unwrap_or(Path::new("/"))).map_err(said)?;
@@ -271,7 +279,11 @@ fn arguments(command: &str, files: Vec<(Settings, bool)>, prompts: bool) -> Vec<
 ///
 /// # Errors
 /// With the file: what is wrong there.
-pub fn with_files(args: Vec<OsString>, prompts: bool) -> Result<(Vec<OsString>, Vec<String>), String> {
+pub fn with_files(
+    args: Vec<OsString>,
+    prompts: bool,
+    judge: Judge<'_>,
+) -> Result<(Vec<OsString>, Vec<String>), String> {
     let mut notes = Vec::new();
     let Some(command) = args.get(1).and_then(|a| a.to_str()).filter(|c| KEYS.iter().any(|k| k.commands.contains(c)))
     else {
@@ -282,7 +294,7 @@ pub fn with_files(args: Vec<OsString>, prompts: bool) -> Result<(Vec<OsString>, 
     for (path, is_own) in own.into_iter().map(|p| (p, true)).chain(project().into_iter().map(|p| (p, false))) {
         let name = escape(path.as_os_str().as_bytes());
         let Some(text) = text_of(&path)? else { continue };
-        let settings = read(&text).map_err(|e| format!("{name}: {e}"))?;
+        let settings = read(&text, judge).map_err(|e| format!("{name}: {e}"))?;
         let trusted = is_own || is_trusted(&path, &text);
         if !trusted {
             let held: Vec<&str> = settings.risky().collect();
@@ -303,6 +315,10 @@ pub fn with_files(args: Vec<OsString>, prompts: bool) -> Result<(Vec<OsString>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(text: &str) -> Result<Settings, String> {
+        super::read(text, &|_, _| Ok(()))
+    }
 
     #[test]
     fn settings_become_options_of_the_commands_that_have_them() {

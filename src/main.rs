@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Ok(Cli { command: Command::Attach(args) }) => args.asks(),
         _ => true,
     };
-    let (args, notes) = match config::with_files(std::env::args_os().collect(), prompts) {
+    let (args, notes) = match config::with_files(std::env::args_os().collect(), prompts, &judge) {
         Ok(read) => read,
         Err(line) => return fail_with(&line, failed),
     };
@@ -90,7 +90,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         }
         Command::Doctor => doctor(),
         Command::Trust => {
-            let (path, text, keys) = config::trust().map_err(anyhow::Error::msg)?;
+            let (path, text, keys) = config::trust(&judge).map_err(anyhow::Error::msg)?;
             let name = fdwatch::base::text::escape(path.as_os_str().as_encoded_bytes());
             let mut out = format!("trusted until it changes: {name}\n");
             for line in text.lines() {
@@ -168,6 +168,7 @@ fn audit(args: cli::Audit) -> Result<ExitCode> {
     }
     record(&mut session, recording, &args.argv);
     session.suppress(sifting.suppressions.clone());
+    sifting.baseline.iter().for_each(|(known, _)| session.know(known.clone()));
     let outcome = session.run(&mut Quiet)?;
     let report = write_report(&mut session, &outcome, &args.argv, &args.common, &sifting)?;
     Ok(verdict(&report, &args.common.sift, &args.verdict).unwrap_or_else(|| end_as(outcome.status)))
@@ -436,6 +437,7 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         }
         record(&mut session, to_record, &args.argv);
         session.suppress(sifting.suppressions.clone());
+        sifting.baseline.iter().for_each(|(known, _)| session.know(known.clone()));
         session
     };
     let mut session = begin(launched, policy.clone(), debug_files.take(), to_record.take());
@@ -572,6 +574,7 @@ fn attach(args: cli::Attach) -> Result<ExitCode> {
     }
     record(&mut session, recording, &[]);
     session.suppress(sifting.suppressions.clone());
+    sifting.baseline.iter().for_each(|(known, _)| session.know(known.clone()));
     let (outcome, failed) = match asks {
         true => {
             let mut frontend = Interactive::attached(prompt, terminal, style);
@@ -631,6 +634,21 @@ fn options(common: &Common) -> Options {
 }
 
 /// What `--inject` asks for.
+/// What is wrong with a setting that is a script or alters calls.
+fn judge(key: &str, values: &[&str]) -> Result<(), String> {
+    match key {
+        "ex" => {
+            let nth = |(i, text): (usize, &&str)| ScriptLine { text: text.to_string(), from: format!("{}", i + 1) };
+            check_script(&values.iter().enumerate().map(nth).collect::<Vec<_>>())
+        }
+        "inject" => values.iter().try_for_each(|text| {
+            let said = |e| format!("{}: {e}", fdwatch::base::text::escape(text.as_bytes()));
+            Injection::parse(text).map(drop).map_err(said)
+        }),
+        _ => Ok(()),
+    }
+}
+
 fn injections(common: &Common) -> Result<Vec<Injection>> {
     let read = |text: &String| {
         Injection::parse(text)

@@ -15,7 +15,7 @@ const LARGEST_KNOWN: u64 = 16 << 20;
 pub(crate) struct Sifting {
     pub(crate) suppressions: Suppressions,
     /// With the name of its file.
-    baseline: Option<(Baseline, String)>,
+    pub(crate) baseline: Option<(Baseline, String)>,
 }
 
 impl Sifting {

@@ -178,6 +178,21 @@ fn bugs_of_one_owner_too_many_are_one_error() {
 }
 
 #[test]
+fn who_hands_a_number_to_a_stream_does_not_close_it_again() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let Some(program) = bug(dir.path(), "owned.c") else { return };
+    for mode in ["directory", "stream"] {
+        let told = audited(&[], &words(&program, &[mode]));
+        let error = told.one_error();
+        assert_eq!(error["name"], "double-close", "{mode}: {}", told.text);
+        assert_eq!(story(error), steps(&[("opened", 0), ("closed", 0), ("used", 0)]), "{mode}: {}", told.text);
+        assert_eq!(error["steps"][1]["cause"], mode, "what took the number over: {}", told.text);
+        let twin = audited(&[], &words(&program, &[&format!("repaired-{mode}")]));
+        assert!(twin.findings.is_empty(), "{mode}: {}", twin.text);
+    }
+}
+
+#[test]
 fn what_a_library_closes_once_more_is_its_own_or_the_programs() {
     let dir = tempfile::tempdir().expect("a folder");
     if !has("cc") {
@@ -277,7 +292,11 @@ fn two_wrappers_of_one_number_are_told() {
         let error = told.one_error();
         assert_eq!(error["name"], "double-close", "{}", told.text);
         assert_eq!(error["steps"][1]["cause"], "finalizer", "the file's, not the socket's: {}", told.text);
-        for twin in ["repaired-loop", "repaired-manhole"] {
+        let told = audited(&[], &words(python, &[&script, "collector"]));
+        let error = told.one_error();
+        assert_eq!(error["name"], "double-close", "{}", told.text);
+        assert_eq!(error["steps"][1]["cause"], "collector", "{}", told.text);
+        for twin in ["repaired-loop", "repaired-manhole", "repaired-collector"] {
             let told = audited(&[], &words(python, &[&script, twin]));
             assert!(told.findings.is_empty(), "{twin}: {}", told.text);
         }

@@ -191,6 +191,102 @@ fn what_another_program_starts_without_is_new() {
     assert!(gone.contains("gone: double-close (a\\u{202e}b\\xff\\u{200b})"), "{gone}");
 }
 
+/// Opens a descriptor for each letter of its argument, A in one place and B in another, and runs a program with them.
+const LEAKS: &str = r#"
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+extern char **environ;
+__attribute__((noinline)) static int first(void) { int fd = open("/dev/null", O_RDONLY); return fd + 1; }
+__attribute__((noinline)) static int second(void) { int fd = open("/dev/zero", O_RDONLY); return fd + 2; }
+int main(int argc, char **argv)
+{
+    char *command[] = {"true", 0};
+    pid_t child;
+    int sum = argc;
+    for (const char *c = argv[1]; *c; c++)
+        sum += *c == 'A' ? first() : second();
+    if (posix_spawnp(&child, "true", 0, 0, command, environ) == 0)
+        waitpid(child, 0, 0);
+    return sum < 0;
+}
+"#;
+
+#[test]
+fn each_descriptor_that_a_program_inherits_is_known_by_itself() {
+    if !has("cc") {
+        return skip("baselines of inherited descriptors", "no cc");
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("leaks.c"), LEAKS).expect("writes");
+    let built = run(Command::new("cc").current_dir(dir.path()).args(["-O1", "-g", "-o", "leaks", "leaks.c"]));
+    assert_eq!(built.code(), 0, "{}", built.stderr);
+    let leaks = |options: &[&str], which: &str| {
+        let command = [dir.path().join("leaks").into_os_string(), which.into()];
+        let done = go(dir.path(), &[&["audit", "--fail-on", "warning"], options].concat(), &command);
+        (done.code(), done.stderr)
+    };
+    let (code, both) = leaks(&["--write-baseline", "both", "--gen-suppressions=s"], "AB");
+    assert!(code == 0 && both.contains(", and 1 more") && both.contains("a file (/dev/zero)"), "{both}");
+    assert_eq!(leaks(&["--write-baseline", "first"], "A").0, 0);
+    for which in ["A", "AA"] {
+        let (code, told) = leaks(&["--baseline", "first"], which);
+        assert!(code == 0 && told.contains("0 warnings"), "{which}: {told}");
+    }
+    for which in ["AB", "BA"] {
+        let (code, told) = leaks(&["--baseline", "first"], which);
+        assert!(code == 99 && told.contains("1 warning, 0 suppressed, 1 known"), "{which}: {told}");
+        assert!(told.contains("/dev/zero") && !told.contains("/dev/null") && !told.contains("more"), "{which}: {told}");
+        let (code, told) = leaks(&["--baseline", "both"], which);
+        assert!(code == 0 && told.contains("0 warnings, 0 suppressed, 2 known"), "{which}: {told}");
+    }
+    // The same of suppressions: an entry covers a descriptor, and not what goes with it.
+    let entries = std::fs::read_to_string(dir.path().join("s")).expect("entries");
+    assert_eq!(entries.matches("suppress leak-across-exec").count(), 2, "{entries}");
+    let (first, _) = entries.split_once("\n\n").expect("two entries");
+    std::fs::write(dir.path().join("one"), first).expect("writes");
+    let (code, told) = leaks(&["--suppressions", "one"], "AB");
+    assert!(code == 99 && told.contains("1 warning, 1 suppressed"), "{told}");
+    assert!(told.contains("/dev/zero") && !told.contains("/dev/null") && !told.contains("more"), "{told}");
+    assert_eq!(leaks(&["--suppressions", "s"], "AB").0, 0);
+}
+
+/// Gives a child the number of a file that is closed by then, in one place or in another.
+const HANDED: &str = "
+import subprocess, sys
+def one():
+    subprocess.call(['true'], stdout=open('/dev/null', 'w').fileno())
+def two():
+    subprocess.call(['true'], stdout=open('/dev/null', 'w').fileno())
+try: {'one': one, 'two': two}[sys.argv[1]]()
+except OSError: pass
+";
+
+#[test]
+fn what_a_baseline_knows_opens_no_prompt() {
+    let Some(python) = pythons().into_iter().next() else { return skip("baselines at the prompt", "no CPython") };
+    let dir = tempfile::tempdir().expect("a folder");
+    std::fs::write(dir.path().join("handed.py"), HANDED).expect("writes");
+    let command = |place: &str| ["-S".into(), "handed.py".into(), OsString::from(place)];
+    let handed = |place| [&[python.clone().into_os_string()][..], &command(place)].concat();
+    assert_eq!(go(dir.path(), &["audit", "--write-baseline", "b"], &handed("one")).code(), 0);
+    // The target is killed at the first prompt.
+    let prompts = |options: &[&str], place| {
+        let run = ["run", "--batch", "--break", "none"];
+        let done = go(dir.path(), &[&run, options].concat(), &handed(place));
+        (done.stderr.contains("(fdwatch) kill"), done.stderr)
+    };
+    let kill = ["-ex", "kill"];
+    let caught = ["-ex", "catch finding", "-ex", "kill"];
+    for script in [&kill[..], &caught[..]] {
+        let known = [script, &["--baseline", "b"]].concat();
+        for (options, place, expected) in [(script, "one", true), (&known, "one", false), (&known, "two", true)] {
+            let (prompted, said) = prompts(options, place);
+            assert_eq!(prompted, expected, "{options:?} {place}: {said}");
+        }
+    }
+}
+
 #[test]
 fn what_is_wrong_in_a_file_is_told_before_anything_starts() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -107,6 +107,17 @@ fn unknown_keys_are_refused_with_the_nearest() {
         ("", "fd = 3000000000\n", ".fdwatch.toml: fd: a descriptor is wanted"),
         ("path = \"/***\"\n", "", "config.toml: path: \"/***\": "),
         ("", "break = \n", ".fdwatch.toml: line 1: "),
+        (
+            "fd = 3\nex = [\"fd 8\", \"kep\"]\n",
+            "",
+            "config.toml: line 2: ex: 2: unknown command \"kep\"; did you mean keep?",
+        ),
+        (
+            "",
+            "ex = \"catch clse\"\n",
+            ".fdwatch.toml: line 1: ex: 1: column 1: no event is called \"clse\"; did you mean",
+        ),
+        ("\ninject = [\"close:keep\", \"clos:keep\"]\n", "", "config.toml: line 2: inject: clos:keep: \"clos\" cannot"),
     ] {
         let done = Place::new(own, project).fdwatch(&["audit", "--", "echo", "started"]);
         assert_eq!((done.code(), done.stdout.as_str()), (125, ""), "{own}{project}: {}", done.stderr);

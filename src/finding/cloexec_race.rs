@@ -136,6 +136,7 @@ impl CloexecRace {
             evidence: vec!["it was opened without O_CLOEXEC, and the flag was set by a second call".to_string()],
             help: "set it in the call that opens: O_CLOEXEC, SOCK_CLOEXEC, pipe2(…, O_CLOEXEC), F_DUPFD_CLOEXEC".into(),
             count: 1,
+            parts: Vec::new(),
         };
         let child = Pid(copied.child.0);
         if world.window(copied.child).is_some() && self.waiting.len() < MOST_WAITING {

@@ -105,6 +105,7 @@ impl DoubleClose {
                 false => "give the descriptor one owner; set the variable to -1 when it is closed. In a program with threads the second close can hit another thread's new file".into(),
             },
             count: 1,
+            parts: Vec::new(),
         })
     }
 }

@@ -142,6 +142,7 @@ fn look(seen: &Seen<'_>, table: TableId, (open, limit): (u64, u64), before: Look
         }],
         help: "close each when its work is done; where it is meant, raise the limit (RLIMIT_NOFILE)".into(),
         count: 1,
+        parts: Vec::new(),
     })
 }
 

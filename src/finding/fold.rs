@@ -3,13 +3,13 @@
 use super::{Finding, Role};
 use crate::base::{PyStackId, StackId};
 use crate::model::What;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// So many different findings are kept; what comes later is counted.
 const MOST: usize = 4096;
 
 /// A step, as it is the same each time.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Place {
     role: Role,
     call: Option<&'static str>,
@@ -40,10 +40,13 @@ impl Key {
             py: s.moment.site.py,
             note: s.note.clone(),
         };
+        let mut seen: HashSet<Place> = f.steps.iter().map(place).collect();
+        let others = f.all_steps().map(place).filter(|p| seen.insert(p.clone()));
         let untold = f.steps.iter().all(|s| s.moment.site.stack.is_none());
         Key {
             name: f.name,
-            places: f.steps.iter().map(place).collect(),
+            // Of several the number does not matter, but where they were.
+            places: f.steps.iter().map(place).chain(others).collect(),
             otherwise: untold.then(|| format!("{} {}", f.fd, f.title)),
             apart,
         }

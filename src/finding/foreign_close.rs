@@ -263,6 +263,7 @@ fn finding(
         }
         .into(),
         count: 1,
+        parts: Vec::new(),
     }
 }
 

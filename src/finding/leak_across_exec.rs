@@ -4,8 +4,8 @@ use super::descent::{Crossing, Descent};
 use super::meant::Meant;
 use super::{
     About, Confidence, Finding, Inherit, Options, Rule, Seen, Severity, bound, object, opened, program_name, root,
+    together,
 };
-use crate::base::text::escape;
 use crate::base::{FileId, LifeId, Tid};
 use crate::event::FileKind;
 use crate::model::{Change, Life};
@@ -34,37 +34,17 @@ pub(super) struct LeakAcrossExec {
     programs: u64,
 }
 
-/// What a program has inherited.
-struct Leak {
-    finding: Finding,
-    /// What it is, in a few words.
-    what: String,
-}
-
 /// One that may have to be left out yet.
 struct Waiting {
     program: u64,
     parent: Tid,
-    leak: Leak,
+    leak: Finding,
 }
 
-/// How many descriptors a finding names beside its own.
-const MOST_NAMED: usize = 8;
-
-/// One finding of all that a program has inherited.
-fn together(mut leaks: Vec<Leak>) -> Option<Finding> {
-    leaks.sort_by_key(|l| l.finding.fd);
-    let mut leaks = leaks.into_iter();
-    let mut finding = leaks.next()?.finding;
-    let others = leaks.len();
-    if others > 0 {
-        let named: Vec<String> = leaks.take(MOST_NAMED).map(|l| format!("fd {}, {}", l.finding.fd, l.what)).collect();
-        let rest = others - named.len();
-        let more = if rest > 0 { format!("; and {rest} more") } else { String::new() };
-        finding.evidence.push(format!("with it goes {}{more}", named.join("; ")));
-        finding.title += &format!(", and {others} more");
-    }
-    Some(finding)
+/// What a program has inherited, told together.
+fn of_a_program(mut leaks: Vec<Finding>) -> Vec<Finding> {
+    leaks.sort_by_key(|l| l.fd);
+    together(&leaks)
 }
 
 static ABOUT: About = About {
@@ -113,7 +93,7 @@ impl Rule for LeakAcrossExec {
                 Change::Ended(id) => {
                     self.marked.remove(id);
                     if let Some(program) = self.waiting.get(id).map(|w| w.program) {
-                        out.extend(together(self.of(program)));
+                        out.extend(of_a_program(self.of(program)));
                     }
                 }
                 Change::Began(_) => {}
@@ -136,24 +116,24 @@ impl Rule for LeakAcrossExec {
                 _ => now.push(leak),
             }
         }
-        out.extend(together(now));
+        out.extend(of_a_program(now));
         out
     }
 
     fn rest(&mut self) -> Vec<Finding> {
         let programs: BTreeSet<u64> = self.waiting.values().map(|w| w.program).collect();
-        programs.into_iter().filter_map(|program| together(self.of(program))).collect()
+        programs.into_iter().flat_map(|program| of_a_program(self.of(program))).collect()
     }
 }
 
 impl LeakAcrossExec {
     /// Takes what a program has inherited out of what waits.
-    fn of(&mut self, program: u64) -> Vec<Leak> {
+    fn of(&mut self, program: u64) -> Vec<Finding> {
         self.waiting.extract_if(|_, w| w.program == program).map(|(_, w)| w.leak).collect()
     }
 
     /// What crosses an exec and was not meant to, with the life that it is a copy of.
-    fn leaks(&mut self, seen: &Seen<'_>, crossing: &Crossing) -> Vec<(LifeId, Leak)> {
+    fn leaks(&mut self, seen: &Seen<'_>, crossing: &Crossing) -> Vec<(LifeId, Finding)> {
         let world = seen.world;
         let Some(table) = world.task(seen.event.tid).and_then(|t| world.table(t.table)) else { return Vec::new() };
         let mut out = Vec::new();
@@ -173,7 +153,7 @@ impl LeakAcrossExec {
     }
 }
 
-fn leak(seen: &Seen<'_>, crossing: &Crossing, life: &Life) -> Option<Leak> {
+fn leak(seen: &Seen<'_>, crossing: &Crossing, life: &Life) -> Option<Finding> {
     let world = seen.world;
     let process = world.process(crossing.pid)?;
     let name = program_name(&process.program);
@@ -186,11 +166,7 @@ fn leak(seen: &Seen<'_>, crossing: &Crossing, life: &Life) -> Option<Leak> {
         }
         _ => {}
     }
-    let what = match file.path.starts_with(b"/") {
-        true => format!("a {} ({})", file.noun(), escape(&file.path)),
-        false => format!("a {}", file.noun()),
-    };
-    let finding = Finding {
+    Some(Finding {
         name: ABOUT.name,
         severity: ABOUT.severity,
         confidence: Confidence::Likely,
@@ -211,8 +187,8 @@ fn leak(seen: &Seen<'_>, crossing: &Crossing, life: &Life) -> Option<Leak> {
                --allow-inherit"
                 .into(),
         count: 1,
-    };
-    Some(Leak { finding, what })
+        parts: Vec::new(),
+    })
 }
 
 #[cfg(test)]

@@ -62,6 +62,7 @@ impl Rule for LeakAtExit {
                 evidence: Vec::new(),
                 help: "close it after its last use".into(),
                 count: 1,
+                parts: Vec::new(),
             });
         }
         out

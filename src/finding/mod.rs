@@ -19,6 +19,7 @@ mod pipe_held_open;
 mod promise;
 mod promised_fd_missing;
 mod recycled_fd_to_child;
+mod several;
 mod stale_fd_to_child;
 mod stdio_direction;
 mod stdio_missing;
@@ -33,6 +34,8 @@ pub use culprit::{Blame, Clue, Evidence, blame};
 pub use fold::{Folded, Folds};
 pub use moved::{Copies, Moved};
 pub use options::{Inherit, Options};
+pub(crate) use several::in_short;
+pub use several::{Several, left, together};
 pub use sweep::{NUMBERS as SWEEP, Sweep, Sweeps};
 
 use crate::base::text::escape;
@@ -168,9 +171,16 @@ pub struct Finding {
     pub help: String,
     /// How often it was found: the same mistake, made in the same places.
     pub count: u64,
+    /// Each by itself, the finding's own first, where several are told together; else none.
+    pub parts: Vec<Finding>,
 }
 
 impl Finding {
+    /// The steps, and those of the other parts.
+    pub fn all_steps(&self) -> impl Iterator<Item = &Step> {
+        self.steps.iter().chain(self.parts.iter().skip(1).flat_map(|p| &p.steps))
+    }
+
     /// The step of this role, if the story has one.
     pub fn step(&self, role: Role) -> Option<&Step> {
         self.steps.iter().find(|s| s.role == role)

@@ -141,6 +141,7 @@ impl PipeHeldOpen {
             ],
             help: "make both ends close-on-exec when they are made: pipe2(fds, O_CLOEXEC)".into(),
             count: 1,
+            parts: Vec::new(),
         })
     }
 }

@@ -143,6 +143,7 @@ fn finding(
             false => "close it only after the program was executed, or do not promise it".into(),
         },
         count: 1,
+        parts: Vec::new(),
     };
     Some(finding)
 }

@@ -69,6 +69,7 @@ impl Rule for RecycledFdToChild {
                 evidence: told(evidence),
                 help: advice(cause).to_string(),
                 count: 1,
+                parts: Vec::new(),
             });
         }
         out

@@ -74,6 +74,7 @@ impl Rule for StaleFdToChild {
                 evidence: told(blame.evidence),
                 help: advice(cause).to_string(),
                 count: 1,
+                parts: Vec::new(),
             });
         }
         out

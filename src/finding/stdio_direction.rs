@@ -125,6 +125,7 @@ fn finding(seen: &Seen<'_>, crossing: &Crossing, life: &Life, first: &Life) -> O
         }
         .into(),
         count: 1,
+        parts: Vec::new(),
     })
 }
 

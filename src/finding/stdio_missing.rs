@@ -68,6 +68,7 @@ impl Rule for StdioMissing {
                 evidence: vec![format!("the next file that it opens may become its {stream}")],
                 help: format!("redirect {stream} to /dev/null instead of closing it"),
                 count: 1,
+                parts: Vec::new(),
             });
         }
         out

@@ -150,6 +150,7 @@ impl StdioSlotReused {
             help: "open /dev/null at 0, 1 and 2 before anything else, or move what you open above 2: fcntl(fd, F_DUPFD, 3)"
                 .into(),
             count: 1,
+            parts: Vec::new(),
         };
         if writes || self.waiting.len() >= MOST_WAITING {
             return Some(finding);

@@ -94,6 +94,7 @@ impl Rule for UseAfterClose {
                 evidence: told(blame.evidence),
                 help: advice(cause).to_string(),
                 count: 1,
+                parts: Vec::new(),
             };
             let (life, saving) = (blame.life.id, is_saving(call));
             if saving || may_be_a_step(call) {

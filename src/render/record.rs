@@ -9,7 +9,7 @@ use super::{Names, NativeFrame, PythonFrame, Sources};
 use crate::base::text::escape;
 use crate::base::{Fd, FileId, LifeId, Pid, Tid};
 use crate::event::{Cause, Escape, FileKind};
-use crate::finding::{Confidence, Finding, Object, Role, Severity, Step};
+use crate::finding::{Confidence, Finding, Object, Role, Several, Severity, Step, in_short};
 use crate::model::{Moment, What};
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +44,9 @@ pub struct FindingRecord {
     /// The life that it is about, as another run can find it; `None` where that is not asked for or not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub life: Option<LifeRef>,
+    /// Each by itself, the finding's own first, where several are told together; else none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<FindingRecord>,
 }
 
 fn once() -> u64 {
@@ -188,12 +191,32 @@ impl FindingRecord {
             help: finding.help.clone(),
             count: finding.count,
             life: None,
+            parts: finding.parts.iter().map(|p| FindingRecord::of(p, names, sources)).collect(),
         }
     }
 
     /// The step of this role, if the story has one.
     pub fn step(&self, role: Role) -> Option<&StepRecord> {
         self.steps.iter().find(|s| s.role == role)
+    }
+}
+
+impl Several for FindingRecord {
+    fn parts(&mut self) -> &mut Vec<FindingRecord> {
+        &mut self.parts
+    }
+
+    fn count(&mut self) -> &mut u64 {
+        &mut self.count
+    }
+
+    fn subject(&self) -> (Fd, String) {
+        (self.fd, in_short(&self.object.kind, &self.object.path))
+    }
+
+    fn add(&mut self, title: &str, clause: String) {
+        self.title += title;
+        self.evidence.push(clause);
     }
 }
 

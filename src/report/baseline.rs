@@ -7,10 +7,11 @@
 use super::Report;
 use crate::base::text::escape;
 use crate::base::{Fd, nearest};
-use crate::finding::{Role, rules};
-use crate::identity::{Fingerprint, ModuleFrame, PythonLine, same_path};
+use crate::finding::{Finding, Role, left, rules};
+use crate::identity::{Fingerprint, Ledger, ModuleFrame, PythonLine, Stacks, same_path};
 use crate::render::place::base;
 use crate::render::record::{FindingRecord, NativeRecord, StepRecord};
+use crate::render::{Names, Sources};
 use crate::stack::Library;
 use serde::{Deserialize, Serialize};
 
@@ -177,17 +178,43 @@ fn functions(step: &StepRecord) -> Option<Fingerprint> {
     Some(Fingerprint::of(&native, (!python.is_empty()).then_some(&python)))
 }
 
+/// Source has no part in recognising a finding.
+struct NoSources;
+
+impl Sources for NoSources {
+    fn line(&mut self, _: &str, _: u32) -> Option<String> {
+        None
+    }
+}
+
+/// A finding, or each that is told with it.
+pub(super) fn by_themselves(finding: &FindingRecord) -> &[FindingRecord] {
+    match finding.parts.is_empty() {
+        true => std::slice::from_ref(finding),
+        false => &finding.parts,
+    }
+}
+
 impl Baseline {
     /// What a report has found.
     pub fn of(report: &Report) -> Baseline {
         let mut findings: Vec<Known> = Vec::new();
-        for known in report.findings.iter().map(Known::of) {
+        for known in report.findings.iter().flat_map(by_themselves).map(Known::of) {
             if !findings.iter().any(|k| k.is(&known)) {
                 findings.push(known);
             }
         }
         findings.sort_by_cached_key(|k| serde_json::to_string(k).unwrap_or_default());
         Baseline { baseline: FORMAT.to_string(), findings }
+    }
+
+    /// Whether a finding is known, or all that are told with it.
+    pub fn knows<N: Names + Stacks>(&self, finding: &Finding, ledger: &mut Ledger, names: &mut N) -> bool {
+        if !self.findings.iter().any(|k| k.name == finding.name) {
+            return false;
+        }
+        let record = super::identified(finding, ledger, names, &mut NoSources);
+        by_themselves(&record).iter().map(Known::of).all(|found| self.findings.iter().any(|k| k.is(&found)))
     }
 
     /// Reads what [`Baseline::write`] wrote; else one line with the place that is wrong.
@@ -218,8 +245,7 @@ impl Report {
     /// Takes out what `baseline`, the file of this name, knows, counts it, and says what of it is gone.
     pub fn compare_with(&mut self, baseline: &Baseline, file: &str) {
         let mut seen = vec![false; baseline.findings.len()];
-        let before = self.findings.len();
-        self.findings.retain(|f| {
+        let mut is_new = |f: &FindingRecord| {
             let found = Known::of(f);
             let mut is_new = true;
             for (known, seen) in baseline.findings.iter().zip(&mut seen) {
@@ -229,8 +255,12 @@ impl Report {
                 }
             }
             is_new
-        });
-        self.counts.known += (before - self.findings.len()) as u64;
+        };
+        for finding in std::mem::take(&mut self.findings) {
+            let (new, known) = left(finding, &mut is_new);
+            self.findings.extend(new);
+            self.counts.known += known;
+        }
         self.count();
         let gone = baseline.findings.iter().zip(&seen).filter(|(_, seen)| !**seen).map(|(k, _)| k.gone());
         self.baseline = Some(BaselineRecord { file: file.to_string(), gone: gone.collect() });

@@ -219,7 +219,7 @@ impl SourceLine {
     pub fn of(findings: &[Finding], names: &mut dyn Names, sources: &mut dyn Sources) -> Vec<SourceLine> {
         let mut out: Vec<SourceLine> = Vec::new();
         let mut seen = HashSet::new();
-        for step in findings.iter().flat_map(|f| &f.steps) {
+        for step in findings.iter().flat_map(Finding::all_steps) {
             let Some((file, line)) = place(names, &step.moment.site).source else { continue };
             if !seen.insert((file.clone(), line)) {
                 continue;
@@ -334,9 +334,29 @@ fn record<N: Names + Stacks>(
     names: &mut N,
     sources: &mut dyn Sources,
 ) -> FindingRecord {
-    let mut record = FindingRecord::of(finding, names, sources);
+    let mut record = identified(finding, ledger, names, sources);
     record.life =
         ledger.of_finding(n).map(|m| LifeRef { id: m.life, process: m.place.to_string(), ordinal: m.ordinal });
+    record
+}
+
+/// A finding with its names, and the fingerprints of its steps.
+fn identified<N: Names + Stacks>(
+    finding: &Finding,
+    ledger: &mut Ledger,
+    names: &mut N,
+    sources: &mut dyn Sources,
+) -> FindingRecord {
+    let mut record = FindingRecord::of(finding, names, sources);
+    identify(finding, &mut record, ledger, names);
+    for (part, record) in finding.parts.iter().zip(&mut record.parts) {
+        identify(part, record, ledger, names);
+    }
+    record
+}
+
+/// The fingerprints of a finding's steps, and the build ids of their frames.
+fn identify<N: Names + Stacks>(finding: &Finding, record: &mut FindingRecord, ledger: &mut Ledger, names: &mut N) {
     for (step, record) in finding.steps.iter().zip(&mut record.steps) {
         let site = &step.moment.site;
         record.fingerprint = lives::fingerprint(site, ledger, names);
@@ -351,7 +371,6 @@ fn record<N: Names + Stacks>(
             }
         }
     }
-    record
 }
 
 #[cfg(test)]

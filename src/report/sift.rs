@@ -1,8 +1,9 @@
 //! Suppressions and the findings of a report: which are covered, and entries for those that are not.
 
 use super::Report;
+use super::baseline::by_themselves;
 use crate::base::text::escape;
-use crate::finding::{Finding, Role, Severity};
+use crate::finding::{Finding, Role, Severity, left};
 use crate::identity::python_file;
 use crate::policy::suppression::{Sight, Spellings, Suppressions, entry};
 use crate::render::place::base;
@@ -103,12 +104,13 @@ impl Report {
     /// Takes out the findings that `suppressions` cover, and counts them.
     pub fn suppress(&mut self, suppressions: &mut Suppressions) {
         let mut suppressed = 0;
-        self.findings.retain(|mut f| {
-            let count = f.count;
-            let covered = suppressions.concern(&f.name) && suppressions.find(&mut f, count).is_some();
-            suppressed += if covered { count } else { 0 };
-            !covered
-        });
+        for finding in std::mem::take(&mut self.findings) {
+            let count = finding.count;
+            let concerned = suppressions.concern(&finding.name);
+            let (new, covered) = left(finding, |mut f| !(concerned && suppressions.find(&mut f, count).is_some()));
+            self.findings.extend(new);
+            suppressed += covered.saturating_mul(count);
+        }
         self.counts.suppressed += suppressed;
         self.count();
         self.note_suppressions(suppressions);
@@ -135,7 +137,7 @@ impl Report {
     /// Entries that cover the findings of this report, each once, as they stand in a file of suppressions.
     pub fn generated_suppressions(&self) -> String {
         let mut entries: Vec<String> = Vec::new();
-        for f in &self.findings {
+        for f in self.findings.iter().flat_map(by_themselves) {
             let telling = [Role::Opened, Role::Closed, Role::Used].into_iter().filter_map(|role| f.step(role));
             let steps: Vec<_> = telling.map(|s| (s.role, frames(s))).filter(|(_, frames)| !frames.is_empty()).collect();
             if steps.is_empty() {

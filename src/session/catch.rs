@@ -83,12 +83,21 @@ impl Session {
         (!by.is_empty()).then_some(Why::Caught { by, also: None })
     }
 
+    /// The findings since `first` that the baseline does not know.
+    pub(super) fn news(&mut self, first: usize) -> Vec<Finding> {
+        let mut new = self.pipeline.findings.get(first..).unwrap_or_default().to_vec();
+        let Some(known) = self.known.as_ref().filter(|_| !new.is_empty()) else { return new };
+        let mut names = SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps };
+        new.retain(|f| !known.knows(f, &mut self.ledger, &mut names));
+        new
+    }
+
     /// The first of these findings that is caught.
     pub(super) fn caught_finding(&mut self, first: usize, event: &Event) -> Option<(Finding, Why)> {
         if !self.policy.catches.wants(Kind::Finding) {
             return None;
         }
-        let new: Vec<Finding> = self.pipeline.findings.get(first..).unwrap_or_default().to_vec();
+        let new = self.news(first);
         let by_itself = self.policy.after(&new).map(|f| f.name);
         new.into_iter().find_map(|finding| {
             let call = event.kind.call();

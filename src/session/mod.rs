@@ -41,6 +41,7 @@ use crate::model::{Change, Flights, Transition, World};
 use crate::policy::suppression::Suppressions;
 use crate::policy::{Break, Policy};
 use crate::render::FileSources;
+use crate::report::baseline::Baseline;
 use crate::report::{self, Altered, Facts, Mode, Report, SourceLine, Target};
 use crate::syscall::Table;
 use claim::Unclaimed;
@@ -123,6 +124,8 @@ pub struct Session {
     /// What the user wanted of the rules.
     options: Options,
     ledger: Ledger,
+    /// What was found in another run, and is no reason to break.
+    known: Option<Baseline>,
     recorder: Option<Recorder>,
     policy: Policy,
     sites: Sites,
@@ -186,6 +189,7 @@ impl Session {
             pipeline: Pipeline::new(&Options::default(), Suppressions::shipped()),
             options: Options::default(),
             ledger: Ledger::new(),
+            known: None,
             recorder: None,
             policy,
             sites: Sites::new(),
@@ -239,6 +243,11 @@ impl Session {
     /// [`Session::run`].
     pub fn suppress(&mut self, suppressions: Suppressions) {
         self.pipeline.suppressions = suppressions;
+    }
+
+    /// Does not break at what this knows; to be called before [`Session::run`].
+    pub fn know(&mut self, baseline: Baseline) {
+        self.known = Some(baseline);
     }
 
     /// Records what happens from now on; to be called before [`Session::run`].

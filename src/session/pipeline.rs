@@ -3,7 +3,7 @@
 //! A live session and a replayed one go through it alike.
 
 use crate::event::Event;
-use crate::finding::{Finding, Folded, Folds, Options, Role, Rule, Seen, Sweeps, culprit_roles, rules_for};
+use crate::finding::{Finding, Folded, Folds, Options, Role, Rule, Seen, Sweeps, culprit_roles, left, rules_for};
 use crate::identity::Ledger;
 use crate::model::{Change, Transition, World};
 use crate::policy::suppression::{Sight, Suppressions};
@@ -97,8 +97,13 @@ impl Pipeline {
         for finding in found {
             if self.later {
                 // In the same places only the path makes a difference to what covers them.
-                let path = Fresh { finding: &finding, names: &mut *names }.path();
-                let apart = self.suppressions.possible(finding.name, &path);
+                let mut apart = Vec::new();
+                for f in std::iter::once(&finding).chain(finding.parts.iter().skip(1)) {
+                    let path = Fresh { finding: f, names: &mut *names }.path();
+                    apart.extend(self.suppressions.possible(f.name, &path));
+                }
+                apart.dedup();
+                let apart = apart.into_boxed_slice();
                 let folded = self.folds.fold_apart(&finding, apart, self.findings.len());
                 self.keep(finding, folded);
             } else {
@@ -111,12 +116,20 @@ impl Pipeline {
     fn take(&mut self, finding: Finding, names: &mut dyn Names) -> Option<Folded> {
         let times = finding.count;
         let concerned = self.suppressions.concern(finding.name);
-        let mut sight = Fresh { finding: &finding, names: &mut *names };
-        if let Some(known) = concerned.then(|| self.suppressions.find(&mut sight, times)).flatten() {
-            tracing::info!(name = finding.name, file = &*known.file, line = known.line, "suppressed");
-            self.suppressed = self.suppressed.saturating_add(times);
-            return None;
-        }
+        let finding = match concerned {
+            true => {
+                let (new, suppressed) = left(finding, |f| {
+                    let known = self.suppressions.find(&mut Fresh { finding: f, names: &mut *names }, times);
+                    if let Some(known) = known {
+                        tracing::info!(name = f.name, file = &*known.file, line = known.line, "suppressed");
+                    }
+                    known.is_none()
+                });
+                self.suppressed = self.suppressed.saturating_add(suppressed.saturating_mul(times));
+                new?
+            }
+            false => finding,
+        };
         tracing::info!(name = finding.name, title = finding.title, "finding");
         let folded = self.folds.fold(&finding, self.findings.len());
         self.keep(finding, folded);

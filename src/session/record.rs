@@ -117,7 +117,7 @@ impl Recorder {
         others: &[StackId],
         sites: &mut Sites,
     ) {
-        for id in findings.iter().flat_map(|f| &f.steps).filter_map(|s| s.moment.site.stack) {
+        for id in findings.iter().flat_map(Finding::all_steps).filter_map(|s| s.moment.site.stack) {
             self.names(id, sites);
         }
         for id in others {

@@ -367,6 +367,7 @@ impl Recorded {
     fn weight(&self, finding: &Finding) -> usize {
         let mut sum = size_of::<Finding>() + finding.title.len() + finding.help.len() + finding.object.file.path.len();
         sum += finding.evidence.iter().map(String::len).sum::<usize>();
+        sum += finding.parts.iter().map(|p| self.weight(p)).sum::<usize>();
         for step in &finding.steps {
             let site = &step.moment.site;
             sum += size_of_val(step) + step.note.as_ref().map_or(0, String::len);

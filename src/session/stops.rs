@@ -585,8 +585,8 @@ impl Session {
         if let Some((finding, why)) = self.caught_finding(first, event) {
             return self.show_event(event, why, Some(finding), frontend).map(Some);
         }
-        let new = self.pipeline.findings.get(first..).unwrap_or_default();
-        let Some(finding) = self.policy.after(new).cloned() else { return Ok(None) };
+        let new = self.news(first);
+        let Some(finding) = self.policy.after(&new).cloned() else { return Ok(None) };
         let why = Why::Found(finding.name);
         self.show_event(event, why, Some(finding), frontend).map(Some)
     }

@@ -4,8 +4,10 @@
               closes the pipe (uvloop issue 763)
     manhole   os.fdopen of a socket's number: the socket closes it, a new socket gets it, the file's finalizer closes
               that (python-manhole issue 58, cpython issue 75163)
-    repaired-loop, repaired-manhole: one owner each
+    collector the same, and the file is in a cycle: the cyclic collector closes the number of a new pair of sockets
+    repaired-loop, repaired-manhole, repaired-collector: one owner each
 """
+import gc
 import os
 import socket
 import sys
@@ -52,6 +54,23 @@ def manhole(repaired):
         print(e.errno)
 
 
+def collector(repaired):
+    gc.disable()
+    sock = socket.socket(socket.AF_UNIX)
+    number = os.dup(sock.fileno()) if repaired else sock.fileno()
+    held = [os.fdopen(number, "rb", buffering=0)]
+    held.append(held)
+    sock.close()
+    pair = socket.socketpair()
+    del held
+    gc.collect()
+    for new in pair:
+        try:
+            new.close()
+        except OSError as e:
+            print(e.errno)
+
+
 mode = sys.argv[1]
 repaired = mode.startswith("repaired-")
-{"loop": loop, "manhole": manhole}[mode.removeprefix("repaired-") if repaired else mode](repaired)
+{"loop": loop, "manhole": manhole, "collector": collector}[mode.removeprefix("repaired-") if repaired else mode](repaired)
