@@ -327,9 +327,25 @@ fn calls_are_altered_as_the_command_line_says() {
     let over = "exec 8</dev/null; exec 8</etc/passwd; read x <&8; echo \"[$x]\"";
     let done = audit("dup2,dup3:fd=8:keep:if=path == \"/dev/null\"", over);
     assert_eq!(done.stdout, "[]\n", "8 is /dev/null still: {}", done.stderr);
+    // A wait, and then what else was asked for, in one or in two.
+    let together = "close:fd=8:nth=1:delay_enter=200ms:error=EIO";
+    let apart = ["close:fd=8:nth=1:error=EIO", "close:fd=8:nth=1:delay_enter=200ms"];
+    for injects in [&[together][..], &apart] {
+        let began = std::time::Instant::now();
+        let options = injects.iter().flat_map(|i| ["--inject", i]);
+        let done = common::run(Command::new(fdwatch()).arg("audit").args(options).args(["--", "bash", "-c", third]));
+        assert!(began.elapsed().as_millis() >= 200 && done.stdout == "1\n", "{}", done.stderr);
+        for told in ["  delay 200ms of close(8) by [", "  fail EIO of close(8) by ["] {
+            assert!(done.stderr.contains(told), "{told}: {}", done.stderr);
+        }
+    }
     let wrong = audit("close:keeep", "echo started");
     assert_eq!((wrong.code(), wrong.stdout.as_str()), (125, ""), "{}", wrong.stderr);
-    assert!(wrong.stderr.contains("did you mean keep?"), "{}", wrong.stderr);
+    assert!(
+        wrong.stderr.contains("column 7: \"keeep\" is nothing to say here; did you mean keep?"),
+        "{}",
+        wrong.stderr
+    );
 }
 
 /// The kernel says who traces whom, and who stands still.

@@ -103,6 +103,8 @@ struct TaskState {
 struct Decided {
     /// What the user decided, if anybody was asked.
     decision: Option<Decision>,
+    /// What the program is told instead of the call's being made, if the command line says so.
+    instead: Option<crate::policy::inject::Instead>,
     /// The life that the call is about.
     life: crate::base::LifeId,
 }

@@ -12,7 +12,7 @@ use crate::finding::{SWEEP, object};
 use crate::kernel::{Entering, Error, KNOCK, Resume, Stop, Stopped, procfs};
 use crate::model::{Transition, World};
 use crate::policy::catch::Kind;
-use crate::policy::inject::{How, Injection};
+use crate::policy::inject::{How, Injection, Instead};
 use crate::policy::{Break, Why};
 use crate::syscall::{InTheWay, Made, Need, Row, delivery, in_the_way};
 use std::time::Duration;
@@ -146,6 +146,13 @@ impl Session {
     ) -> Result<Option<Decision>, Error> {
         let tid = task.tid();
         let go = Decision::default();
+        // Whatever became of the number meanwhile.
+        if let Some(Decided { instead: Some(instead), life, .. }) = decided {
+            let info = CallInfo { name: row.name, args: raw.args, ret: None };
+            let call = Call { info, effects, site: Site::default() };
+            let altered = self.alter(task, &call, told_instead(instead, row, raw), life, frontend)?;
+            return Ok(altered.then_some(go));
+        }
         let ends = effects.iter().find_map(|e| match e {
             Effect::Close { fd } => Some(*fd),
             _ => None,
@@ -189,7 +196,7 @@ impl Session {
         }
         // A script that is used up may still wait for what its last line asked for, and for nothing else.
         let wanted = frontend.wants_breaks();
-        if let Some(Decided { decision: Some(former), life }) = decided {
+        if let Some(Decided { decision: Some(former), life, .. }) = decided {
             decision = former;
             if let EventKind::Call(call) = &event.kind
                 && self.alter_as_decided(task, &call.clone(), (row, raw), former, life, frontend)?
@@ -249,7 +256,7 @@ impl Session {
                     frontend,
                 )?;
                 if let (Some(ns), false) = (decision.delay, is_last_word(decision)) {
-                    let decided = Decided { decision: Some(Decision { delay: None, ..decision }), life };
+                    let decided = Decided { decision: Some(Decision { delay: None, ..decision }), instead: None, life };
                     return self.delay(task, &made, ns, decided, frontend).map(Some);
                 }
                 if self.alter_as_decided(task, &made, (row, raw), decision, life, frontend)? {
@@ -330,18 +337,14 @@ impl Session {
             call.site = self.sites.site(&at, None);
         }
         let Some((life, how)) = self.injected(event, transitions) else { return Ok(None) };
-        let (how, result) = match how {
-            How::Keep => (Alteration::Keep, skipped_result(row, raw).unwrap_or(0)),
-            How::Error(n) => (Alteration::Fail(n), -i64::from(n)),
-            How::Value(n) => (Alteration::Return(n), n),
-            How::Delay(ns) => (Alteration::Delay(ns), 0),
-        };
         let EventKind::Call(call) = &event.kind else { return Ok(None) };
-        let call = call.clone();
-        if let Alteration::Delay(ns) = how {
-            return self.delay(task, &call, ns, Decided { decision: None, life }, frontend).map(|d| Some(Some(d)));
+        let (call, How { delay, instead }) = (call.clone(), how);
+        if let Some(ns) = delay {
+            let decided = Decided { decision: None, instead, life };
+            return self.delay(task, &call, ns, decided, frontend).map(|d| Some(Some(d)));
         }
-        let altered = self.alter(task, &call, (how, result), life, frontend)?;
+        let Some(instead) = instead else { return Ok(None) };
+        let altered = self.alter(task, &call, told_instead(instead, row, raw), life, frontend)?;
         Ok(Some(altered.then_some(Decision::default())))
     }
 
@@ -950,6 +953,15 @@ fn skipped_result(row: &Row, raw: &RawCall) -> Option<i64> {
         // dup2 says that it has done what it was asked for.
         "dup2" | "dup3" => raw.args.get(1).map(|to| i64::from(*to as i32)),
         _ => None,
+    }
+}
+
+/// How a call is altered that is not made, and its result.
+fn told_instead(instead: Instead, row: &Row, raw: &RawCall) -> (Alteration, i64) {
+    match instead {
+        Instead::Keep => (Alteration::Keep, skipped_result(row, raw).unwrap_or(0)),
+        Instead::Error(n) => (Alteration::Fail(n), -i64::from(n)),
+        Instead::Value(n) => (Alteration::Return(n), n),
     }
 }
 
