@@ -420,6 +420,29 @@ fn calls_are_altered_as_the_command_line_says() {
             assert!(done.stderr.contains(told), "{told}: {}", done.stderr);
         }
     }
+    // Calls that make descriptors fail, too: by the path, absolute or not, and by the number that they take.
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().display();
+    std::fs::write(dir.path().join("a"), "").unwrap();
+    let opens = format!("cd {at}; for f in a ./a {at}/a; do : <$f || echo no $f; done 2>/dev/null");
+    let (one, some) =
+        (format!("open,openat:path={at}/a:when=1:error=EMFILE"), format!("openat:path={at}/*:error=EIO:when=2+"));
+    let both = format!("no ./a\nno {at}/a\n");
+    for (inject, stdout, told) in [
+        (one.as_str(), "no a\n", "fail EMFILE of openat(AT_FDCWD, "),
+        (&some, &both, "fail EIO of openat("),
+        ("open,openat:path=/none/*:error=ENOENT", "", ""),
+    ] {
+        for more in [&[][..], &["--no-seccomp"]] {
+            let mut command = Command::new(fdwatch());
+            let inject = format!("{inject}:delay_enter=1ms");
+            command.arg("audit").args(more).args(["--inject", &inject, "--", "bash", "-c", &opens]);
+            let done = common::run(&mut command);
+            assert_eq!(done.stdout, stdout, "{inject}: {}", done.stderr);
+            assert_eq!(done.stderr.contains("results altered by"), !told.is_empty(), "{inject}: {}", done.stderr);
+            assert!(done.stderr.contains(told), "{inject}: {}", done.stderr);
+        }
+    }
     let wrong = audit("close:keeep", "echo started");
     assert_eq!((wrong.code(), wrong.stdout.as_str()), (125, ""), "{}", wrong.stderr);
     assert!(

@@ -2,12 +2,13 @@
 
 use super::catch::{Kind, Lookup, Occurrence, Trap, holds};
 use super::condition::{Condition, Field, Like, Number, Order, ParseError, Text, Word, all_of};
-use crate::base::nearest;
 use crate::base::text::escape;
+use crate::base::{Fd, nearest};
+use crate::syscall::{Arg, by_name, makers};
 use nix::errno::Errno;
 
-/// The calls that are looked at before they are made because they end a descriptor.
-const CALLS: &[&str] = &["close", "close_range", "dup2", "dup3"];
+/// The calls that end a descriptor.
+const ENDS: &[&str] = &["close", "close_range", "dup2", "dup3"];
 
 /// The largest error number that has a name (errno(3)).
 const LAST_ERROR: i32 = 133;
@@ -72,7 +73,11 @@ impl When {
 #[derive(Clone, PartialEq, Debug)]
 pub struct Injection {
     calls: Vec<&'static str>,
+    /// Of calls that end a descriptor, what that must be like.
     condition: Option<Condition>,
+    /// Of calls that make one, the path and the descriptor that they take.
+    path: Option<Like>,
+    fd: Option<i64>,
     when: When,
     how: How,
     matched: u64,
@@ -148,16 +153,18 @@ fn calls(names: &str) -> Result<Vec<&'static str>, ParseError> {
     let mut column = 1;
     let mut calls = Vec::new();
     for name in names.split(',') {
-        let call = CALLS.iter().find(|c| **c == name).ok_or_else(|| {
-            let meant = nearest(name, CALLS.iter().copied()).map(|n| format!("did you mean {n}? ")).unwrap_or_default();
+        let mut all = ENDS.iter().copied().chain(makers().map(|r| r.name));
+        let call = all.clone().find(|c| *c == name).ok_or_else(|| {
+            let meant = nearest(name, &mut all).map(|n| format!("did you mean {n}? ")).unwrap_or_default();
             let what = format!(
-                "\"{}\" cannot be altered; {meant}Only calls that end a descriptor can: {}",
+                "\"{}\" cannot be altered; {meant}Only calls that end a descriptor can ({}), and calls that make one (openat, \
+                 socket, pipe2, dup, accept4 ...)",
                 escape(name.as_bytes()),
-                CALLS.join(", ")
+                ENDS.join(", ")
             );
             ParseError { column, what }
         })?;
-        calls.push(*call);
+        calls.push(call);
         column += name.chars().count() + 1;
     }
     Ok(calls)
@@ -169,6 +176,10 @@ const KEYS: &[&str] = &["keep", "error", "retval", "delay_enter", "when", "nth",
 /// What was said after the calls.
 #[derive(Default)]
 struct Said {
+    /// Those of the calls that make a descriptor.
+    makers: Vec<&'static str>,
+    path: Option<Like>,
+    fd: Option<i64>,
     how: How,
     when: Option<When>,
     conditions: Vec<Condition>,
@@ -190,6 +201,9 @@ impl Said {
             }
             _ => "",
         };
+        if let Some(why) = self.ill_suited(key) {
+            return Err(of_key(why));
+        }
         let shown = || escape(value.as_bytes());
         match key {
             "keep" => self.instead(Instead::Keep)?,
@@ -216,11 +230,13 @@ impl Said {
             }
             "path" => {
                 let like = Like::glob(value).map_err(|e| Mistake::value(format!("path: {e}")))?;
+                once(key, &mut self.path, like.clone())?;
                 self.conditions.push(Condition::Text(Text::Path, like));
             }
             "fd" => {
                 let wrong = |_| Mistake::value(format!("fd wants a number, not \"{}\"", shown()));
                 let n = value.parse::<i64>().map_err(wrong)?;
+                once(key, &mut self.fd, n)?;
                 self.conditions.push(Condition::Number(Number::Fd, Order::Equal, n));
             }
             "if" => {
@@ -236,6 +252,26 @@ impl Said {
             }
         }
         Ok(())
+    }
+
+    /// Why a key does not go with the calls that were named, if it does not.
+    fn ill_suited(&self, key: &str) -> Option<String> {
+        let first = self.makers.first().copied();
+        let (name, why) = match key {
+            "keep" | "retval" => {
+                (first?, "it makes a descriptor, and the program would go on with a number that nobody made")
+            }
+            "if" => (first?, "a condition is about a descriptor that ends; there are path=, fd= and when="),
+            "path" => (self.without(Arg::Path)?, "it names none"),
+            "fd" => (self.without(Arg::Fd)?, "it takes none"),
+            _ => return None,
+        };
+        Some(format!("{key} does not go with {name}: {why}"))
+    }
+
+    /// The first of the calls that makes a descriptor and takes no such thing.
+    fn without(&self, arg: Arg) -> Option<&'static str> {
+        self.makers.iter().copied().find(|name| !by_name(name).is_some_and(|row| row.takes(arg)))
     }
 
     fn instead(&mut self, instead: Instead) -> Result<(), Mistake> {
@@ -276,7 +312,8 @@ impl Injection {
         let (names, mut rest) = text.split_once(':').map_or((text, None), |(names, rest)| (names, Some(rest)));
         let calls = calls(names)?;
         let mut column = names.chars().count() + 2;
-        let mut said = Said::default();
+        let makers = calls.iter().copied().filter(|name| !ENDS.contains(name)).collect();
+        let mut said = Said { makers, ..Said::default() };
         while let Some(left) = rest {
             // A condition takes all that is left: colons may stand in text.
             let (part, after) = match left.split_once(':') {
@@ -291,13 +328,13 @@ impl Injection {
             column += part.chars().count() + 1;
             rest = after;
         }
-        let Said { how, when, conditions } = said;
+        let Said { how, when, conditions, path, fd, .. } = said;
         if how == How::default() {
             let what = "say what is to happen: keep, error=EIO, retval=0 or delay_enter=500ms".to_string();
             return Err(ParseError { column: text.chars().count() + 1, what });
         }
         let when = when.unwrap_or(When { first: 1, last: u64::MAX, step: 1 });
-        Ok(Injection { calls, condition: all_of(conditions), when, how, matched: 0 })
+        Ok(Injection { calls, condition: all_of(conditions), path, fd, when, how, matched: 0 })
     }
 
     /// Whether it needs a stack to decide.
@@ -314,6 +351,27 @@ impl Injection {
         if !self.condition.as_ref().is_none_or(|c| holds(c, at, lookup)) {
             return None;
         }
+        self.count()
+    }
+
+    /// How a call is altered that is about to make a descriptor, if it is. Counts those that match. It takes the descriptor
+    /// `fd`, and names the file that `path` gives.
+    pub fn of_maker(&mut self, name: &str, fd: Option<Fd>, path: &mut dyn FnMut() -> Option<Vec<u8>>) -> Option<How> {
+        if ENDS.contains(&name) || !self.calls.contains(&name) {
+            return None;
+        }
+        if self.fd.is_some_and(|wanted| fd.map(|fd| i64::from(fd.0)) != Some(wanted)) {
+            return None;
+        }
+        if let Some(wanted) = &self.path
+            && !path().is_some_and(|path| wanted.fits(&String::from_utf8_lossy(&path)))
+        {
+            return None;
+        }
+        self.count()
+    }
+
+    fn count(&mut self) -> Option<How> {
         self.matched = self.matched.saturating_add(1);
         self.when.includes(self.matched).then_some(self.how)
     }
@@ -347,6 +405,18 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_make_descriptors_are_told_by_what_they_take() {
+        let mut open = Injection::parse("open,openat:path=/tmp/*:when=2:error=ENOENT").unwrap();
+        let mut of = |name: &str, path: &[u8]| open.of_maker(name, None, &mut || Some(path.to_vec()));
+        assert_eq!(of("openat", b"/tmp/a"), None, "the first");
+        assert_eq!(of("openat", b"/etc/a").or(of("close", b"/tmp/a")), None, "others do not count");
+        assert_eq!(of("open", b"/tmp/b"), Some(instead(Instead::Error(2))));
+        let mut dup = Injection::parse("dup,accept4:fd=3:delay_enter=1s").unwrap();
+        let mut of = |fd| dup.of_maker("dup", Some(Fd(fd)), &mut || None).and_then(|how| how.delay);
+        assert_eq!((of(4), of(3)), (None, Some(1_000_000_000)));
+    }
+
+    #[test]
     fn times_are_straces() {
         for (text, ns) in [("7ns", 7), ("20us", 20_000), ("3ms", 3_000_000), ("2s", 2_000_000_000)] {
             assert_eq!((time(text, false), time(text, true)), (Ok(ns), Ok(ns)), "{text}");
@@ -365,12 +435,24 @@ mod tests {
 
     #[test]
     fn mistakes_say_what_was_meant() {
-        let only = "Only calls that end a descriptor can: close, close_range, dup2, dup3";
+        let only = "Only calls that end a descriptor can (close, close_range, dup2, dup3), and calls that make one \
+                    (openat, socket, pipe2, dup, accept4 ...)";
+        let number = "it makes a descriptor, and the program would go on with a number that nobody made";
         let exclude = "keep, error and retval exclude one another, and only delay_enter goes with them: say one";
         let nth = "when=N says at which of those that match";
         for (text, column, expected) in [
             ("clos:keep", 1, format!("\"clos\" cannot be altered; did you mean close? {only}")),
-            ("close,dup:keep", 7, format!("\"dup\" cannot be altered; did you mean dup2? {only}")),
+            ("close,ptrac:keep", 7, format!("\"ptrac\" cannot be altered; {only}")),
+            ("dup:keep", 5, format!("keep does not go with dup: {number}")),
+            ("close,open:retval=3", 12, format!("retval does not go with open: {number}")),
+            ("socket:path=/x:error=EIO", 8, "path does not go with socket: it names none".to_string()),
+            ("open,pipe2:fd=3:error=EIO", 12, "fd does not go with open: it takes none".to_string()),
+            (
+                "open:error=EIO:if=fd == 3",
+                16,
+                "if does not go with open: a condition is about a descriptor that ends; there are path=, fd= and when="
+                    .to_string(),
+            ),
             ("close", 6, "say what is to happen: keep, error=EIO, retval=0 or delay_enter=500ms".to_string()),
             (
                 "close:delay=5m",

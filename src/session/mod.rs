@@ -105,8 +105,8 @@ struct Decided {
     decision: Option<Decision>,
     /// What the program is told instead of the call's being made, if the command line says so.
     instead: Option<crate::policy::inject::Instead>,
-    /// The life that the call is about.
-    life: crate::base::LifeId,
+    /// The life that the call is about, if it is about one.
+    life: Option<crate::base::LifeId>,
 }
 
 impl TaskState {
