@@ -13,7 +13,7 @@ use fdwatch::finding::Options;
 use fdwatch::identity::Rehearsal;
 use fdwatch::kernel::{self, Caught, Debuginfod, Filter, LaunchError, Launched, Requests};
 use fdwatch::policy::catch::Catches;
-use fdwatch::policy::inject::Injection;
+use fdwatch::policy::inject::{Injection, Maker};
 use fdwatch::policy::suppression::Suppressions;
 use fdwatch::policy::{Expected, Implicit, Policy};
 use fdwatch::prompt::{Prompt, ScriptLine, Terminal, Transcript, check_script};
@@ -21,6 +21,7 @@ use fdwatch::render::Style;
 use fdwatch::report::diff::{Part, Story, compare, report_diff, story_diff};
 use fdwatch::report::{self, Report};
 use fdwatch::session::{Frontend, Interactive, LogError, Outcome, Quiet, Recording, Replay, Session, rehearsal_of};
+use fdwatch::syscall::{Arg, Row, makers};
 use sifting::Sifting;
 use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
@@ -632,8 +633,10 @@ fn options(common: &Common) -> Options {
 
 /// What `--inject` asks for.
 fn injections(common: &Common) -> Result<Vec<Injection>> {
+    let maker = |row: &Row| Maker { name: row.name, number: row.takes(Arg::Fd), path: row.takes(Arg::Path) };
+    let makers: Vec<Maker> = makers().map(maker).collect();
     let read = |text: &String| {
-        Injection::parse(text)
+        Injection::parse(text, &makers)
             .map_err(|e| anyhow::anyhow!("--inject {}: {e}", fdwatch::base::text::escape(text.as_bytes())))
     };
     common.injections.iter().map(read).collect()

@@ -4,11 +4,21 @@ use super::catch::{Kind, Lookup, Occurrence, Trap, holds};
 use super::condition::{Condition, Field, Like, Number, Order, ParseError, Text, Word, all_of};
 use crate::base::text::escape;
 use crate::base::{Fd, nearest};
-use crate::syscall::{Arg, by_name, makers};
 use nix::errno::Errno;
 
 /// The calls that end a descriptor.
 const ENDS: &[&str] = &["close", "close_range", "dup2", "dup3"];
+
+/// A call that makes a descriptor, and what it takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Maker {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it takes a descriptor.
+    pub number: bool,
+    /// Whether it names a path.
+    pub path: bool,
+}
 
 /// The largest error number that has a name (errno(3)).
 const LAST_ERROR: i32 = 133;
@@ -149,11 +159,11 @@ fn answerable(condition: Condition) -> Result<Condition, String> {
 }
 
 /// The calls that are named, with commas between.
-fn calls(names: &str) -> Result<Vec<&'static str>, ParseError> {
+fn calls(names: &str, makers: &[Maker]) -> Result<Vec<&'static str>, ParseError> {
     let mut column = 1;
     let mut calls = Vec::new();
     for name in names.split(',') {
-        let mut all = ENDS.iter().copied().chain(makers().map(|r| r.name));
+        let mut all = ENDS.iter().copied().chain(makers.iter().map(|m| m.name));
         let call = all.clone().find(|c| *c == name).ok_or_else(|| {
             let meant = nearest(name, &mut all).map(|n| format!("did you mean {n}? ")).unwrap_or_default();
             let what = format!(
@@ -177,7 +187,7 @@ const KEYS: &[&str] = &["keep", "error", "retval", "delay_enter", "when", "nth",
 #[derive(Default)]
 struct Said {
     /// Those of the calls that make a descriptor.
-    makers: Vec<&'static str>,
+    makers: Vec<Maker>,
     path: Option<Like>,
     fd: Option<i64>,
     how: How,
@@ -256,22 +266,22 @@ impl Said {
 
     /// Why a key does not go with the calls that were named, if it does not.
     fn ill_suited(&self, key: &str) -> Option<String> {
-        let first = self.makers.first().copied();
+        let first = self.makers.first().map(|m| m.name);
         let (name, why) = match key {
             "keep" | "retval" => {
                 (first?, "it makes a descriptor, and the program would go on with a number that nobody made")
             }
             "if" => (first?, "a condition is about a descriptor that ends; there are path=, fd= and when="),
-            "path" => (self.without(Arg::Path)?, "it names none"),
-            "fd" => (self.without(Arg::Fd)?, "it takes none"),
+            "path" => (self.without(|m| m.path)?, "it names none"),
+            "fd" => (self.without(|m| m.number)?, "it takes none"),
             _ => return None,
         };
         Some(format!("{key} does not go with {name}: {why}"))
     }
 
     /// The first of the calls that makes a descriptor and takes no such thing.
-    fn without(&self, arg: Arg) -> Option<&'static str> {
-        self.makers.iter().copied().find(|name| !by_name(name).is_some_and(|row| row.takes(arg)))
+    fn without(&self, takes: fn(&Maker) -> bool) -> Option<&'static str> {
+        self.makers.iter().find(|m| !takes(m)).map(|m| m.name)
     }
 
     fn instead(&mut self, instead: Instead) -> Result<(), Mistake> {
@@ -304,15 +314,17 @@ fn once<T>(key: &str, slot: &mut Option<T>, value: T) -> Result<(), Mistake> {
 }
 
 impl Injection {
-    /// Reads `close:path=/tmp/a:nth=1:delay_enter=10ms:keep`.
+    /// Reads `close:path=/tmp/a:nth=1:delay_enter=10ms:keep`. `makers` are the calls that make descriptors and can be
+    /// altered.
     ///
     /// # Errors
     /// What is wrong, and what would be right.
-    pub fn parse(text: &str) -> Result<Injection, ParseError> {
+    pub fn parse(text: &str, makers: &[Maker]) -> Result<Injection, ParseError> {
         let (names, mut rest) = text.split_once(':').map_or((text, None), |(names, rest)| (names, Some(rest)));
-        let calls = calls(names)?;
+        let calls = calls(names, makers)?;
         let mut column = names.chars().count() + 2;
-        let makers = calls.iter().copied().filter(|name| !ENDS.contains(name)).collect();
+        let named = calls.iter().filter(|name| !ENDS.contains(name));
+        let makers = named.filter_map(|name| makers.iter().find(|m| m.name == *name)).copied().collect();
         let mut said = Said { makers, ..Said::default() };
         while let Some(left) = rest {
             // A condition takes all that is left: colons may stand in text.
@@ -388,30 +400,38 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn parse(text: &str) -> Result<Injection, ParseError> {
+        let maker = |name, number, path| Maker { name, number, path };
+        let paths = ["open", "openat"].map(|name| maker(name, false, true));
+        let numbers = ["dup", "accept4"].map(|name| maker(name, true, false));
+        let others = ["socket", "pipe2"].map(|name| maker(name, false, false));
+        Injection::parse(text, &[paths, numbers, others].concat())
+    }
+
     fn instead(instead: Instead) -> How {
         How { delay: None, instead: Some(instead) }
     }
 
     #[test]
     fn stracess_words_and_ours_are_read() {
-        let i = Injection::parse("close:path=/tmp/a:nth=1:keep").unwrap();
+        let i = parse("close:path=/tmp/a:nth=1:keep").unwrap();
         assert_eq!((i.how, i.when), (instead(Instead::Keep), When { first: 1, last: 1, step: 1 }));
         assert_eq!(i.waits_for(), "close if path =~ \"/tmp/a\" by close");
-        let i = Injection::parse("close,dup2:error=EIO:when=2..9+3:if=path == \"a:b\" && fd > 3").unwrap();
+        let i = parse("close,dup2:error=EIO:when=2..9+3:if=path == \"a:b\" && fd > 3").unwrap();
         assert_eq!((i.calls.as_slice(), i.how), (&["close", "dup2"][..], instead(Instead::Error(5))));
         let hits: Vec<u64> = (1..20).filter(|n| i.when.includes(*n)).collect();
         assert_eq!(hits, [2, 5, 8]);
-        assert_eq!(Injection::parse("close:retval=7:when=3+").unwrap().when.last, u64::MAX);
+        assert_eq!(parse("close:retval=7:when=3+").unwrap().when.last, u64::MAX);
     }
 
     #[test]
     fn calls_that_make_descriptors_are_told_by_what_they_take() {
-        let mut open = Injection::parse("open,openat:path=/tmp/*:when=2:error=ENOENT").unwrap();
+        let mut open = parse("open,openat:path=/tmp/*:when=2:error=ENOENT").unwrap();
         let mut of = |name: &str, path: &[u8]| open.of_maker(name, None, &mut || Some(path.to_vec()));
         assert_eq!(of("openat", b"/tmp/a"), None, "the first");
         assert_eq!(of("openat", b"/etc/a").or(of("close", b"/tmp/a")), None, "others do not count");
         assert_eq!(of("open", b"/tmp/b"), Some(instead(Instead::Error(2))));
-        let mut dup = Injection::parse("dup,accept4:fd=3:delay_enter=1s").unwrap();
+        let mut dup = parse("dup,accept4:fd=3:delay_enter=1s").unwrap();
         let mut of = |fd| dup.of_maker("dup", Some(Fd(fd)), &mut || None).and_then(|how| how.delay);
         assert_eq!((of(4), of(3)), (None, Some(1_000_000_000)));
     }
@@ -426,7 +446,7 @@ mod tests {
             assert!(time(text, false).is_err(), "{text}");
         }
         for text in ["close:delay_enter=10:error=EIO", "close:error=EIO:delay_enter=10"] {
-            let how = Injection::parse(text).unwrap().how;
+            let how = parse(text).unwrap().how;
             assert_eq!(how, How { delay: Some(10_000), ..instead(Instead::Error(5)) });
         }
         let (delay, keep) = (How { delay: Some(1), instead: None }, instead(Instead::Keep));
@@ -490,15 +510,15 @@ mod tests {
             ),
             ("close:keep:if=fd == 3 || fdd == 3", 26, "unknown field \"fdd\"; did you mean fd?".to_string()),
         ] {
-            assert_eq!(Injection::parse(text).unwrap_err(), ParseError { column, what: expected }, "{text}");
+            assert_eq!(parse(text).unwrap_err(), ParseError { column, what: expected }, "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn no_text_makes_it_fail(text in any::<String>(), tail in "[a-z:=0-9.+*\"]{0,30}") {
-            let _ = Injection::parse(&text);
-            let _ = Injection::parse(&format!("close:{tail}"));
+            let _ = parse(&text);
+            let _ = parse(&format!("close:{tail}"));
         }
     }
 }
