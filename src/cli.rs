@@ -110,9 +110,9 @@ pub struct Common {
     /// `detach`, and can enter seccomp's strict mode
     #[arg(long)]
     pub no_seccomp: bool,
-    /// Alter calls that end a descriptor, in strace's words: close:path=/tmp/a:nth=1:keep, close,dup2:error=EIO:when=2+,
-    /// close:delay_enter=50ms;
-    /// if=CONDITION may come last; every report says so (repeatable)
+    /// Alter calls that end a descriptor or make one, in strace's words: openat:path=/tmp/*:error=EMFILE, close:path=/tmp/a:nth=1:keep, close,dup2:error=EIO:when=2+,
+    /// close:delay_enter=50ms, alone or with one of the others; if=CONDITION may come last; every report says so
+    /// (repeatable)
     #[arg(long = "inject", value_name = "CALLS:HOW")]
     pub injections: Vec<String>,
     /// Get debug files that are not installed from the servers of DEBUGINFOD_URLS, by debuginfod-find

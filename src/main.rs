@@ -13,7 +13,7 @@ use fdwatch::finding::Options;
 use fdwatch::identity::Rehearsal;
 use fdwatch::kernel::{self, Caught, Debuginfod, Filter, LaunchError, Launched, Requests};
 use fdwatch::policy::catch::Catches;
-use fdwatch::policy::inject::Injection;
+use fdwatch::policy::inject::{Injection, Maker};
 use fdwatch::policy::suppression::Suppressions;
 use fdwatch::policy::{Expected, Implicit, Policy};
 use fdwatch::prompt::{Prompt, ScriptLine, Terminal, Transcript, check_script};
@@ -21,6 +21,7 @@ use fdwatch::render::Style;
 use fdwatch::report::diff::{Part, Story, compare, report_diff, story_diff};
 use fdwatch::report::{self, Report};
 use fdwatch::session::{Frontend, Interactive, LogError, Outcome, Quiet, Recording, Replay, Session, rehearsal_of};
+use fdwatch::syscall::{Arg, Row, makers};
 use sifting::Sifting;
 use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
@@ -633,7 +634,6 @@ fn options(common: &Common) -> Options {
     Options { allow_inherit: common.allow_inherit.clone(), leaks_at_exit: common.leaks_at_exit }
 }
 
-/// What `--inject` asks for.
 /// What is wrong with a setting that is a script or alters calls.
 fn judge(key: &str, values: &[&str]) -> Result<(), String> {
     match key {
@@ -641,19 +641,21 @@ fn judge(key: &str, values: &[&str]) -> Result<(), String> {
             let nth = |(i, text): (usize, &&str)| ScriptLine { text: text.to_string(), from: format!("{}", i + 1) };
             check_script(&values.iter().enumerate().map(nth).collect::<Vec<_>>())
         }
-        "inject" => values.iter().try_for_each(|text| {
-            let said = |e| format!("{}: {e}", fdwatch::base::text::escape(text.as_bytes()));
-            Injection::parse(text).map(drop).map_err(said)
-        }),
+        "inject" => values.iter().try_for_each(|text| injection(text).map(drop)),
         _ => Ok(()),
     }
 }
 
+/// Reads what is asked for with `--inject`; the mistake names it.
+fn injection(text: &str) -> Result<Injection, String> {
+    let maker = |row: &Row| Maker { name: row.name, number: row.takes(Arg::Fd), path: row.takes(Arg::Path) };
+    let makers: Vec<Maker> = makers().map(maker).collect();
+    Injection::parse(text, &makers).map_err(|e| format!("{}: {e}", fdwatch::base::text::escape(text.as_bytes())))
+}
+
+/// What `--inject` asks for.
 fn injections(common: &Common) -> Result<Vec<Injection>> {
-    let read = |text: &String| {
-        Injection::parse(text)
-            .map_err(|e| anyhow::anyhow!("--inject {}: {e}", fdwatch::base::text::escape(text.as_bytes())))
-    };
+    let read = |text: &String| injection(text).map_err(|e| anyhow::anyhow!("--inject {e}"));
     common.injections.iter().map(read).collect()
 }
 

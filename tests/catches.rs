@@ -228,6 +228,87 @@ fn a_delayed_call_waits_alone_and_no_longer_than_its_task_may() {
 }
 
 #[test]
+fn what_was_closed_can_be_looked_at_if_a_copy_is_held() {
+    let Some(py) = python("what_was_closed_can_be_looked_at_if_a_copy_is_held") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (content, later) = (dir.path().join("content"), dir.path().join("later"));
+    std::fs::write(&content, "hello wide world").unwrap();
+    std::fs::write(&later, "").unwrap();
+    let program = "
+import os, subprocess, sys
+fd = os.open(sys.argv[1], os.O_RDONLY); os.read(fd, 6); os.dup2(fd, 50); os.close(fd); os.unlink(sys.argv[1])
+os.close(50)
+os.close(os.open(sys.argv[2], os.O_RDONLY))
+show = 'import os; print([os.path.realpath(\"/proc/self/fd/\" + n) for n in os.listdir(\"/proc/self/fd\") if int(n) > 2])'
+subprocess.run([sys.executable, '-ISBc', show], close_fds=False)
+own = f'/proc/{os.getppid()}/fd/'
+print('end', [n for n in os.listdir('/proc/self/fd') if n == '50'], 'held' in sys.argv and
+    any('content (deleted)' in os.path.realpath(own + n) for n in os.listdir(own)))
+";
+    let catch = format!("tcatch open if path == \"{}\"", later.display());
+    let session = |lines: &[&str]| {
+        std::fs::write(&content, "hello wide world").unwrap();
+        let options = ["--fd", "50", "-ex", &catch].into_iter().chain(lines.iter().flat_map(|l| ["-ex", *l]));
+        let held = if lines.first().is_some_and(|l| l.starts_with("catch")) { "held" } else { "" };
+        let target = [&py, "-ISBc", program, content.to_str().unwrap(), later.to_str().unwrap(), held];
+        run(&options.collect::<Vec<_>>(), &target)
+    };
+    let first = session(&["dup"]);
+    let id =
+        first.stderr.split("fdwatch holds a copy of ").nth(1).and_then(|t| t.split(' ').next()).unwrap_or_default();
+    assert!(id.starts_with('#') && first.stdout.ends_with("end [] False\n"), "{}", first.stderr);
+    let peek = format!("peek {id}");
+    let lines = ["dup", "info fds", "c", "info fds", "fd 50", &peek, "dup off", "info fds", "c"];
+    let done = session(&lines);
+    for part in [
+        "until dup off ID: a lock of flock(2) on it stays",
+        "\n      fdwatch holds a copy: dup off ID lets go\n",
+        "\nnot open here, fdwatch holds a copy: ID /",
+        "\nfd 50 is not open\n",
+        "\n  copy     fdwatch holds one of ID: dup off ID lets go\n",
+        "\nposition 6 of 16 bytes\n> 00000000  68 65 6c 6c 6f 20 77 69 64 65 20 77 6f 72 6c 64  hello wide world\n",
+        "\nfdwatch has let go of ID /",
+        "fdwatch held open what it had copied by dup",
+    ] {
+        assert!(done.stderr.contains(&part.replace("ID", id)), "{part}: {}", done.stderr);
+    }
+    let after = done.stderr.split("has let go of").nth(1).unwrap_or_default();
+    assert!(!after.contains("not open here, fdwatch holds"), "{}", done.stderr);
+    // Neither the target nor what it executes has it, while fdwatch, which waits for another break, holds it.
+    let held = session(&["catch open if path == \"/never\"", "dup", "c"]);
+    assert!(held.stdout.ends_with("end [] True\n"), "{}: {}", held.stdout, held.stderr);
+    assert!(held.stdout.starts_with('[') && !held.stdout.contains("/content"), "{}: {}", held.stdout, held.stderr);
+    for (line, told) in [
+        ("peek #9999", "object #9999: it is open nowhere: at a break before its close dup holds a copy\n"),
+        ("peek 5000", "fd 5000 is not open here\n"),
+        ("dup 5000", "fd 5000 is not open here\n"),
+        ("dup off", "no copy is held\n"),
+        ("dup off x", "\"x\" is not an object: #17"),
+        ("dup -1", "a descriptor is not negative"),
+    ] {
+        let done = run(&["--fd", "8", "-ex", line], &["sh", "-c", "exec 8</dev/null; exec 8<&-"]);
+        assert!(done.stderr.contains(told), "{line}: {}", done.stderr);
+    }
+}
+
+/// The other end of the pipe is told of the end although fdwatch held its last writer.
+#[test]
+fn a_copy_is_let_go_of_when_nobody_can_look_at_it_any_more() {
+    let Some(py) = python("a_copy_is_let_go_of_when_nobody_can_look_at_it_any_more") else { return };
+    let program = "
+import os
+r, w = os.pipe(); os.dup2(w, 50); os.close(w); os.write(50, b'x')
+os.close(50)
+print(os.read(r, 9), os.read(r, 9))
+";
+    for last in ["c", "detach"] {
+        let done = run(&["--fd", "50", "-ex", "dup", "-ex", last], &[&py, "-ISBc", program]);
+        assert!(done.stderr.contains(": who reads from the pipe is told of no end of file\n"), "{}", done.stderr);
+        assert_eq!((done.code(), done.stdout.as_str()), (0, "b'x' b''\n"), "{last}: {}", done.stderr);
+    }
+}
+
+#[test]
 fn finish_shows_the_result_of_the_call() {
     if !bash("finish_shows_the_result_of_the_call") {
         return;
@@ -327,9 +408,48 @@ fn calls_are_altered_as_the_command_line_says() {
     let over = "exec 8</dev/null; exec 8</etc/passwd; read x <&8; echo \"[$x]\"";
     let done = audit("dup2,dup3:fd=8:keep:if=path == \"/dev/null\"", over);
     assert_eq!(done.stdout, "[]\n", "8 is /dev/null still: {}", done.stderr);
+    // A wait, and then what else was asked for, in one or in two.
+    let together = "close:fd=8:nth=1:delay_enter=200ms:error=EIO";
+    let apart = ["close:fd=8:nth=1:error=EIO", "close:fd=8:nth=1:delay_enter=200ms"];
+    for injects in [&[together][..], &apart] {
+        let began = std::time::Instant::now();
+        let options = injects.iter().flat_map(|i| ["--inject", i]);
+        let done = common::run(Command::new(fdwatch()).arg("audit").args(options).args(["--", "bash", "-c", third]));
+        assert!(began.elapsed().as_millis() >= 200 && done.stdout == "1\n", "{}", done.stderr);
+        for told in ["  delay 200ms of close(8) by [", "  fail EIO of close(8) by ["] {
+            assert!(done.stderr.contains(told), "{told}: {}", done.stderr);
+        }
+    }
+    // Calls that make descriptors fail, too: by the path, absolute or not, and by the number that they take.
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().display();
+    std::fs::write(dir.path().join("a"), "").unwrap();
+    let opens = format!("cd {at}; for f in a ./a {at}/a; do : <$f || echo no $f; done 2>/dev/null");
+    let (one, some) =
+        (format!("open,openat:path={at}/a:when=1:error=EMFILE"), format!("openat:path={at}/*:error=EIO:when=2+"));
+    let both = format!("no ./a\nno {at}/a\n");
+    for (inject, stdout, told) in [
+        (one.as_str(), "no a\n", "fail EMFILE of openat(AT_FDCWD, "),
+        (&some, &both, "fail EIO of openat("),
+        ("open,openat:path=/none/*:error=ENOENT", "", ""),
+    ] {
+        for more in [&[][..], &["--no-seccomp"]] {
+            let mut command = Command::new(fdwatch());
+            let inject = format!("{inject}:delay_enter=1ms");
+            command.arg("audit").args(more).args(["--inject", &inject, "--", "bash", "-c", &opens]);
+            let done = common::run(&mut command);
+            assert_eq!(done.stdout, stdout, "{inject}: {}", done.stderr);
+            assert_eq!(done.stderr.contains("results altered by"), !told.is_empty(), "{inject}: {}", done.stderr);
+            assert!(done.stderr.contains(told), "{inject}: {}", done.stderr);
+        }
+    }
     let wrong = audit("close:keeep", "echo started");
     assert_eq!((wrong.code(), wrong.stdout.as_str()), (125, ""), "{}", wrong.stderr);
-    assert!(wrong.stderr.contains("did you mean keep?"), "{}", wrong.stderr);
+    assert!(
+        wrong.stderr.contains("column 7: \"keeep\" is nothing to say here; did you mean keep?"),
+        "{}",
+        wrong.stderr
+    );
 }
 
 /// The kernel says who traces whom, and who stands still.

@@ -118,6 +118,8 @@ fn looking(s: &mut Story) {
     let report = s.dir.path().join("report.json");
     s.ask(&mut p, &format!("save {}", report.display()), &["report.json: the report of all so far"]);
     assert!(std::fs::read_to_string(&report).unwrap().contains("\"schema\""), "a report");
+    s.ask(&mut p, "dup", &["fdwatch holds a copy of"]);
+    s.ask(&mut p, "dup off", &["fdwatch has let go of"]);
     s.ask(&mut p, "keep", &["fd 40 will stay open"]);
     s.ask(&mut p, "fail EIO", &["the call will not happen, and the program will be told EIO"]);
     s.go(&mut p, "continue 4", &["refused: Input/output error\n", "closed\n", "closed\n", "ready\n"]);

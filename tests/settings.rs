@@ -117,7 +117,11 @@ fn unknown_keys_are_refused_with_the_nearest() {
             "ex = \"catch clse\"\n",
             ".fdwatch.toml: line 1: ex: 1: column 1: no event is called \"clse\"; did you mean",
         ),
-        ("\ninject = [\"close:keep\", \"clos:keep\"]\n", "", "config.toml: line 2: inject: clos:keep: \"clos\" cannot"),
+        (
+            "\ninject = [\"close:keep\", \"clos:keep\"]\n",
+            "",
+            "config.toml: line 2: inject: clos:keep: column 1: \"clos\" cannot",
+        ),
     ] {
         let done = Place::new(own, project).fdwatch(&["audit", "--", "echo", "started"]);
         assert_eq!((done.code(), done.stdout.as_str()), (125, ""), "{own}{project}: {}", done.stderr);

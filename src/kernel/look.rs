@@ -35,17 +35,32 @@ pub struct Content {
 const ACTIVE: [&str; 9] =
     ["proc", "sysfs", "tracefs", "debugfs", "configfs", "securityfs", "cgroup", "cgroup2", "efivarfs"];
 
+fn refused<T>(what: &str) -> Result<T, String> {
+    Err(format!("{what}: it cannot be looked at without doing something to it"))
+}
+
+/// Whether what `/proc` shows of a descriptor is a path, of a file that a file system serves.
+pub(super) fn is_on_a_mount(link: &[u8]) -> bool {
+    link.starts_with(b"/") && !link.starts_with(b"/memfd:")
+}
+
 /// At most `max` bytes around the position of a regular file, or of what waits in a pipe, which stays there (tee(2)).
 ///
 /// # Errors
 /// A sentence: what it is cannot be looked at without taking something out of it, or the kernel refuses.
 pub fn content(tid: Tid, fd: Fd, max: usize) -> Result<Content, String> {
-    let path = format!("/proc/{tid}/fd/{fd}");
-    let text = |e: io::Error| format!("it cannot be looked at: {e}");
-    let refused = |what: &str| Err(format!("{what}: it cannot be looked at without doing something to it"));
+    may_be_read(tid, fd)?;
+    read(tid, fd, max)
+}
+
+/// Whether reading the file is no act.
+///
+/// # Errors
+/// A sentence: it is.
+pub(super) fn may_be_read(tid: Tid, fd: Fd) -> Result<(), String> {
     let link = procfs::link(tid, fd).ok_or("it is not open any more")?;
     // What is asked of the file system may never be answered: who serves it may be the one that stands still.
-    if link.starts_with(b"/") && !link.starts_with(b"/memfd:") {
+    if is_on_a_mount(&link) {
         match procfs::filesystem(tid, fd) {
             Some(kind) if ACTIVE.iter().any(|a| kind == *a || kind.starts_with("fuse")) => {
                 return refused(&format!("a file of {kind}"));
@@ -54,6 +69,17 @@ pub fn content(tid: Tid, fd: Fd, max: usize) -> Result<Content, String> {
             None => return refused("a file of no mount that the program sees"),
         }
     }
+    Ok(())
+}
+
+/// [`content`], of what may be read.
+///
+/// # Errors
+/// A sentence.
+pub(super) fn read(tid: Tid, fd: Fd, max: usize) -> Result<Content, String> {
+    let path = format!("/proc/{tid}/fd/{fd}");
+    let text = |e: io::Error| format!("it cannot be looked at: {e}");
+    let link = procfs::link(tid, fd).ok_or("it is not open any more")?;
     let kind = std::fs::metadata(&path).map_err(text)?.file_type();
     // Opening a FIFO of the file system once more wakes who waits for a reader (fifo(7)).
     if !(kind.is_file() || kind.is_fifo() && link.starts_with(b"pipe:[")) {

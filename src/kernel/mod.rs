@@ -4,6 +4,7 @@
 //! events that the kernel does not promise are settled here: a task is always announced before its first stop.
 
 mod attach;
+pub mod copies;
 mod debuginfod;
 pub mod doctor;
 mod error;

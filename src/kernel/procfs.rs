@@ -70,6 +70,11 @@ pub fn link(tid: Tid, fd: Fd) -> Option<Vec<u8>> {
     read_link(format!("/proc/{tid}/fd/{fd}")).ok()
 }
 
+/// The folder in which a task is.
+pub fn cwd(tid: Tid) -> Option<Vec<u8>> {
+    read_link(format!("/proc/{tid}/cwd")).ok()
+}
+
 /// What the task runs: its executable, its arguments and what of its environment may promise it a descriptor or name a
 /// file (proc_pid_environ(5)). Empty where it cannot be read.
 pub fn program(tid: Tid) -> Program {

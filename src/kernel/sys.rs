@@ -6,7 +6,7 @@ use crate::base::{Arch, RawCall, Regs};
 use libc::{c_int, c_long, c_void, pid_t};
 use nix::errno::Errno;
 use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -572,6 +572,25 @@ pub(super) fn die_by(signal: c_int) {
 pub(super) fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     // SAFETY: two numbers.
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Names a thread, not a process (linux/pidfd.h).
+pub(super) const PIDFD_THREAD: c_int = libc::O_EXCL;
+
+/// A descriptor of the call `nr` that makes one from numbers alone.
+fn new_descriptor(nr: c_long, a: c_int, b: c_int, c: c_int) -> Result<OwnedFd, Errno> {
+    // SAFETY: numbers only; what is returned is a descriptor that nobody else knows of.
+    Errno::result(unsafe { libc::syscall(nr, a, b, c) }).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as c_int) })
+}
+
+/// A descriptor of a task, close-on-exec (pidfd_open(2)).
+pub(super) fn pidfd_open(tid: i32, flags: c_int) -> Result<OwnedFd, Errno> {
+    new_descriptor(libc::SYS_pidfd_open, tid, flags, 0)
+}
+
+/// A copy of our own of that task's descriptor `fd`, close-on-exec (pidfd_getfd(2)).
+pub(super) fn pidfd_getfd(task: &OwnedFd, fd: i32) -> Result<OwnedFd, Errno> {
+    new_descriptor(libc::SYS_pidfd_getfd, task.as_raw_fd(), fd, 0)
 }
 
 // linux/kcmp.h

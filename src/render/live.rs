@@ -2,7 +2,7 @@
 
 use super::style::{Ink, Style};
 use crate::base::text::escape;
-use crate::base::{Fd, Tid};
+use crate::base::{Fd, FileId, Tid};
 use crate::event::{FileKind, NewFile};
 
 /// Answers about descriptors that are open now; the session implements it, and tests do.
@@ -18,6 +18,31 @@ pub trait Live {
     /// # Errors
     /// A sentence that says why not.
     fn content(&mut self, tid: Tid, fd: Fd, max: usize) -> Result<Seen, String>;
+    /// Holds a copy of the open file description to which `fd` refers in the task's table, the object `of`.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    fn hold(&mut self, tid: Tid, fd: Fd, of: FileId) -> Result<(), String>;
+    /// The objects of which a copy is held, in ascending order.
+    fn held(&self) -> Vec<FileId>;
+    /// Lets go of the copy of an object. Whether there was one.
+    fn let_go(&mut self, of: FileId) -> bool;
+    /// At most `max` bytes of the content of an object of which a copy is held, without taking them.
+    ///
+    /// # Errors
+    /// A sentence that says why not.
+    fn content_of(&mut self, of: FileId, max: usize) -> Result<Seen, String>;
+}
+
+/// What does not happen as long as somebody holds a copy of it.
+pub fn held_back(file: &NewFile) -> &'static str {
+    match file.kind {
+        FileKind::PipeWrite => "who reads from the pipe is told of no end of file",
+        FileKind::PipeRead => "who writes to the pipe is not told that nobody reads",
+        FileKind::Socket => "the other side is told of no end, and its address stays taken",
+        FileKind::Path | FileKind::Memfd => "a lock of flock(2) on it stays, and so does the space of a deleted file",
+        _ => "the kernel does not end it",
+    }
 }
 
 /// Content that was seen.
@@ -94,6 +119,18 @@ pub(crate) mod tests {
                 Fd(3) => Ok(Seen { start: 8, position: Some(12), size: Some(40), bytes: vec![b'a'; max.min(20)] }),
                 _ => Err("it cannot be looked at".to_string()),
             }
+        }
+        fn hold(&mut self, _: Tid, _: Fd, _: FileId) -> Result<(), String> {
+            Err("no copy: it is written on paper".to_string())
+        }
+        fn held(&self) -> Vec<FileId> {
+            Vec::new()
+        }
+        fn let_go(&mut self, _: FileId) -> bool {
+            false
+        }
+        fn content_of(&mut self, of: FileId, _: usize) -> Result<Seen, String> {
+            Err(format!("no copy of object {of} is held"))
         }
     }
 

@@ -134,7 +134,7 @@ impl Session {
             };
             // Each counts for itself.
             let all: Vec<How> = injections.iter_mut().filter_map(|i| i.of(&at, &mut answers)).collect();
-            all.first().map(|how| (*id, *how))
+            all.into_iter().reduce(How::or).map(|how| (*id, how))
         })
     }
 

@@ -1,17 +1,28 @@
 //! What only the kernel knows, for whoever looks.
 
-use crate::base::{Fd, Tid};
+use crate::base::{Fd, FileId, Tid};
+use crate::kernel::copies::Copies;
 use crate::kernel::look;
 use crate::render::{Live, Seen};
 
-/// The kernel.
-#[derive(Default)]
-pub(super) struct Kernel {
+/// The kernel, and what is held of it.
+pub(super) struct Kernel<'c> {
+    copies: &'c mut Copies,
     /// The sockets of the namespace of the task that was asked about last.
     sockets: Option<(Tid, look::Sockets)>,
 }
 
-impl Live for Kernel {
+impl<'c> Kernel<'c> {
+    pub(super) fn new(copies: &'c mut Copies) -> Kernel<'c> {
+        Kernel { copies, sockets: None }
+    }
+}
+
+fn seen(c: look::Content) -> Seen {
+    Seen { start: c.start, position: c.position, size: c.size, bytes: c.bytes }
+}
+
+impl Live for Kernel<'_> {
     fn position(&mut self, tid: Tid, fd: Fd) -> Option<u64> {
         look::position(tid, fd)
     }
@@ -28,7 +39,22 @@ impl Live for Kernel {
     }
 
     fn content(&mut self, tid: Tid, fd: Fd, max: usize) -> Result<Seen, String> {
-        let c = look::content(tid, fd, max)?;
-        Ok(Seen { start: c.start, position: c.position, size: c.size, bytes: c.bytes })
+        look::content(tid, fd, max).map(seen)
+    }
+
+    fn hold(&mut self, tid: Tid, fd: Fd, of: FileId) -> Result<(), String> {
+        self.copies.hold(tid, fd, of)
+    }
+
+    fn held(&self) -> Vec<FileId> {
+        self.copies.all()
+    }
+
+    fn let_go(&mut self, of: FileId) -> bool {
+        self.copies.let_go(of)
+    }
+
+    fn content_of(&mut self, of: FileId, max: usize) -> Result<Seen, String> {
+        self.copies.content(of, max).map(seen)
     }
 }

@@ -105,8 +105,10 @@ struct TaskState {
 struct Decided {
     /// What the user decided, if anybody was asked.
     decision: Option<Decision>,
-    /// The life that the call is about.
-    life: crate::base::LifeId,
+    /// What the program is told instead of the call's being made, if the command line says so.
+    instead: Option<crate::policy::inject::Instead>,
+    /// The life that the call is about, if it is about one.
+    life: Option<crate::base::LifeId>,
 }
 
 impl TaskState {
@@ -129,6 +131,8 @@ pub struct Session {
     recorder: Option<Recorder>,
     policy: Policy,
     sites: Sites,
+    /// What the user wants to look at after its end.
+    copies: crate::kernel::copies::Copies,
     tasks: FxHashMap<Tid, TaskState>,
     flights: Flights,
     unclaimed: Vec<Unclaimed>,
@@ -193,6 +197,7 @@ impl Session {
             recorder: None,
             policy,
             sites: Sites::new(),
+            copies: crate::kernel::copies::Copies::default(),
             tasks: FxHashMap::default(),
             flights: Flights::default(),
             unclaimed: Vec::new(),
@@ -324,6 +329,11 @@ impl Session {
     fn notes(&self) -> Vec<String> {
         let mut notes = self.attachment_notes();
         notes.extend(self.divergences.iter().cloned());
+        if self.copies.made() > 0 {
+            notes.push(
+                "fdwatch held open what it had copied by dup: its last end came later than by itself".to_string(),
+            );
+        }
         for expected in self.policy.expected.iter().filter(|e| !e.was_executed(&self.world)) {
             let what = crate::base::text::escape(expected.text().as_bytes());
             notes.push(format!("nobody was seen to execute {what}, which --expect-child names"));
@@ -472,6 +482,7 @@ impl Session {
         }
         self.rehearsals_are_over(frontend);
         frontend.on_end();
+        self.copies.clear();
         let status = self.status.unwrap_or(ExitStatus::Signal(libc::SIGKILL));
         Ok(Outcome { status, ended_by_user: self.ended_by_user })
     }
@@ -560,6 +571,11 @@ impl Session {
         let at = make(&self.world, self.breaks);
         let tids = self.tracer.tids().into_iter().map(named).collect::<Vec<_>>();
         let mut decision = self.ask(&at, &tids, frontend);
+        let leaves = matches!(decision.then, Then::Kill | Then::Detach | Then::HandOver | Then::Rewind(_));
+        // What nobody can look at any more must not hold up the target.
+        if leaves || !frontend.wants_breaks() {
+            self.copies.clear();
+        }
         if decision.then == Then::HandOver {
             // It stops as soon as it is let go, and whoever takes it over finds it so.
             self.tracer.send(at.pid, libc::SIGSTOP);
@@ -619,7 +635,7 @@ impl Session {
                 at,
                 tids,
                 policy: &mut self.policy,
-                live: &mut live::Kernel::default(),
+                live: &mut live::Kernel::new(&mut self.copies),
                 can_leave: self.limits.all_calls,
             };
             let decision = frontend.on_break(view);

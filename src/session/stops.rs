@@ -12,7 +12,7 @@ use crate::finding::{SWEEP, object};
 use crate::kernel::{Entering, Error, KNOCK, Resume, Stop, Stopped, procfs};
 use crate::model::{Transition, World};
 use crate::policy::catch::Kind;
-use crate::policy::inject::{How, Injection};
+use crate::policy::inject::{How, Injection, Instead};
 use crate::policy::{Break, Why};
 use crate::syscall::{InTheWay, Made, Need, Row, delivery, in_the_way};
 use std::time::Duration;
@@ -109,6 +109,12 @@ impl Session {
             }
         };
         let decided = self.tasks.get_mut(&tid).and_then(|s| s.decided.take());
+        if decided.is_none()
+            && need == Need::Exit
+            && let Some(decision) = self.inject_maker(&task, row, &call, frontend)?
+        {
+            return self.carry_out(task, decision);
+        }
         if early || decided.is_some() {
             let effects = (row.decode)(&Made { call, ret: None, task: &task.memory() });
             if let Some(decision) = self.about_to(&task, (row, need), &call, effects, decided, frontend)? {
@@ -146,6 +152,13 @@ impl Session {
     ) -> Result<Option<Decision>, Error> {
         let tid = task.tid();
         let go = Decision::default();
+        // Whatever became of the number meanwhile.
+        if let Some(Decided { instead: Some(instead), life, .. }) = decided {
+            let info = CallInfo { name: row.name, args: raw.args, ret: None };
+            let call = Call { info, effects, site: Site::default() };
+            let altered = self.alter(task, &call, told_instead(instead, row, raw), life, frontend)?;
+            return Ok(altered.then_some(go));
+        }
         let ends = effects.iter().find_map(|e| match e {
             Effect::Close { fd } => Some(*fd),
             _ => None,
@@ -189,7 +202,7 @@ impl Session {
         }
         // A script that is used up may still wait for what its last line asked for, and for nothing else.
         let wanted = frontend.wants_breaks();
-        if let Some(Decided { decision: Some(former), life }) = decided {
+        if let Some(Decided { decision: Some(former), life, .. }) = decided {
             decision = former;
             if let EventKind::Call(call) = &event.kind
                 && self.alter_as_decided(task, &call.clone(), (row, raw), former, life, frontend)?
@@ -249,10 +262,14 @@ impl Session {
                     frontend,
                 )?;
                 if let (Some(ns), false) = (decision.delay, is_last_word(decision)) {
-                    let decided = Decided { decision: Some(Decision { delay: None, ..decision }), life };
+                    let decided = Decided {
+                        decision: Some(Decision { delay: None, ..decision }),
+                        instead: None,
+                        life: Some(life),
+                    };
                     return self.delay(task, &made, ns, decided, frontend).map(Some);
                 }
-                if self.alter_as_decided(task, &made, (row, raw), decision, life, frontend)? {
+                if self.alter_as_decided(task, &made, (row, raw), decision, Some(life), frontend)? {
                     return Ok(Some(decision));
                 }
             }
@@ -330,19 +347,49 @@ impl Session {
             call.site = self.sites.site(&at, None);
         }
         let Some((life, how)) = self.injected(event, transitions) else { return Ok(None) };
-        let (how, result) = match how {
-            How::Keep => (Alteration::Keep, skipped_result(row, raw).unwrap_or(0)),
-            How::Error(n) => (Alteration::Fail(n), -i64::from(n)),
-            How::Value(n) => (Alteration::Return(n), n),
-            How::Delay(ns) => (Alteration::Delay(ns), 0),
-        };
         let EventKind::Call(call) = &event.kind else { return Ok(None) };
-        let call = call.clone();
-        if let Alteration::Delay(ns) = how {
-            return self.delay(task, &call, ns, Decided { decision: None, life }, frontend).map(|d| Some(Some(d)));
+        let (call, How { delay, instead }) = (call.clone(), how);
+        if let Some(ns) = delay {
+            let decided = Decided { decision: None, instead, life: Some(life) };
+            return self.delay(task, &call, ns, decided, frontend).map(|d| Some(Some(d)));
         }
-        let altered = self.alter(task, &call, (how, result), life, frontend)?;
+        let Some(instead) = instead else { return Ok(None) };
+        let altered = self.alter(task, &call, told_instead(instead, row, raw), Some(life), frontend)?;
         Ok(Some(altered.then_some(Decision::default())))
+    }
+
+    /// The same of a call that is about to make a descriptor: `None` if it is to be made now.
+    fn inject_maker(
+        &mut self,
+        task: &Stopped,
+        row: &'static Row,
+        raw: &RawCall,
+        frontend: &mut dyn Frontend,
+    ) -> Result<Option<Decision>, Error> {
+        let (tid, memory) = (task.tid(), task.memory());
+        let fd = row.number(raw);
+        let mut path = || {
+            let (text, folder) = row.path(raw)?;
+            let path = memory.c_string(text, libc::PATH_MAX as usize)?;
+            let folder = match folder {
+                _ if path.starts_with(b"/") => return Some(path),
+                Some(folder) => procfs::link(tid, folder)?,
+                None => procfs::cwd(tid)?,
+            };
+            Some([folder.strip_suffix(b"/").unwrap_or(&folder), b"/", &path].concat())
+        };
+        let all = self.policy.injections.iter_mut().filter_map(|i| i.of_maker(row.name, fd, &mut path));
+        let Some(How { delay, instead }) = all.reduce(How::or) else { return Ok(None) };
+        let info = CallInfo { name: row.name, args: raw.args, ret: None };
+        let call = Call { info, effects: Vec::new(), site: Site::default() };
+        let life = fd.and_then(|fd| self.world.open_life(tid, fd)).map(|l| l.id);
+        if let Some(ns) = delay {
+            let decided = Decided { decision: None, instead, life };
+            return self.delay(task, &call, ns, decided, frontend).map(Some);
+        }
+        let Some(instead) = instead else { return Ok(None) };
+        let altered = self.alter(task, &call, told_instead(instead, row, raw), life, frontend)?;
+        Ok(altered.then(Decision::default))
     }
 
     /// Keeps a call from being made, if the user wants that. Whether it will not be.
@@ -352,7 +399,7 @@ impl Session {
         call: &Call,
         (row, raw): (&'static Row, &RawCall),
         decision: Decision,
-        life: LifeId,
+        life: Option<LifeId>,
         frontend: &mut dyn Frontend,
     ) -> Result<bool, Error> {
         let altered = match decision.fail {
@@ -389,7 +436,7 @@ impl Session {
         task: &Stopped,
         call: &Call,
         (how, result): (Alteration, i64),
-        life: LifeId,
+        life: Option<LifeId>,
         frontend: &mut dyn Frontend,
     ) -> Result<bool, Error> {
         if !task.skip_call(result)? {
@@ -399,13 +446,13 @@ impl Session {
         Ok(true)
     }
 
-    /// Tells what was done to a call that is about the number of `life`.
+    /// Tells what was done to a call that is about the number of `life`, if it is about one.
     fn tell_altered(
         &mut self,
         task: &Stopped,
         call: &Call,
         how: Alteration,
-        life: LifeId,
+        life: Option<LifeId>,
         frontend: &mut dyn Frontend,
     ) -> Result<(), Error> {
         let mut call = call.clone();
@@ -414,7 +461,7 @@ impl Session {
         {
             call.site = self.sites.site(&at, None);
         }
-        let fds = self.world.life(life).map(|l| l.fd).into_iter().collect();
+        let fds = life.and_then(|life| self.world.life(life)).map(|l| l.fd).into_iter().collect();
         self.tell_done(task.tid(), &call, how, fds, frontend);
         Ok(())
     }
@@ -960,6 +1007,15 @@ fn skipped_result(row: &Row, raw: &RawCall) -> Option<i64> {
         // dup2 says that it has done what it was asked for.
         "dup2" | "dup3" => raw.args.get(1).map(|to| i64::from(*to as i32)),
         _ => None,
+    }
+}
+
+/// How a call is altered that is not made, and its result.
+fn told_instead(instead: Instead, row: &Row, raw: &RawCall) -> (Alteration, i64) {
+    match instead {
+        Instead::Keep => (Alteration::Keep, skipped_result(row, raw).unwrap_or(0)),
+        Instead::Error(n) => (Alteration::Fail(n), -i64::from(n)),
+        Instead::Value(n) => (Alteration::Return(n), n),
     }
 }
 

@@ -260,6 +260,33 @@ pub fn rows_with_uses() -> impl Iterator<Item = &'static Row> {
     rows().chain(uses::ROWS)
 }
 
+/// The calls that make a descriptor from nothing, from a path or from another one.
+pub fn makers() -> impl Iterator<Item = &'static Row> + Clone {
+    let families = [open::ROWS, dup::ROWS, channel::ROWS, anon::ROWS];
+    families.into_iter().flatten().filter(|row| matches!(row.when, When::Exit))
+}
+
+impl Row {
+    /// Whether it takes a descriptor, or a path.
+    pub fn takes(&self, arg: Arg) -> bool {
+        self.args.contains(&arg)
+    }
+
+    /// The descriptor that a call takes first.
+    pub fn number(&self, call: &RawCall) -> Option<Fd> {
+        self.args.iter().zip(call.args).find(|(arg, _)| **arg == Arg::Fd).map(|(_, v)| Fd(v as i32))
+    }
+
+    /// The path that a call names: the address of its text, and the descriptor of the folder in which it begins unless it
+    /// is absolute; `None` for the current one (path_resolution(7)).
+    pub fn path(&self, call: &RawCall) -> Option<(u64, Option<Fd>)> {
+        let at = self.args.iter().position(|arg| *arg == Arg::Path)?;
+        let folder = at.checked_sub(1).filter(|i| self.args.get(*i) == Some(&Arg::DirFd));
+        let folder = folder.and_then(|i| call.args.get(i)).map(|fd| *fd as i32);
+        Some((*call.args.get(at)?, folder.filter(|fd| *fd != libc::AT_FDCWD).map(Fd)))
+    }
+}
+
 /// The rows, found by number in constant time.
 pub struct Table {
     by64: Vec<Option<&'static Row>>,

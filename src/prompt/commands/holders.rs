@@ -3,6 +3,7 @@
 use super::super::{At, Flow};
 use super::{About, Command, Group, at_most_one, nothing, number, one};
 use crate::base::{Fd, FileId, Pid, Tid};
+use crate::model::Life;
 use crate::prompt::console::Offer;
 use crate::render::{holders, live};
 
@@ -21,7 +22,7 @@ pub(super) fn named(word: &str) -> Result<Named, String> {
     }
 }
 
-fn fd(word: &str) -> Result<Fd, String> {
+pub(super) fn fd(word: &str) -> Result<Fd, String> {
     let n: i32 = number("a descriptor (3) or an object (#17)", word)?;
     if n < 0 { Err("a descriptor is not negative".to_string()) } else { Ok(Fd(n)) }
 }
@@ -112,8 +113,8 @@ pub(super) struct Peek;
 const PEEKED: usize = 64;
 const MOST: usize = 4096;
 
-fn peeked(args: &[&str]) -> Result<(Option<Fd>, usize), String> {
-    let fd = args.first().map(|w| fd(w)).transpose()?;
+fn peeked(args: &[&str]) -> Result<(Option<Named>, usize), String> {
+    let of = args.first().map(|w| named(w)).transpose()?;
     let bytes = match args.get(1) {
         Some(w) => number("a number of bytes", w)?,
         None => PEEKED,
@@ -122,7 +123,37 @@ fn peeked(args: &[&str]) -> Result<(Option<Fd>, usize), String> {
     match bytes {
         0 => Err("a number of bytes begins at 1".to_string()),
         n if n > MOST => Err(format!("at most {MOST} bytes are shown")),
-        n => Ok((fd, n)),
+        n => Ok((of, n)),
+    }
+}
+
+/// Number `fd` is not open; what it was last may be held.
+fn not_open(at: &At<'_, '_>, fd: Fd) -> String {
+    let last = last_file(at, fd).filter(|of| at.scene.live.held().contains(of));
+    let held = last.map(|of| format!(": peek {of} shows the copy that dup made")).unwrap_or_default();
+    format!("fd {fd} is not open here{held}")
+}
+
+/// The object that number `fd` of the task that is looked at is, or was last.
+pub(super) fn last_file(at: &At<'_, '_>, fd: Fd) -> Option<FileId> {
+    let world = at.scene.world;
+    let open = world.open_life(at.tid, fd);
+    let last = || world.lineage(world.task(at.tid)?.table, fd).find(|l| l.end.is_some());
+    open.or_else(last).map(|l| l.file)
+}
+
+/// The content of an object: by the copy of it, or by whoever has it open.
+fn content(at: &mut At<'_, '_>, of: FileId, bytes: usize) -> Result<live::Seen, String> {
+    let (world, live) = (at.scene.world, &mut *at.scene.live);
+    if live.held().contains(&of) {
+        return live.content_of(of, bytes);
+    }
+    let open = |l: &&Life| l.file == of && l.end.is_none();
+    let holders =
+        world.lives().filter(open).filter_map(|l| Some((world.tasks().find(|t| t.1.table == l.table)?.0, l.fd)));
+    match holders.min() {
+        Some((tid, fd)) => live.content(tid, fd, bytes),
+        None => Err("it is open nowhere: at a break before its close dup holds a copy".to_string()),
     }
 }
 
@@ -130,28 +161,32 @@ impl Command for Peek {
     fn about(&self) -> &'static About {
         &About {
             names: &["peek"],
-            usage: "peek [N [BYTES]]",
+            usage: "peek [N|#ID [BYTES]]",
             group: Group::Look,
             summary: "the content of a file around its offset, or what waits in a pipe",
             help: "Nothing is taken out of the pipe and no offset moves. Of sockets and devices nothing can be shown.\n\
+                   Of an object that is closed there is something to see if dup holds a copy of it.\n\
                    Without N: the descriptor of this break.",
             example: ("peek 3 256", "256 bytes around the offset of descriptor 3"),
             repeats: true,
         }
     }
     fn complete(&self, offer: &Offer) -> Vec<String> {
-        offer.fds.clone()
+        offered(offer)
     }
     fn check(&self, args: &[&str]) -> Result<(), String> {
         peeked(args).map(drop)
     }
     fn run(&self, args: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
-        let (fd, bytes) = peeked(args)?;
-        let fd = fd.or(at.scene.at.fd).ok_or_else(|| format!("at what? usage: {}", self.about().usage))?;
-        if at.scene.world.open_life(at.tid, fd).is_none() {
-            return Err(format!("fd {fd} is not open here"));
-        }
-        let seen = at.scene.live.content(at.tid, fd, bytes).map_err(|e| format!("fd {fd}: {e}"))?;
+        let (of, bytes) = peeked(args)?;
+        let of = of.or(at.scene.at.fd.map(Named::Number));
+        let seen = match of.ok_or_else(|| format!("at what? usage: {}", self.about().usage))? {
+            Named::Number(fd) => match at.scene.world.open_life(at.tid, fd) {
+                Some(_) => at.scene.live.content(at.tid, fd, bytes).map_err(|e| format!("fd {fd}: {e}"))?,
+                None => return Err(not_open(at, fd)),
+            },
+            Named::Object(id) => content(at, id, bytes).map_err(|e| format!("object {id}: {e}"))?,
+        };
         let text = live::dump(&seen, at.scene.style);
         at.show(&text);
         Ok(Flow::Stay)

@@ -109,6 +109,7 @@ fn descriptors(at: &mut At<'_, '_>, asked: &Asked) -> String {
         }
     }
     let live = &mut *s.live;
+    let held = live.held();
     let mut details = |life: &Life| {
         let mut words = Vec::new();
         if let (true, Some(opened)) = (asked.full, world.file(life.file)) {
@@ -118,6 +119,9 @@ fn descriptors(at: &mut At<'_, '_>, asked: &Asked) -> String {
         }
         // It is not what the program would have made of it.
         words.extend(table::alterations(world, life).into_iter().map(|a| format!("altered: {a}")));
+        if held.contains(&life.file) {
+            words.push(format!("fdwatch holds a copy: dup off {} lets go", life.file));
+        }
         (!words.is_empty()).then(|| words.join("; "))
     };
     let mut wanted = |life: &Life| asked.condition.is_none() || chosen.contains(&life.id);
@@ -156,7 +160,10 @@ impl Command for Info {
     fn run(&self, args: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
         let asked = asked(args)?;
         if asked.list == "fds" {
-            let text = descriptors(at, &asked);
+            let mut text = descriptors(at, &asked);
+            if asked.condition.is_none() {
+                text += &super::copies::left(at);
+            }
             at.show(&text);
             return Ok(Flow::Stay);
         }
@@ -201,6 +208,7 @@ impl Command for Descriptor {
     fn run(&self, args: &[&str], at: &mut At<'_, '_>) -> Result<Flow, String> {
         let fd = descriptor(args)?;
         let tid = at.tid;
+        let held = super::holders::last_file(at, fd).filter(|of| at.scene.live.held().contains(of));
         let s = &mut *at.scene;
         let mut text = table::fd(s.world, tid, fd, s.names, s.style);
         let life = s.world.open_life(tid, fd);
@@ -210,6 +218,10 @@ impl Command for Descriptor {
             for word in words {
                 text += &format!("  {}{word}\n", s.style.paint(Ink::Label, "now      "));
             }
+        }
+        if let Some(of) = held {
+            let label = s.style.paint(Ink::Label, "copy     ");
+            text += &format!("  {label}fdwatch holds one of {of}: dup off {of} lets go\n");
         }
         at.show(&text);
         Ok(Flow::Stay)

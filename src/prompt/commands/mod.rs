@@ -1,6 +1,7 @@
 //! The commands, one file a family. Adding one is a type with [`Command`] and a line in [`COMMANDS`].
 
 mod catch;
+mod copies;
 mod go;
 mod help;
 mod holders;
@@ -120,6 +121,7 @@ pub static COMMANDS: &[&dyn Command] = &[
     &go::Keep,
     &go::Fail,
     &go::Delay,
+    &copies::Dup,
     &info::Info,
     &info::Descriptor,
     &info::History,
