@@ -251,6 +251,21 @@ fn whatever_ends_the_watching_leaves_the_target_running() {
     ends(target, 7);
 }
 
+/// The first thread that has stopped is named first, so the others would wait for as long as it stops again in time.
+#[test]
+fn nobody_is_passed_over_at_attach() {
+    let Some(path) = target("fair") else { return skip("turns", "no C compiler") };
+    let mut target = start(Command::new(path).arg("wait"));
+    while target.line().expect("a line") != "ready" {}
+    let watch = Watch::new(&[], target.pid());
+    target.say("go");
+    let done = target.end();
+    let turns = done.stderr.lines().find_map(|l| l.strip_prefix("from ")?.strip_suffix(" turns")?.split_once(" to "));
+    let (least, most) = turns.unwrap_or_else(|| panic!("no turns: {done:#?}"));
+    assert!(least.parse::<u32>().unwrap() >= 50, "one thread had {least} turns while another had {most}");
+    assert_eq!(watch.end().code(), 0);
+}
+
 /// A blocked wait hears of a signal at once, and a target that never lets it wait does not hide one.
 #[test]
 fn a_target_that_makes_no_call_is_left_too() {

@@ -41,15 +41,16 @@ fn about_to(tid: i32) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Looks at what [`wait`] would report, and leaves it to be reported (waitid(2), WNOWAIT): the task, and the status if it
-/// has stopped; `None` with nothing to report.
-pub(super) fn peek() -> Result<Option<(i32, Option<RawStatus>)>, Errno> {
+/// Looks at what [`wait`] would report, of `tid` or of whoever comes first, and leaves it to be reported (waitid(2),
+/// WNOWAIT): the task, and the status if it has stopped; `None` with nothing to report.
+pub(super) fn peek(tid: Option<i32>) -> Result<Option<(i32, Option<RawStatus>)>, Errno> {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
     let flags = libc::WEXITED | libc::WSTOPPED | libc::__WALL | libc::WNOHANG | libc::WNOWAIT;
+    let (which, id) = tid.map_or((libc::P_ALL, 0), |tid| (libc::P_PID, tid as libc::id_t));
     // SAFETY: `info` is a place for a siginfo_t for the whole call; all-zero bytes are a valid one, and with nothing to
     // report it stays so or is zeroed (waitid(2)); si_pid and si_status are what waitid fills.
     let (pid, code, status) = unsafe {
-        Errno::result(libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), flags))?;
+        Errno::result(libc::waitid(which, id, info.as_mut_ptr(), flags))?;
         let info = info.assume_init();
         (info.si_pid(), info.si_code, info.si_status())
     };

@@ -186,6 +186,9 @@ pub struct Tracer {
     unreached: FxHashSet<i32>,
     /// A task whose stop was looked at and not waited for, see [`Tracer::report`].
     peeked: Option<i32>,
+    /// For how many reports nobody is asked in turn, and who had the last turn.
+    unasked: usize,
+    turn: i32,
     /// What may interrupt the wait; `None` where signals have another use.
     requests: Option<Requests>,
     all_calls: bool,
@@ -226,6 +229,8 @@ impl Tracer {
             queue: VecDeque::new(),
             unreached: FxHashSet::default(),
             peeked: None,
+            unasked: 0,
+            turn: 0,
             requests,
             all_calls,
             every_call: FxHashSet::default(),
@@ -504,7 +509,11 @@ impl Tracer {
             };
         }
         loop {
-            let Some((tid, status)) = sys::peek()? else { return Ok(None) };
+            let next = match self.next_in_turn() {
+                None => sys::peek(None)?,
+                next => next,
+            };
+            let Some((tid, status)) = next else { return Ok(None) };
             match status {
                 Some(status) if self.order.knows(tid) && !self.leaving => {
                     self.peeked = Some(tid);
@@ -518,6 +527,26 @@ impl Tracer {
             // It would hide what others have to report.
             sys::take_job_stop(tid);
         }
+    }
+
+    /// Of a target that is only looked at, who is next in turn of those that have something to report: the kernel names the
+    /// first task that has stopped, and one that stops again as fast as it is served would be the only one. The test
+    /// `nobody_is_passed_over_at_attach` has such threads.
+    fn next_in_turn(&mut self) -> Option<(i32, Option<RawStatus>)> {
+        if self.unasked > 0 {
+            self.unasked -= 1;
+            return None;
+        }
+        let mut tids: Vec<i32> = self.tasks.keys().copied().collect();
+        let last = self.turn;
+        tids.sort_unstable_by_key(|tid| (*tid <= last, *tid));
+        let asked = |(n, tid)| Some((n, sys::peek(Some(tid)).ok().flatten()?));
+        let found = tids.iter().copied().enumerate().find_map(asked);
+        // Where most are at rest, asking is not to cost more than one call for each report.
+        self.unasked = found.map_or(tids.len(), |(n, _)| n);
+        let (_, next) = found?;
+        self.turn = next.0;
+        Some(next)
     }
 
     /// What there is to report when no task is known any more, but some child is left.
@@ -727,7 +756,7 @@ impl Tracer {
             return Ok(());
         }
         loop {
-            let peeked = match sys::peek() {
+            let peeked = match sys::peek(None) {
                 Err(Errno::ECHILD) | Ok(None) => return Ok(()),
                 Err(Errno::EINTR) => continue,
                 other => other.map_err(Error::Wait)?,

@@ -1,5 +1,5 @@
 /* Why: nobody waits for ever. Threads that open and close without end: when each of them has had some turns, none may
- * have had very many. */
+ * have had very many. `fair wait` says "ready" and waits for a line before it begins. */
 #include "target.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -20,11 +20,16 @@ static void *endless(void *arg)
     return NULL;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     pthread_t threads[THREADS];
     long least, most;
     printf("expect silence\n");
+    if (argc > 1 && strcmp(argv[1], "wait") == 0) {
+        puts("ready");
+        fflush(stdout);
+        getchar();
+    }
     for (int i = 0; i < THREADS; i++)
         if (pthread_create(&threads[i], NULL, endless, &rounds[i]) != 0)
             return 2;
