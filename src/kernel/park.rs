@@ -57,6 +57,12 @@ impl Park {
         self.tasks.retain(|p| p.tid != tid);
     }
 
+    /// Lets every delay end now.
+    pub(super) fn end(&mut self) {
+        let now = Instant::now();
+        self.tasks.iter_mut().for_each(|p| p.due = p.due.min(now));
+    }
+
     pub(super) fn clear(&mut self) {
         self.tasks.clear();
     }

@@ -287,6 +287,11 @@ impl Tracer {
         self.placement.retire();
     }
 
+    /// Nobody is delayed any longer.
+    pub fn end_delays(&mut self) {
+        self.park.end();
+    }
+
     /// `task` is entering a call that asks where tasks may run, or says so (sched_getaffinity(2)). It must be resumed
     /// with [`Resume::ToExit`]: until its next stop every task has its own mask.
     pub fn asks_for_placement(&mut self, task: &Stopped) {
@@ -399,6 +404,7 @@ impl Tracer {
             }
             if self.leaving && !status.is_end() {
                 self.leave(tid, status)?;
+                self.tasks.remove(&tid);
                 continue;
             }
             let Some(status) = self.note(tid, status) else {
@@ -967,7 +973,10 @@ impl Tracer {
             unless_gone("DETACH", tid, sys::detach(tid, 0))?;
         }
         for tid in self.tasks.keys().copied().collect::<Vec<_>>() {
-            unless_gone("DETACH", tid, sys::detach(tid, 0))?;
+            // What is left stands nowhere in what is waited for.
+            if unless_gone("DETACH", tid, sys::detach(tid, 0))?.is_some() {
+                self.tasks.remove(&tid);
+            }
         }
         self.requests = None;
         Ok(())

@@ -53,6 +53,9 @@ pub struct Scene<'a> {
     pub style: Style,
 }
 
+/// What has been found at a call's entry is told as if it had been made.
+const TOLD: &str = "what this call does is told already, in the finding: catch it before, with catch close";
+
 /// How the target goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
@@ -636,6 +639,7 @@ impl At<'_, '_> {
     /// Marks the call as one that does not happen and fails.
     fn fail(&mut self, errno: i32) -> Result<(), String> {
         match self.scene.at.call.as_ref().map(|c| c.info.ret) {
+            Some(None) if self.scene.at.finding.is_some() => Err(TOLD.to_string()),
             Some(None) => {
                 (self.fail, self.keep) = (Some(errno), false);
                 Ok(())
@@ -650,6 +654,9 @@ impl At<'_, '_> {
         let Some(call) = &self.scene.at.call else {
             return Err("the target is not at a call that could be delayed".to_string());
         };
+        if call.info.ret.is_none() && self.scene.at.finding.is_some() {
+            return Err(TOLD.to_string());
+        }
         self.delay = Some(ns);
         Ok(call.info.ret.is_some())
     }

@@ -612,6 +612,7 @@ impl Session {
                 self.relay = true;
                 self.limits.detached = true;
                 self.tracer.leave_placement();
+                self.tracer.end_delays();
             }
         }
         Ok(decision)

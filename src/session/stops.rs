@@ -93,6 +93,7 @@ impl Session {
         let (Some(row), true) = (row, followed) else {
             return self.tracer.resume(task, Resume::Go);
         };
+        let decided = self.tasks.get_mut(&tid).and_then(|s| s.decided.take());
         let need = row.need(&Made { call, ret: None, task: &task.memory() });
         let early = match need {
             Need::Nothing => return self.tracer.resume(task, Resume::Go),
@@ -108,7 +109,6 @@ impl Session {
                 return self.tracer.resume(task, Resume::ToExit);
             }
         };
-        let decided = self.tasks.get_mut(&tid).and_then(|s| s.decided.take());
         if decided.is_none()
             && need == Need::Exit
             && let Some(decision) = self.inject_maker(&task, row, &call, frontend)?
@@ -159,6 +159,13 @@ impl Session {
             let altered = self.alter(task, &call, told_instead(instead, row, raw), life, frontend)?;
             return Ok(altered.then_some(go));
         }
+        if let Some(Decided { decision: Some(former), life, .. }) = decided {
+            let info = CallInfo { name: row.name, args: raw.args, ret: None };
+            let call = Call { info, effects: effects.clone(), site: Site::default() };
+            if self.alter_as_decided(task, &call, (row, raw), former, life, frontend)? {
+                return Ok(Some(former));
+            }
+        }
         let ends = effects.iter().find_map(|e| match e {
             Effect::Close { fd } => Some(*fd),
             _ => None,
@@ -202,13 +209,8 @@ impl Session {
         }
         // A script that is used up may still wait for what its last line asked for, and for nothing else.
         let wanted = frontend.wants_breaks();
-        if let Some(Decided { decision: Some(former), life, .. }) = decided {
+        if let Some(Decided { decision: Some(former), .. }) = decided {
             decision = former;
-            if let EventKind::Call(call) = &event.kind
-                && self.alter_as_decided(task, &call.clone(), (row, raw), former, life, frontend)?
-            {
-                return Ok(Some(decision));
-            }
         } else if wanted || self.step || self.is_rehearsing() {
             let rehearsed = self.rehearsed(task, &event, &transitions)?;
             if need != Need::Entry

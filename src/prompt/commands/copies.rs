@@ -59,7 +59,7 @@ impl Command for Dup {
                    executed gets the copy; at most 16 are held. But the open file description lives as long as the copy:\n\
                    who reads from a pipe is told of no end of file, who is connected to a socket of no end, and a lock\n\
                    of flock(2) stays. off lets go of the copy of an object, or of all. So does whatever leaves the target,\n\
-                   and a script that has no further line.\n\
+                   and a script that has no further line, unless a catch may still break.\n\
                    Every report of this run says that copies were held.",
             example: ("dup", "at a break on a close; later peek #17 shows what was closed"),
             repeats: false,
