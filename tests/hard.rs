@@ -342,4 +342,15 @@ fn children_of_the_shell_before_us_are_not_waited_for() {
     assert!(done.stderr.contains("of 3 processes"), "{done:#?}");
     let done = of(&["audit", "--no-seccomp", "--", "true"]);
     assert_eq!(done.code(), 0, "{done:#?}");
+    if !has("bash") {
+        return skip("children of the shell before us, at detach", "no bash");
+    }
+    // Who is being delayed is left, too, and not waited for as if it was watched.
+    let script = "exec 7</dev/null 8</dev/null; (exec 8<&-; echo child) & c=$!; \
+                  until grep -q '^State:.t' /proc/$c/status; do :; done; exec 7<&-; wait; echo over";
+    for mode in [&["run"][..], &["run", "--no-seccomp"]] {
+        let options = ["--inject", "close:fd=8:delay_enter=1000s", "--fd", "7", "--batch", "-ex", "detach", "--"];
+        let done = of(&[mode, &options, &["bash", "-c", script]].concat());
+        assert_eq!((done.stdout.as_str(), done.code()), ("child\nover\n", 0), "{mode:?}: {done:#?}");
+    }
 }
