@@ -59,9 +59,15 @@ pub struct Stopped {
     tid: Tid,
     /// A request was answered as if the task were gone.
     denied: Cell<bool>,
+    /// What PTRACE_GETEVENTMSG said at this stop, if it was asked.
+    message: Cell<Option<u64>>,
 }
 
 impl Stopped {
+    fn new(tid: i32) -> Stopped {
+        Stopped { tid: Tid(tid), denied: Cell::new(false), message: Cell::new(None) }
+    }
+
     /// Which task.
     pub fn tid(&self) -> Tid {
         self.tid
@@ -97,7 +103,10 @@ impl Stopped {
 
     /// PTRACE_GETEVENTMSG: the new task at a fork event, the former tid at an exec event.
     pub fn message(&self) -> Result<Option<u64>, Error> {
-        self.ask("GETEVENTMSG", sys::event_message(self.tid.0))
+        if self.message.get().is_none() {
+            self.message.set(self.ask("GETEVENTMSG", sys::event_message(self.tid.0))?);
+        }
+        Ok(self.message.get())
     }
 
     /// Whether the signal that it is about to get was sent by the kernel, as a terminal's Ctrl-C is (si_code SI_KERNEL,
@@ -371,10 +380,10 @@ impl Tracer {
                 // It was killed meanwhile, or its number is another's by now.
                 Some((tid, _)) if self.has_news(tid)? => continue,
                 Some((tid, Later::Report(stop))) => {
-                    return Ok(Next::Stopped(Stopped { tid: Tid(tid), denied: Cell::new(false) }, stop));
+                    return Ok(Next::Stopped(Stopped::new(tid), stop));
                 }
                 Some((tid, Later::Resume(how))) => {
-                    self.resume(Stopped { tid: Tid(tid), denied: Cell::new(false) }, how)?;
+                    self.resume(Stopped::new(tid), how)?;
                     continue;
                 }
                 None => {}
@@ -425,7 +434,7 @@ impl Tracer {
                 sys::pass_signals_from(tid, || self.tasks.keys().min().copied());
                 return Ok(Next::Gone(Tid(tid), stop));
             }
-            let stopped = Stopped { tid: Tid(tid), denied: Cell::new(false) };
+            let stopped = Stopped::new(tid);
             if !matches!(stop, Stop::Fork(_) | Stop::Exec) {
                 self.placement.on_stop(tid);
             }
@@ -915,7 +924,7 @@ impl Tracer {
     }
 
     fn message(&self, tid: i32) -> Result<Option<i32>, Error> {
-        Ok(Stopped { tid: Tid(tid), denied: Cell::new(false) }.message()?.map(|m| m as i32))
+        Ok(Stopped::new(tid).message()?.map(|m| m as i32))
     }
 
     /// Leaves every task alone, for good: nothing is traced afterwards. Whoever cannot be stopped now is left at its next
@@ -987,7 +996,7 @@ impl Tracer {
         let signal = match status.decode() {
             Stop::Signal(sig) => sig,
             Stop::Fork(_) => {
-                if let Some(child) = (Stopped { tid: Tid(tid), denied: Cell::new(false) }).message()? {
+                if let Some(child) = Stopped::new(tid).message()? {
                     self.placement.on_fork(tid, child as i32, false);
                 }
                 0
