@@ -7,7 +7,7 @@ use crate::event::{NewFile, Present, Program, may_name, may_promise};
 use nix::sched::CpuSet;
 use std::cmp::Ordering;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -23,11 +23,16 @@ pub(super) fn open_read(path: &Path) -> io::Result<File> {
 pub(super) fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     #[cfg(test)]
     super::fault::proc()?;
-    let bytes = fs::read(path)?;
+    // Not fs::read(): such a file tells no size, and it would begin with a piece of 32 bytes and double it.
+    let mut bytes = Vec::with_capacity(MOST_FILES);
+    File::open(path)?.take(u64::MAX).read_to_end(&mut bytes)?;
     #[cfg(test)]
     let bytes = super::fault::text(bytes);
     Ok(bytes)
 }
+
+/// Most files below `/proc` are smaller, in bytes.
+const MOST_FILES: usize = 4096;
 
 /// What a link below `/proc` says.
 fn read_link(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
@@ -93,8 +98,12 @@ pub fn program(tid: Tid) -> Program {
 /// So many variables of an environment are kept.
 const ENTRIES: usize = 32;
 
-/// The soft limit of RLIMIT_NOFILE, by `/proc/TID/limits` (proc_pid_limits(5)).
+/// The soft limit of RLIMIT_NOFILE, by prlimit(2), which a task of another user does not let us ask, or
+/// `/proc/TID/limits` (proc_pid_limits(5)).
 fn most_fds(tid: Tid) -> Option<u64> {
+    if let Ok(limit) = sys::most_fds(tid.0) {
+        return Some(limit);
+    }
     let limits = read(format!("/proc/{tid}/limits")).ok()?;
     let text = String::from_utf8_lossy(&limits);
     text.lines().find_map(|l| l.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()

@@ -236,6 +236,14 @@ pub(super) fn signal_sender(tid: i32) -> Option<i32> {
     (info.si_code == libc::SI_USER).then(|| unsafe { info.si_pid() })
 }
 
+/// The soft limit of RLIMIT_NOFILE of a task's process (prlimit(2)); EPERM where its user is another.
+pub(super) fn most_fds(pid: i32) -> Result<u64, Errno> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: no new limit is given, and the kernel writes one `rlimit` to where `limit` is.
+    Errno::result(unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit) })?;
+    Ok(limit.rlim_cur)
+}
+
 /// Reads another process's memory in one go (process_vm_readv(2)); how many bytes came, 0 if none.
 pub(super) fn read_memory(pid: i32, addr: u64, buf: &mut [u8]) -> usize {
     let local = libc::iovec { iov_base: buf.as_mut_ptr() as *mut c_void, iov_len: buf.len() };
