@@ -10,7 +10,7 @@ mod stack_support;
 
 use fdwatch::base::{Pid, Regs, Tid};
 use fdwatch::stack::lang::python::{PyStack, Pythons, Task};
-use fdwatch::stack::{SpaceId, StackEnd, Stacks};
+use fdwatch::stack::{SpaceId, StackEnd, Stacks, Stretch};
 use pythons::interpreters;
 use serde_json::Value;
 use stack_support::{Space, Tracee, names};
@@ -57,7 +57,7 @@ fn parent_of(tid: i32) -> Option<i32> {
 }
 
 fn task<'a>(pid: i32, tid: i32, regs: &Regs, space: &'a Space) -> Task<'a> {
-    Task { pid: Pid(pid), tid: Tid(tid), fs_base: Some(regs.fs_base), space }
+    Task { pid: Pid(pid), tid: Tid(tid), fs_base: Some(regs.fs_base), space, stack: Stretch::default() }
 }
 
 /// Runs a program to its end; `loops` says whether native stacks are looked at, too.

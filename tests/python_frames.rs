@@ -7,6 +7,7 @@
 mod pythons;
 
 use fdwatch::base::{AddressSpace, Pid, ReadMemory, Tid};
+use fdwatch::stack::Stretch;
 use fdwatch::stack::lang::python::{Escape, NoPython, PyStack, Pythons, SpawnArgument, Task};
 use nix::sys::ptrace;
 use nix::unistd::Pid as NixPid;
@@ -155,7 +156,10 @@ fn run_with(
                 cases.push(Vec::new());
             }
         }
-        let task = Task { pid: Pid(pid), tid: Tid(pid), fs_base: Some(regs.fs_base), space: &live };
+        let mut read = vec![0; 16 << 10];
+        let got = live.read(regs.rsp, &mut read);
+        let stack = Stretch::new(regs.rsp, &read[..got]);
+        let task = Task { pid: Pid(pid), tid: Tid(pid), fs_base: Some(regs.fs_base), space: &live, stack };
         if regs.orig_rax == CLOSE && !inside {
             // Also while the interpreter starts and ends: whatever it answers, it must answer.
             let _ = pythons.escape(&task, regs.rdi as i32);
@@ -163,6 +167,8 @@ fn run_with(
         if inside && (regs.orig_rax == CLOSE || is_spawn(regs.orig_rax)) {
             let fd = if regs.orig_rax == CLOSE { regs.rdi as i32 } else { number_of(pid, out).unwrap_or(-1) };
             let stack = pythons.trace(&task).unwrap_or_else(|e| panic!("{}: {e}", python.display()));
+            let unaided = pythons.trace(&Task { stack: Stretch::default(), ..task });
+            assert_eq!(unaided.as_ref(), Ok(&stack), "{}", python.display());
             at_stop(&task, &stack);
             let escape = if regs.orig_rax == CLOSE { pythons.escape(&task, fd).unwrap() } else { None };
             let spawn = if regs.orig_rax == CLOSE { None } else { pythons.spawn_argument(&task, fd).unwrap() };
@@ -555,7 +561,7 @@ fn a_spawning_frame_tells_a_number_from_a_file_object() {
 fn a_process_without_python_is_absent_and_costs_little() {
     let live = Live(std::process::id() as i32);
     let pid = Pid(std::process::id() as i32);
-    let task = Task { pid, tid: Tid(pid.0), fs_base: None, space: &live };
+    let task = Task { pid, tid: Tid(pid.0), fs_base: None, space: &live, stack: Stretch::default() };
     let mut pythons = Pythons::new();
     for _ in 0..1000 {
         // The test's own name must not pass for an interpreter's, nor a file that py-spy has mapped meanwhile.
@@ -683,6 +689,33 @@ fn a_deep_stack_costs_no_more_than_a_bounded_one() {
     }
 }
 
+/// Python called by native code again and again: what lies between its frames is on the native stack, and nothing is read
+/// twice.
+#[test]
+fn what_was_read_of_the_stack_is_not_read_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, path) = (dir.path().join("out"), dir.path().join("nested.py"));
+    std::fs::write(&out, "").unwrap();
+    let text = "import os\nfd = os.open(@, 0)\n\
+        def down(n):\n  if n: return list(map(down, [n - 1]))\n  os.close(fd)\n\
+        down(1)\nfd = os.open(@, 0)\nos.getppid()\ndown(5)\nos.getppid()\n";
+    std::fs::write(&path, text.replace('@', &format!("{out:?}"))).unwrap();
+    for (minor, python) in interpreters().into_iter().filter(|(minor, _)| *minor >= 11) {
+        let mut again = Pythons::new();
+        let cases = run(&python, &path, &out, &mut Pythons::new(), |task, stack| {
+            assert_eq!(stack.frames.iter().filter(|f| f.entry).count(), 6, "{}", python.display());
+            again.trace(task).unwrap();
+            let counted = Counted(task.space, Default::default());
+            again.trace(&Task { space: &counted, ..*task }).unwrap();
+            let (reads, _) = counted.1.get();
+            // The thread and the head of the interpreters, the data stack, and six code objects at most, which are got in
+            // one go from a real process.
+            assert!(reads <= 2 + 2 + 6, "3.{minor} {}: {reads}", python.display());
+        });
+        assert_eq!(cases.iter().map(Vec::len).sum::<usize>(), 1);
+    }
+}
+
 /// A build without the global lock is named as what it is, and py-spy is not asked for what it does not know either.
 #[test]
 fn a_free_threaded_build_is_named() {
@@ -693,7 +726,8 @@ fn a_free_threaded_build_is_named() {
         let mut got = None;
         while let Some(regs) = traced.step() {
             let pid = Pid(traced.pid());
-            let task = Task { pid, tid: Tid(pid.0), fs_base: Some(regs.fs_base), space: &live };
+            let task =
+                Task { pid, tid: Tid(pid.0), fs_base: Some(regs.fs_base), space: &live, stack: Stretch::default() };
             if regs.orig_rax == GETPPID {
                 got = Some(pythons.trace(&task));
             }
@@ -744,7 +778,7 @@ proptest::proptest! {
         use fdwatch::stack::lang::python::Runtime;
         let noise = Noise(words.iter().flat_map(|w| w.to_le_bytes()).collect());
         // A pid that cannot exist, so that py-spy has nothing to look at.
-        let task = Task { pid: Pid(i32::MAX), tid: Tid(i32::MAX), fs_base: None, space: &noise };
+        let task = Task { pid: Pid(i32::MAX), tid: Tid(i32::MAX), fs_base: None, space: &noise, stack: Stretch::new(address, &noise.0) };
         let mut pythons = Pythons::new();
         pythons.hint(task.pid, Runtime { address, minor });
         let _ = pythons.trace(&task);

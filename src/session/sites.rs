@@ -8,7 +8,7 @@ use crate::kernel::Memory;
 use crate::render::why::cause_of;
 use crate::render::{NativeFrame, PythonFrame};
 use crate::stack::lang::python::{self, Pythons, SpawnArgument};
-use crate::stack::{self, Keys, Library, Named, SpaceId, StackCoverage, StackEnd, Stacks};
+use crate::stack::{self, Keys, Library, Named, SpaceId, StackCoverage, StackEnd, Stacks, Stretch};
 use rustc_hash::FxHashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,8 +32,8 @@ pub(super) struct Where {
 }
 
 impl Where {
-    fn python(&self) -> python::Task<'_> {
-        python::Task { pid: self.pid, tid: self.tid, fs_base: Some(self.regs.fs_base), space: &self.memory }
+    fn python<'a>(&'a self, stack: Stretch<'a>) -> python::Task<'a> {
+        python::Task { pid: self.pid, tid: self.tid, fs_base: Some(self.regs.fs_base), space: &self.memory, stack }
     }
 }
 
@@ -153,8 +153,9 @@ impl Sites {
             return (site, None);
         }
         let start = Instant::now();
+        let task = at.python(self.stacks.stretch());
         if let (true, Some(fd)) = (implicit || doubtful, ends) {
-            site.escape = match self.pythons.escape(&at.python(), fd.0) {
+            site.escape = match self.pythons.escape(&task, fd.0) {
                 Ok(Some(python::Escape::FilenoCall { .. })) => Some(Escape::FilenoCall),
                 Ok(Some(python::Escape::ReturnsFileno { .. })) => Some(Escape::ReturnsFileno),
                 Ok(Some(python::Escape::Holds { name, .. })) => Some(Escape::Holds(name.into())),
@@ -170,7 +171,7 @@ impl Sites {
             site.cause = Cause::Finalizer;
         }
         let mut activations = None;
-        match self.pythons.trace(&at.python()) {
+        match self.pythons.trace(&task) {
             Ok(trace) => {
                 site.py = self.intern(&trace);
                 // The `__exit__` of 3.8's and 3.9's files ends with a jump: it is not on the native stack.
@@ -193,7 +194,8 @@ impl Sites {
     pub(super) fn site_of_fork(&mut self, at: &Where) -> Site {
         let (site, python) = self.look(at, None);
         let is_leaf = |sites: &Sites, site: &Site| site.stack.is_none_or(|s| sites.stacks.frames(s).len() <= 1);
-        let caller = at.memory.word(at.regs.rsp).filter(|_| is_leaf(self, &site) && !at.regs.is_32bit());
+        let leaf = is_leaf(self, &site) && !at.regs.is_32bit();
+        let caller = leaf.then(|| at.memory.word(at.regs.rsp)).flatten();
         let outer = caller.map(|caller| {
             let regs = Regs { rip: caller, rsp: at.regs.rsp.wrapping_add(8), ..at.regs };
             self.look(&Where { regs, ..*at }, None)
@@ -230,7 +232,7 @@ impl Sites {
         }
         let mut out = Vec::new();
         for fd in fds {
-            match self.pythons.spawn_argument(&at.python(), fd.0) {
+            match self.pythons.spawn_argument(&at.python(Stretch::default()), fd.0) {
                 Ok(Some(SpawnArgument::RawInt { name, .. })) => out.push((fd, Held::Number(name.into()))),
                 Ok(Some(SpawnArgument::FileObject { name, .. })) => out.push((fd, Held::Object(name.into()))),
                 Ok(None) => {}

@@ -48,6 +48,7 @@ pub(crate) use runtimes::on_paper;
 pub(crate) use runtimes::{python_role, without_result};
 pub use types::{Frame, FrameKind, ModuleId, NO_FILE, Named, SpaceId, StackCoverage, StackEnd, Why, file_name};
 pub use unwind::MAX_FRAMES;
+pub use window::Stretch;
 
 use crate::base::{AddressSpace, Regs, StackId};
 use rustc_hash::FxHashMap;
@@ -122,6 +123,12 @@ impl Stacks {
             *self.truncated.entry(Why::TooManyStacks).or_default() += 1;
         }
         id
+    }
+
+    /// What was read of the stack that was captured last, from the stack pointer on: who reads more of the same task at the
+    /// same stop need not read it again.
+    pub(crate) fn stretch(&self) -> Stretch<'_> {
+        self.unwinder.stretch()
     }
 
     /// The activations of functions on the stack that was captured last, outermost first; `None` where the capture did not

@@ -4,7 +4,7 @@ use super::module::{Module, Modules};
 use super::rule::{Full, Machine, Memory, Plain, Registers, Rule};
 use super::space::{Place, Space};
 use super::types::{Frame, FrameKind, ModuleId, StackEnd, Why};
-use super::window::Window;
+use super::window::{Stretch, Window};
 use crate::base::{AddressSpace, ReadMemory, Regs};
 use gimli::UnwindContext;
 use rustc_hash::FxHashMap;
@@ -53,6 +53,11 @@ impl Unwinder {
             frames: Vec::with_capacity(MAX_FRAMES),
             cfas: Vec::with_capacity(MAX_FRAMES),
         }
+    }
+
+    /// The first piece of the stack that was walked last.
+    pub(crate) fn stretch(&self) -> Stretch<'_> {
+        self.window.stretch()
     }
 
     /// Fills `self.frames`. When the stack could not be followed to its end, also the program counter where it stopped.

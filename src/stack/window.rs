@@ -11,6 +11,26 @@ const FURTHER: usize = 32 << 10;
 /// Further pieces for one stack: a hostile stack may ask for a new one with every word.
 const MAX_FURTHER: u32 = 64;
 
+/// Bytes of a task's stack that have been read at this stop.
+#[derive(Clone, Copy, Default)]
+pub struct Stretch<'a> {
+    base: u64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Stretch<'a> {
+    /// `bytes` were read from `base` on.
+    pub fn new(base: u64, bytes: &'a [u8]) -> Stretch<'a> {
+        Stretch { base, bytes }
+    }
+
+    /// The `n` bytes at `addr`, if all of them are among those that were read.
+    pub fn get(self, addr: u64, n: usize) -> Option<&'a [u8]> {
+        let at = usize::try_from(addr.checked_sub(self.base)?).ok()?;
+        self.bytes.get(at..at.checked_add(n)?)
+    }
+}
+
 /// Buffers for one unwinder; `begin` starts a new stack.
 pub(crate) struct Window {
     main: Chunk,
@@ -68,6 +88,11 @@ impl Window {
         self.side.len = 0;
         let want = self.want;
         self.main.fill(mem, sp, want);
+    }
+
+    /// The first piece of the stack that was read last.
+    pub(crate) fn stretch(&self) -> Stretch<'_> {
+        Stretch::new(self.main.base, self.main.bytes.get(..self.main.len).unwrap_or_default())
     }
 
     /// The little-endian word of 8 bytes at `addr`.

@@ -248,7 +248,7 @@ pub(super) fn walk(view: View<'_>, state: &[u8], codes: &mut Codes, limit: usize
     let root = match l.ts_root {
         Root::Direct(off) => word_in(state, off),
         Root::CFrame(off, inner) => {
-            word_in(state, off).and_then(|c| c.checked_add(inner as u64)).and_then(|c| view.mem.word(c))
+            word_in(state, off).and_then(|c| c.checked_add(inner as u64)).and_then(|c| view.word(c))
         }
     };
     let mut addr = root.ok_or(NoPython::Unreadable)?;
@@ -337,10 +337,10 @@ impl Batch {
 }
 
 /// The bytes below a frame, read along with it: from 3.11 on frames lie one above the other on the thread's data stack,
-/// and a read costs by the call and not by the byte.
+/// and a read costs by the call and not by the byte. From 3.12 on some lie on the native stack in between.
 struct Window {
-    start: u64,
-    held: Vec<u8>,
+    /// What was read so far: where it begins, and the bytes. The newest is last.
+    held: Vec<(u64, Vec<u8>)>,
     /// Where the newest piece of the data stack begins (`datastack_chunk`); 0 if that is not known.
     floor: u64,
 }
@@ -348,23 +348,33 @@ struct Window {
 impl Window {
     fn of(l: &Layout, state: &[u8]) -> Window {
         let floor = l.ts_datastack_top.and_then(|o| word_in(state, o.checked_sub(8)?)).unwrap_or(0);
-        Window { start: 0, held: Vec::new(), floor }
+        Window { held: Vec::new(), floor }
     }
 
     fn get(&mut self, view: View<'_>, addr: u64, n: usize) -> Option<Vec<u8>> {
         const BELOW: u64 = 4096;
-        let held = |w: &Window| {
-            let off = usize::try_from(addr.checked_sub(w.start)?).ok()?;
-            w.held.get(off..off.checked_add(n)?).map(<[u8]>::to_vec)
-        };
+        /// Pieces that are kept: a stack in many pieces is no reason to hold much memory.
+        const PIECES: usize = 8;
+        if let Some(found) = view.stack.get(addr, n) {
+            return Some(found.to_vec());
+        }
         if let (true, Some(start)) = (view.layout.modern(), addr.checked_sub(BELOW)) {
-            if let Some(found) = held(self) {
+            let within = |(start, bytes): &(u64, Vec<u8>)| {
+                let off = usize::try_from(addr.checked_sub(*start)?).ok()?;
+                bytes.get(off..off.checked_add(n)?).map(<[u8]>::to_vec)
+            };
+            if let Some(found) = self.held.iter().rev().find_map(within) {
                 return Some(found);
             }
             let start = if self.floor <= addr { start.max(self.floor) } else { start };
             if let Some(read) = bytes(view.mem, start, usize::try_from(addr - start).ok()?.checked_add(n)?) {
-                (self.start, self.held) = (start, read);
-                return held(self);
+                let piece = (start, read);
+                let found = within(&piece);
+                if self.held.len() == PIECES {
+                    self.held.remove(0);
+                }
+                self.held.push(piece);
+                return found;
             }
         }
         bytes(view.mem, addr, n)

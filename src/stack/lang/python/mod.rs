@@ -27,6 +27,7 @@ mod view;
 pub use locate::{Runtime, runtime_symbol};
 
 use crate::base::{AddressSpace, Pid, Tid};
+use crate::stack::Stretch;
 use code::Codes;
 use escape::Verdict;
 use frame::Frames;
@@ -164,6 +165,14 @@ pub struct Task<'a> {
     pub fs_base: Option<u64>,
     /// Its memory and mappings.
     pub space: &'a dyn AddressSpace,
+    /// What of its native stack has been read at this stop; nothing of it is read again.
+    pub stack: Stretch<'a>,
+}
+
+impl Task<'_> {
+    fn view<'a>(&'a self, layout: &'a Layout) -> View<'a> {
+        View { mem: self.space, layout, stack: self.stack }
+    }
 }
 
 /// Frames that can be evidence: the innermost two, and the ones to be passed on the way to the data stack's newest.
@@ -212,7 +221,7 @@ impl Pythons {
     /// The Python stack of a stopped task.
     pub fn trace(&mut self, task: &Task<'_>) -> Result<PyStack, NoPython> {
         let result = match self.frames(task, frame::FRAMES) {
-            Ok((layout, frames, _)) => Ok(frames.stack(View { mem: task.space, layout: &layout })),
+            Ok((layout, frames, _)) => Ok(frames.stack(task.view(&layout))),
             Err(why @ (NoPython::Unsupported(_) | NoPython::Unreadable)) => self.fall_back(task, why),
             Err(why) => Err(why),
         };
@@ -229,7 +238,7 @@ impl Pythons {
     /// Only asked when the native stack shows an implicit close: of a close that code asked for it says nothing.
     pub fn escape(&mut self, task: &Task<'_>, fd: i32) -> Result<Option<Escape>, NoPython> {
         let (layout, frames, state) = self.frames(task, INNERMOST)?;
-        let view = View { mem: task.space, layout: &layout };
+        let view = task.view(&layout);
         let codes = &mut self.processes.entry(task.pid).or_default().codes;
         let dying = frame::dying(view, &state, &frames.list, codes);
         Ok(match escape::verdict(view, &frames, dying.as_ref(), fd) {
@@ -247,7 +256,7 @@ impl Pythons {
     /// Asked in the parent at the entry of fork, vfork, clone or posix_spawn's clone.
     pub fn spawn_argument(&mut self, task: &Task<'_>, fd: i32) -> Result<Option<SpawnArgument>, NoPython> {
         let (layout, frames, _) = self.frames(task, spawn::FRAMES)?;
-        Ok(spawn::argument(View { mem: task.space, layout: &layout }, &frames, fd))
+        Ok(spawn::argument(task.view(&layout), &frames, fd))
     }
 
     /// A process is gone or has executed another program.
@@ -303,7 +312,7 @@ impl Pythons {
                 }
             }
         };
-        let view = View { mem: task.space, layout: &found.layout };
+        let view = task.view(&found.layout);
         let (states, several) = frame::threads(view, found.runtime, task, &mut process.main)?;
         // Up to 3.12 run_string() makes whatever thread calls it use the state of the thread that made the interpreter.
         self.coverage.interpreters_shared |= several && found.layout.minor <= 12;
@@ -350,7 +359,7 @@ fn interpreter(hint: Option<Runtime>, files: &mut Files, task: &Task<'_>) -> Res
             .into_iter()
             .filter_map(Layout::of)
             .find(|layout| {
-                let view = View { mem: task.space, layout };
+                let view = task.view(layout);
                 frame::threads(view, found.address, task, &mut None)
                     .and_then(|(states, _)| frame::walk_all(view, &states, &mut Codes::default(), 2))
                     .is_ok_and(|f| !f.list.is_empty())

@@ -2,6 +2,7 @@
 
 use super::layout::Layout;
 use crate::base::ReadMemory;
+use crate::stack::Stretch;
 
 /// The longest string that is read; file names are at most `PATH_MAX`.
 const STRING: usize = 4096;
@@ -58,9 +59,16 @@ pub(super) enum Value {
 pub(super) struct View<'a> {
     pub(super) mem: &'a dyn ReadMemory,
     pub(super) layout: &'a Layout,
+    /// What of the native stack has been read at this stop.
+    pub(super) stack: Stretch<'a>,
 }
 
 impl View<'_> {
+    /// The word at `addr`, which may be on the native stack.
+    pub(super) fn word(&self, addr: u64) -> Option<u64> {
+        self.stack.get(addr, 8).and_then(|b| word_in(b, 0)).or_else(|| self.mem.word(addr))
+    }
+
     /// A non-null pointer at `addr`.
     pub(super) fn pointer(&self, addr: u64) -> Option<u64> {
         self.mem.word(addr).filter(|&p| p != 0)
