@@ -5,9 +5,10 @@
 
 use super::{Copies, Role, Step, object, program_name, root};
 use crate::base::text::escape;
-use crate::base::{Fd, Pid, TableId, Tid};
+use crate::base::{Fd, LifeId, Pid, TableId, Tid};
 use crate::event::{Cause, Direction, Escape, Frames, Program, Site};
 use crate::model::{Life, Moment, Origin, World};
+use rustc_hash::FxHashSet;
 
 /// A kind of evidence, in falling weight.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -73,54 +74,69 @@ pub(super) fn blame_of<'w>(
     closer: Option<(Tid, &Site)>,
 ) -> Option<Blame<'w>> {
     let lineage: Vec<&Life> = world.lineage(table, fd).collect();
-    let mut best: Option<Blame<'_>> = None;
-    for (i, life) in lineage.iter().enumerate() {
-        let Some(end) = &life.end else { continue };
-        // What a fork has copied is the copy's affair from then on: the parent closes its own when the child runs.
-        let copied = lineage.iter().take(i).any(|l| l.origin == Origin::Inherited(life.id));
-        if end.moment.at < since || copied {
-            continue;
-        }
-        let (mut weight, mut evidence) = weigh(world, life, victim, &lineage);
+    let others = |l: &&Life, owner| l.began.site.owner.as_ref().is_some_and(|o| o != owner);
+    let weigh = |i: usize, life: &Life, end: &Moment, note: Note<'_>| {
+        let mut weight = weigh(world, life, end, victim, &lineage, note);
         if let Some((tid, site)) = closer {
-            let (opener, former) = (&life.began, &end.moment);
-            if (opener.tid, former.tid) == (tid, tid) {
+            let opener = &life.began;
+            if (opener.tid, end.tid) == (tid, tid) {
                 weight += 5;
                 if i > 0 {
-                    evidence.push((Clue::Owner, "the same thread had opened and closed it".to_string()));
+                    note(Clue::Owner, &|| "the same thread had opened and closed it".to_string());
                 }
             }
             if let Some(owner) = site.owner.as_ref().filter(|o| opener.site.owner.as_ref() == Some(o)) {
                 // The number was others' in between: whose code closes it again closes what was its own.
-                let others = |l: &&Life| l.began.site.owner.as_ref().is_some_and(|o| o != owner);
-                if lineage.iter().any(others) {
+                if lineage.iter().any(|l| others(l, owner)) {
                     weight += 10;
-                    let name = escape(owner.as_bytes());
-                    evidence.push((Clue::Owner, format!("{name} had opened it, and {name} closes the number again")));
+                    let name = || escape(owner.as_bytes());
+                    note(Clue::Owner, &|| format!("{0} had opened it, and {0} closes the number again", name()));
                 }
             }
         }
+        weight
+    };
+    let mut best: Option<(usize, u32)> = None;
+    let mut copied: FxHashSet<LifeId> = FxHashSet::default();
+    for (i, life) in lineage.iter().enumerate() {
+        if let Origin::Inherited(from) = life.origin {
+            copied.insert(from);
+        }
+        let Some(end) = &life.end else { continue };
+        // What a fork has copied is the copy's affair from then on: the parent closes its own when the child runs.
+        if end.moment.at < since || copied.contains(&life.id) {
+            continue;
+        }
+        let weight = weigh(i, life, &end.moment, &mut |_, _| ());
         // The latest wins among equals: it comes first.
-        if best.as_ref().is_none_or(|b| weight > b.weight) {
-            // What came next on the number, as a call made it: a copy over fork is the same thing again.
-            let next = lineage.iter().take(i).rev().find(|l| !matches!(l.origin, Origin::Inherited(_)));
-            best = Some(Blame { life, reused: next.copied(), evidence, weight });
+        if best.is_none_or(|(_, most)| weight > most) {
+            best = Some((i, weight));
         }
     }
-    best
+    // Most lives are not to blame: only of the one that is the evidence is put into words.
+    let (i, weight) = best?;
+    let life = *lineage.get(i)?;
+    let mut evidence = Vec::new();
+    if let Some(end) = &life.end {
+        weigh(i, life, &end.moment, &mut |clue, words| evidence.push((clue, words())));
+    }
+    // What came next on the number, as a call made it: a copy over fork is the same thing again.
+    let next = lineage.iter().take(i).rev().find(|l| !matches!(l.origin, Origin::Inherited(_)));
+    Some(Blame { life, reused: next.copied(), evidence, weight })
 }
 
-fn weigh(world: &World, life: &Life, victim: Pid, lineage: &[&Life]) -> (u32, Evidence) {
-    let Some(end) = &life.end else { return (0, Vec::new()) };
-    let site = &end.moment.site;
-    let mut evidence = Vec::new();
+/// Takes a clue, and what puts it into words.
+type Note<'a> = &'a mut dyn FnMut(Clue, &dyn Fn() -> String);
+
+fn weigh(world: &World, life: &Life, end: &Moment, victim: Pid, lineage: &[&Life], note: Note<'_>) -> u32 {
+    let site = &end.site;
     let mut weight = match site.cause {
         Cause::Finalizer => {
-            evidence.push((Clue::Implicit, "no code called close(): the last reference went away".to_string()));
+            note(Clue::Implicit, &|| "no code called close(): the last reference went away".to_string());
             60
         }
         Cause::Collector => {
-            evidence.push((Clue::Implicit, "no code called close(): the collector found the object".to_string()));
+            note(Clue::Implicit, &|| "no code called close(): the collector found the object".to_string());
             60
         }
         _ => 20,
@@ -141,23 +157,23 @@ fn weigh(world: &World, life: &Life, victim: Pid, lineage: &[&Life]) -> (u32, Ev
             Frames::Python => "by Python's frames",
         };
         let how = "it was opened outside the very call that started the child, and what took its number inside";
-        evidence.push((Clue::Activation, format!("{how} ({frames}): that is the spawner's own")));
+        note(Clue::Activation, &|| format!("{how} ({frames}): that is the spawner's own"));
     }
     if let (true, Some(escape)) = (site.cause.is_implicit(), &site.escape) {
         weight = weight.max(DECISIVE);
-        evidence.push((Clue::Escaped, escaped(escape)));
+        note(Clue::Escaped, &|| escaped(escape));
     }
     // What the victim ended itself it did on purpose, unless nothing else is left to blame.
-    if end.moment.pid == victim && matches!(life.origin, Origin::Inherited(_)) {
+    if end.pid == victim && matches!(life.origin, Origin::Inherited(_)) {
         weight = 10;
     }
     if let Some(how) = process.and_then(|p| named(world, life, &p.program)) {
         // Scripts and settings are named, too, and read at the start: what is to be written is rather handed over.
         let written = world.file(life.file).is_some_and(|f| f.file.direction() != Direction::Read);
         weight += if written && window.is_some() { 2 } else { 0 };
-        evidence.push((Clue::Named, how));
+        note(Clue::Named, &|| how.clone());
     }
-    (weight, evidence)
+    weight
 }
 
 /// Where the arguments or the environment of `program` name the file of a life, as a clause.
@@ -175,13 +191,17 @@ pub(super) fn named(world: &World, life: &Life, program: &Program) -> Option<Str
         // A relative name is the end of the path, from a slash on.
         _ => path.strip_suffix(value.strip_prefix(b"./").unwrap_or(value)).is_some_and(|rest| rest.ends_with(b"/")),
     };
-    let value = |entry: &[u8]| entry.iter().position(|b| *b == b'=').map(|at| entry.split_at(at + 1).1.to_vec());
-    let argument = |a: &&Vec<u8>| is_it(a) || a.starts_with(b"-") && value(a).is_some_and(|v| is_it(&v));
-    let (what, path) = (program_name(program), escape(path));
-    if program.argv.iter().skip(1).any(|a| argument(&a)) {
+    let value = |entry: &[u8]| {
+        let at = entry.iter().position(|b| *b == b'=');
+        at.and_then(|at| entry.get(at + 1..)).is_some_and(is_it)
+    };
+    let words = || (program_name(program), escape(path));
+    if program.argv.iter().skip(1).any(|a| is_it(a) || a.starts_with(b"-") && value(a)) {
+        let (what, path) = words();
         return Some(format!("the arguments of {what} name {path}"));
     }
-    let variable = program.env.iter().find(|e| value(e).is_some_and(|v| is_it(&v)))?;
+    let variable = program.env.iter().find(|e| value(e))?;
+    let (what, path) = words();
     let name = variable.split(|b| *b == b'=').next().unwrap_or_default();
     Some(format!("the environment of {what} names {path}, in {}", escape(name)))
 }
