@@ -289,7 +289,7 @@ impl Placement {
     #[inline]
     pub(super) fn on_stop(&mut self, tid: i32) {
         if let Some(a) = &mut self.0 {
-            a.on_stop(tid);
+            a.on_stop(tid, tid);
         }
     }
 
@@ -377,7 +377,8 @@ impl Active {
         u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn on_stop(&mut self, tid: i32) {
+    /// `tid` is in a stop, and `heir` will go on: another only where it sleeps meanwhile.
+    fn on_stop(&mut self, tid: i32, heir: i32) {
         let now = self.now();
         if !self.asking.is_empty() {
             self.asking.remove(&tid);
@@ -392,9 +393,12 @@ impl Active {
             Advice::Release => lock(&self.shared).release(self.tracer),
             Advice::Hold => {
                 lock(&self.shared).release(self.tracer);
-                if self.asking.is_empty() && !self.refused.contains(&tid) {
-                    if self.hold(tid).is_none() {
-                        self.refused.insert(tid);
+                if self.asking.is_empty() && !self.refused.contains(&heir) {
+                    if self.hold(heir).is_none() {
+                        self.refused.insert(heir);
+                    }
+                    if heir != tid {
+                        self.policy.inherit(heir, now);
                     }
                     self.policy.held(now);
                 }
@@ -402,7 +406,7 @@ impl Active {
         }
     }
 
-    /// Holds a task that is in a stop; `None` if that cannot be.
+    /// Holds a task that is in a stop, or has not run yet; `None` if that cannot be.
     fn hold(&mut self, tid: i32) -> Option<()> {
         let own = affinity(self.tracer).ok()?;
         let active = affinity(tid).ok()?;
@@ -480,7 +484,7 @@ impl Active {
             }
         }
         drop(shared);
-        self.on_stop(parent);
+        self.on_stop(parent, if vfork { child } else { parent });
     }
 
     fn on_gone(&mut self, tid: i32) {
