@@ -13,8 +13,9 @@ use crate::model::{FdTable, Life, Origin, World};
 use crate::syscall::{Row, When};
 use std::collections::BTreeMap;
 
-/// How many unclaimed objects are remembered.
-const UNCLAIMED: usize = 64;
+/// How many unclaimed objects are remembered: a fork while others open files leaves one for each number of the copy that is
+/// in doubt.
+const UNCLAIMED: usize = 1024;
 
 /// A life whose object may have been made by a call that had not been told when it was met.
 #[derive(Clone, Debug)]
@@ -42,6 +43,9 @@ impl Session {
         }
         self.unclaimed.extend(lives.into_iter().map(|life| Unclaimed { life, makers: makers.clone(), suspect }));
         let too_many = self.unclaimed.len().saturating_sub(UNCLAIMED);
+        if too_many > 0 {
+            tracing::debug!(too_many, "objects whose makers are not known are given up");
+        }
         self.unclaimed.drain(..too_many);
     }
 
@@ -118,6 +122,9 @@ impl Session {
         candidates: impl Fn(&World, &NewFile) -> Vec<Fd>,
         frontend: &mut dyn Frontend,
     ) {
+        if !self.unclaimed.iter().any(|u| u.makers.contains(&maker)) {
+            return;
+        }
         let (mine, others): (Vec<_>, Vec<_>) = self.unclaimed.drain(..).partition(|u| u.makers.contains(&maker));
         self.unclaimed = others;
         for u in mine {
