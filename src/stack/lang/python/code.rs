@@ -3,8 +3,8 @@
 use super::layout::Layout;
 use super::opcode::{self, Instruction};
 use super::view::{CODE, View, bytes, int_in, word_in};
-use std::cell::OnceCell;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -36,7 +36,12 @@ pub(super) struct Code {
     slots: usize,
     names: OnceCell<Option<Names>>,
     variables: OnceCell<Vec<String>>,
+    /// Lines that were looked for: a stack is at the same calls again and again, and a table is searched from its start.
+    lines: RefCell<FxHashMap<i64, Option<u32>>>,
 }
+
+/// Lines that are remembered of one code object.
+const LINES: usize = 64;
 
 impl Code {
     /// About what it occupies; names that are read later are as many as the head's counts allow and left out.
@@ -45,7 +50,11 @@ impl Code {
     }
 
     pub(super) fn line(&self, layout: &Layout, at: i64) -> Option<u32> {
-        super::lines::line(layout.lines, &self.table, self.first, at)
+        let mut lines = self.lines.borrow_mut();
+        if lines.len() >= LINES {
+            lines.clear();
+        }
+        *lines.entry(at).or_insert_with(|| super::lines::line(layout.lines, &self.table, self.first, at))
     }
 
     /// `co_names`.
@@ -165,8 +174,10 @@ impl Code {
 /// The code objects of one process.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Codes {
-    known: HashMap<u64, Rc<Code>>,
+    known: FxHashMap<u64, Rc<Code>>,
     size: usize,
+    /// Where the type of code objects is, which is the interpreter's own and stays there.
+    code_type: Option<u64>,
 }
 
 impl Codes {
@@ -185,7 +196,7 @@ impl Codes {
         if let Some(known) = self.known.get(&addr).filter(|k| k.stamp.get(24..kept) == Some(stamp)) {
             return Some(Rc::clone(known));
         }
-        let code = Rc::new(read(view, addr, head)?);
+        let code = Rc::new(read(view, addr, head, &mut self.code_type)?);
         self.size += code.size();
         if self.size > KEPT {
             self.known.clear();
@@ -196,12 +207,15 @@ impl Codes {
     }
 }
 
-fn read(view: View<'_>, addr: u64, head: Vec<u8>) -> Option<Code> {
+fn read(view: View<'_>, addr: u64, head: Vec<u8>, code_type: &mut Option<u64>) -> Option<Code> {
     let l = view.layout;
     // A freed object, or something else that a stale pointer leads to, has another type.
     let ty = word_in(&head, 8)?;
-    if view.mem.c_string(view.pointer(ty.checked_add(24)?)?, 16)? != b"code" {
-        return None;
+    if *code_type != Some(ty) {
+        if view.mem.c_string(view.pointer(ty.checked_add(24)?)?, 16)? != b"code" {
+            return None;
+        }
+        *code_type = Some(ty);
     }
     let string = |o: usize| word_in(&head, o).and_then(|p| view.string(p));
     let function = l.c_qualname.and_then(string).or_else(|| string(l.c_name))?;
@@ -220,5 +234,6 @@ fn read(view: View<'_>, addr: u64, head: Vec<u8>) -> Option<Code> {
         stamp: head,
         names: OnceCell::new(),
         variables: OnceCell::new(),
+        lines: RefCell::default(),
     })
 }
