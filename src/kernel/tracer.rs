@@ -303,9 +303,9 @@ impl Tracer {
         self.placement.on_question(task.tid.0);
     }
 
-    /// The target has opened a file that shows where tasks may run.
-    pub fn shows_placement(&mut self) {
-        self.placement.on_shown();
+    /// The target has a file open that shows where tasks may run, or has closed the last of them.
+    pub fn shows_placement(&mut self, open: bool) {
+        self.placement.on_shown(open);
     }
 
     /// The tasks that are alive, in ascending order.

@@ -12,6 +12,7 @@ mod live;
 mod log;
 mod names;
 mod pipeline;
+mod placement;
 mod received;
 mod reconcile;
 mod record;
@@ -33,7 +34,7 @@ pub use record::Recording;
 pub use rehearse::rehearsal_of;
 pub use replay::Replay;
 
-use crate::base::{Fd, Pid, Tid};
+use crate::base::{Fd, FileId, Pid, Tid};
 use crate::event::{Alteration, Effect, Event, EventKind, ExitStatus};
 use crate::finding::{Finding, Options, Seen};
 use crate::identity::{Followed, Ledger, Rehearsal};
@@ -156,6 +157,8 @@ pub struct Session {
     deliveries: bool,
     /// Processes whose calls somebody else may answer.
     supervised: FxHashSet<Pid>,
+    /// What is open that shows where tasks may run.
+    shown: FxHashSet<FileId>,
     main: Tid,
     began: Instant,
     status: Option<ExitStatus>,
@@ -221,6 +224,7 @@ impl Session {
             unclaimed: Vec::new(),
             deliveries: false,
             supervised: FxHashSet::default(),
+            shown: FxHashSet::default(),
             main,
             began: Instant::now(),
             status: None,
@@ -546,6 +550,7 @@ impl Session {
         pipeline::note_found(&mut self.ledger, &self.pipeline.findings);
         self.follow_rehearsed(&changes, frontend);
         self.follow_deliveries(event, &changes);
+        self.follow_shown(&changes);
         let seen = Seen { world: &self.world, event, changes: &changes };
         frontend.on_event(&seen, &mut names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps });
         first

@@ -603,9 +603,6 @@ impl Session {
         if received && self.world.shares_table(tid) && task.registers()?.is_none() {
             return Ok(Told::Lost);
         }
-        if effects.iter().any(|e| matches!(e, Effect::Open { file, .. } if procfs::shows_placement(&file.path))) {
-            self.tracer.shows_placement();
-        }
         let now = self.now();
         // A copy of a shared table is as exact as what is known of the table.
         let copied = (effects.contains(&Effect::Unshare) && self.flights.has_rivals(&self.world, tid))
