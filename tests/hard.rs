@@ -29,11 +29,17 @@ fn filters_of_the_targets_own_do_what_they_do_alone() {
     }
     assert!(native.stdout.contains("call close = ENOSYS") && native.stdout.contains("the supervisor says 4711"));
     let program = text(&path);
+    let dir = tempfile::tempdir().expect("a folder");
+    let recorded = dir.path().join("log");
     for options in [&["audit"][..], &["audit", "--no-seccomp"], &["run", "-ex", "continue"], &["run", "-ex", "detach"]]
     {
-        let done = run(Command::new(fdwatch()).args(options).args(["--", program]));
+        let done = run(Command::new(fdwatch()).args(options).args(["--record", text(&recorded), "--", program]));
         assert_eq!(done.stdout, native.stdout, "{options:?}: {}", done.stderr);
         assert_eq!((done.errors(), done.code()), (0, 0), "{options:?}: {}", done.stderr);
+        // Nothing that was refused is taken for done: a number 32 is not open because dup, which is call 32, was trapped.
+        let log = std::fs::read_to_string(&recorded).expect("a log");
+        let _ = std::fs::remove_file(&recorded);
+        assert!(!log.contains(r#""to":32,"#), "{options:?}: a copy that nobody made");
     }
 }
 

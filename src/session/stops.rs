@@ -62,7 +62,7 @@ impl Session {
                 });
                 // A filter of the target's own may have refused what was taken for made.
                 if let Some(fd) = early
-                    && (ret < 0 && !RESTARTS.contains(&ret) || self.is_supervised(tid))
+                    && (ret != 0 && !RESTARTS.contains(&ret) || self.is_supervised(tid))
                 {
                     self.verify(tid, fd, frontend);
                 }
@@ -540,8 +540,8 @@ impl Session {
         };
         self.flights.leave(tid);
         self.is_no_maker(tid);
-        if self.is_supervised(tid)
-            && let Some(fd) = regs.map(|r| r.rax as i32).filter(|fd| *fd >= 0)
+        if let Some(fd) = regs.map(|r| r.rax as i32).filter(|fd| *fd >= 0)
+            && (self.is_supervised(tid) || is_trapped(raw, i64::from(fd)))
         {
             self.verify(tid, Fd(fd), frontend);
         }
@@ -563,6 +563,9 @@ impl Session {
         let (Some(row), false) = (row, RESTARTS.contains(&ret)) else {
             return Ok(Told::All(None));
         };
+        if is_trapped(raw, ret) && procfs::link(tid, Fd(ret as i32)).is_none() {
+            return Ok(Told::All(None));
+        }
         let memory = task.memory();
         let made = Made { call: raw, ret: Some(ret), task: &memory };
         let mut effects = (row.decode)(&made);
@@ -1043,6 +1046,12 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Whether a call may not have been made, but answered with SIGSYS by a filter of the target's own (SECCOMP_RET_TRAP): then its
+/// number stands where the result would (kernel/seccomp.c, syscall_rollback).
+fn is_trapped(call: RawCall, ret: i64) -> bool {
+    ret == i64::from(call.nr)
 }
 
 /// Whether nothing is to be asked any more.
