@@ -102,6 +102,7 @@ fn the_model_is_the_kernels_table() {
         "own_filter",
         "exec_chain",
         "clone_kinds",
+        "uffd_fork",
     ] {
         let Some(path) = target(name) else { return skip("comparison", "no C compiler") };
         if !path.exists() || alone(&[&path]).code() == 77 {
@@ -123,6 +124,21 @@ fn what_a_new_task_has_of_a_table_is_told_by_its_flags() {
         }
         assert_eq!(done.errors(), 3, "{mode:?}: {}", done.stderr);
         assert_eq!(done.stderr.matches("error[double-close]").count(), 3, "{mode:?}: {}", done.stderr);
+        assert!(!done.stderr.contains("against expectation"), "{mode:?}: {}", done.stderr);
+    }
+}
+
+/// Read by read(2) and by readv(2).
+#[test]
+fn a_userfaultfd_of_a_fork_is_seen_where_it_is_read() {
+    let Some(path) = target("uffd_fork") else { return skip("userfaultfd", "no C compiler") };
+    let native = alone(&[&path]);
+    if native.code() == 77 {
+        return skip("userfaultfd", native.stdout.trim());
+    }
+    for mode in MODES {
+        let done = audit(mode, &[text(&path)]);
+        assert_eq!((&done.stdout, done.errors()), (&native.stdout, 2), "{mode:?}: {}", done.stderr);
         assert!(!done.stderr.contains("against expectation"), "{mode:?}: {}", done.stderr);
     }
 }
