@@ -596,6 +596,27 @@ fn a_vfork_parent_of_a_started_target_is_left_when_it_can_be() {
     assert_eq!(watched.end().code(), 4);
 }
 
+/// Where nothing of fdwatch's is left in it, a started target that was let go needs fdwatch no more; with a filter, whose calls
+/// nobody would answer, it ends with fdwatch and does not go on half.
+#[test]
+fn who_was_let_go_outlives_fdwatch_unless_it_has_a_filter() {
+    let script = "exec 7</dev/null; exec 7<&-; echo $$; read x; echo \"got $x\"; : </dev/null && echo opened";
+    for (mode, lives) in [(&["run", "--no-seccomp"][..], true), (&["run"], false)] {
+        let options = ["--fd", "7", "--batch", "-ex", "detach", "--", "sh", "-c", script];
+        let mut target = start(Command::new(fdwatch()).args(mode).args(options));
+        let pid: i32 = target.line().and_then(|l| l.parse().ok()).expect("its number");
+        let tracer = field(pid, "TracerPid").expect("it lives");
+        assert_eq!(tracer == "0", lives, "{mode:?}");
+        target.signal(Signal::SIGKILL);
+        if lives {
+            target.say("on");
+            assert_eq!(target.line().as_deref(), Some("got on"), "{mode:?}");
+            assert_eq!(target.line().as_deref(), Some("opened"), "{mode:?}");
+        }
+        assert_eq!(target.line(), None, "{mode:?}");
+    }
+}
+
 fn numbers_of_children(pid: i32) -> Vec<i32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|n| n.parse().ok()).collect()

@@ -44,6 +44,7 @@ fn targets_say_and_end_as_they_do_alone() {
         "crowd",
         "exec_chain",
         "own_filter",
+        "clone_kinds",
     ] {
         let Some(path) = target(name) else { return skip("targets", "no C compiler") };
         if !path.exists() {
@@ -100,6 +101,8 @@ fn the_model_is_the_kernels_table() {
         "stale_fork_dup2",
         "own_filter",
         "exec_chain",
+        "clone_kinds",
+        "uffd_fork",
     ] {
         let Some(path) = target(name) else { return skip("comparison", "no C compiler") };
         if !path.exists() || alone(&[&path]).code() == 77 {
@@ -107,6 +110,36 @@ fn the_model_is_the_kernels_table() {
             continue;
         }
         compared(&[text(&path)]);
+    }
+}
+
+/// One double close in a task that shares memory and no table, one of a pidfd, and one that is of two tasks with one table.
+#[test]
+fn what_a_new_task_has_of_a_table_is_told_by_its_flags() {
+    let Some(path) = target("clone_kinds") else { return skip("clone flags", "no C compiler") };
+    for mode in MODES {
+        let done = audit(mode, &[text(&path)]);
+        if done.code() == 77 {
+            return skip("clone flags", done.stdout.trim());
+        }
+        assert_eq!(done.errors(), 3, "{mode:?}: {}", done.stderr);
+        assert_eq!(done.stderr.matches("error[double-close]").count(), 3, "{mode:?}: {}", done.stderr);
+        assert!(!done.stderr.contains("against expectation"), "{mode:?}: {}", done.stderr);
+    }
+}
+
+/// Read by read(2) and by readv(2).
+#[test]
+fn a_userfaultfd_of_a_fork_is_seen_where_it_is_read() {
+    let Some(path) = target("uffd_fork") else { return skip("userfaultfd", "no C compiler") };
+    let native = alone(&[&path]);
+    if native.code() == 77 {
+        return skip("userfaultfd", native.stdout.trim());
+    }
+    for mode in MODES {
+        let done = audit(mode, &[text(&path)]);
+        assert_eq!((&done.stdout, done.errors()), (&native.stdout, 2), "{mode:?}: {}", done.stderr);
+        assert!(!done.stderr.contains("against expectation"), "{mode:?}: {}", done.stderr);
     }
 }
 

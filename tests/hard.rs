@@ -29,11 +29,40 @@ fn filters_of_the_targets_own_do_what_they_do_alone() {
     }
     assert!(native.stdout.contains("call close = ENOSYS") && native.stdout.contains("the supervisor says 4711"));
     let program = text(&path);
+    let dir = tempfile::tempdir().expect("a folder");
+    let recorded = dir.path().join("log");
     for options in [&["audit"][..], &["audit", "--no-seccomp"], &["run", "-ex", "continue"], &["run", "-ex", "detach"]]
     {
-        let done = run(Command::new(fdwatch()).args(options).args(["--", program]));
+        let done = run(Command::new(fdwatch()).args(options).args(["--record", text(&recorded), "--", program]));
         assert_eq!(done.stdout, native.stdout, "{options:?}: {}", done.stderr);
         assert_eq!((done.errors(), done.code()), (0, 0), "{options:?}: {}", done.stderr);
+        // Nothing that was refused is taken for done: a number 32 is not open because dup, which is call 32, was trapped.
+        let log = std::fs::read_to_string(&recorded).expect("a log");
+        let _ = std::fs::remove_file(&recorded);
+        assert!(!log.contains(r#""to":32,"#), "{options:?}: a copy that nobody made");
+    }
+}
+
+/// What a filter of the target's own shows to a supervisor does not come to ours, and may be made all the same, or said to
+/// be made. Of the child, whose table nobody shares, what was done otherwise is said to be unseen.
+#[test]
+fn calls_that_a_supervisor_answers_are_seen() {
+    let Some(path) = target("supervised") else { return skip("supervisor", "no C compiler") };
+    for how in [&[][..], &["all threads"]] {
+        let native = run(Command::new(&path).args(how));
+        if native.code() == 77 {
+            return skip("supervisor", native.stdout.trim());
+        }
+        assert!(native.stdout.ends_with("the child exited 3\n"), "{}", native.stdout);
+        for mode in [&["audit"][..], &["audit", "--no-seccomp"], &["audit", "--uses", "all"]] {
+            let done = run(Command::new(fdwatch()).args(mode).arg("--").arg(&path).args(how));
+            assert_eq!(done.stdout, native.stdout, "{mode:?} {how:?}: {}", done.stderr);
+            let told = done.stderr.matches("error[double-close]").count();
+            assert_eq!(told, 2, "{mode:?} {how:?}: {}", done.stderr);
+            let unseen = done.stderr.lines().find(|l| l.contains("against expectation")).unwrap_or_default();
+            let times: u32 = unseen.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or_default();
+            assert!(times >= 3, "{mode:?} {how:?}: {}", done.stderr);
+        }
     }
 }
 
@@ -84,10 +113,14 @@ fn who_traces_inside_is_told_that_it_may_not() {
     let Some(path) = target("tracers") else { return skip("tracers", "no C compiler") };
     for options in [&[][..], &["--no-seccomp"]] {
         let done = audit(options, &[&path]);
-        let expected = "call PTRACE_TRACEME = EPERM\nthe child exited 3\ncall PTRACE_SEIZE = EPERM\n\
-                        call PTRACE_ATTACH = EPERM\nthe sibling exited 4\n";
+        // A stop for a tracer that there is not would be for ever; the next is as any.
+        let blind = "the blind child stopped by 19\nthe blind child exited 5\n";
+        let expected = format!(
+            "call PTRACE_TRACEME = EPERM\nthe child exited 3\n{blind}{blind}call PTRACE_SEIZE = EPERM\n\
+             call PTRACE_ATTACH = EPERM\nthe sibling exited 4\n"
+        );
         assert_eq!(done.stdout, expected, "{options:?}: {}", done.stderr);
-        assert!(done.stderr.contains(&format!("3 requests {REFUSED}")), "{options:?}: {}", done.stderr);
+        assert!(done.stderr.contains(&format!("5 requests {REFUSED}")), "{options:?}: {}", done.stderr);
         assert_eq!(done.code(), 0, "{options:?}: {}", done.stderr);
     }
 }
@@ -108,6 +141,46 @@ fn strace_and_gdb_inside_end_with_a_word() {
             assert!(!done.stderr.contains("panicked"), "{tool:?} {options:?}: {}", done.stderr);
         }
     }
+}
+
+/// Each tracer that there may be inside, on a process inside and on one outside, which nobody traces: with a word, or it
+/// works, and it does not wait for ever.
+#[test]
+fn tracers_inside_attach_to_nobody_inside_and_to_those_outside() {
+    let mut outside = start(Command::new("sh").args(["-c", "echo ready; read x"]));
+    assert_eq!(outside.line().as_deref(), Some("ready"));
+    let (pid, program) = (outside.pid().to_string(), fdwatch());
+    let own = text(&program);
+    let dir = tempfile::tempdir().expect("a folder");
+    let said = text(dir.path()).to_string() + "/said";
+    // Left to itself it goes on for as long as what it traces.
+    let strace = format!(
+        "trace() {{ strace -p $1 2>{said} & until grep -qE 'attached|ptrace.PTRACE_' {said}; do :; done; \
+         kill -INT $!; wait $!; cat {said}; }}; trace"
+    );
+    // The shell is traced, too, and asks about itself.
+    let tools: [(&str, String, &str, &str); 3] = [
+        (own, format!("{own} attach --for 1ms"), "traces it already, and a process has one tracer", "target goes on"),
+        ("strace", strace, "Operation not permitted", "attached"),
+        ("gdb", "gdb -nx -batch -p".into(), "Operation not permitted", "detached"),
+    ];
+    for (name, tool, refused, works) in &tools {
+        if *name != own && !has(name) {
+            skip("attaching inside", &format!("no {name}"));
+            continue;
+        }
+        for outer in [&["audit"][..], &["audit", "--no-seccomp"], &["run", "--batch", "-ex", "continue"]] {
+            for (of, word) in [("$$", refused), (pid.as_str(), works)] {
+                let script = format!("{tool} {of} 2>&1; :");
+                let done = run(Command::new(own).args(outer).args(["--", "sh", "-c", &script]));
+                let said = format!("{}{}", done.stdout, done.stderr);
+                assert!(said.contains(*word), "{outer:?} {tool} {of}: {said}");
+                assert_eq!(done.code(), 0, "{outer:?} {tool} {of}: {said}");
+            }
+        }
+    }
+    outside.close_input();
+    outside.end();
 }
 
 #[test]

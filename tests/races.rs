@@ -78,3 +78,23 @@ fn a_thread_executes_a_program_while_another_forks() {
         assert!(done.stdout.contains("executed 25 times, and no child is left"), "{mode:?}: {}", done.stdout);
     }
 }
+
+/// Calls that are interrupted and made again, by the kernel or by the program: what they make comes once, and is known.
+#[test]
+fn calls_are_interrupted_and_made_again() {
+    let Some(path) = target("restarted") else { return skip("restarted", "no C compiler") };
+    for how in [&[][..], &["by the kernel"]] {
+        let native = run(Command::new(&path).args(how));
+        let again = if how.is_empty() { 9 } else { 0 };
+        let line = format!("interrupted 9 times, made again by the program {again} times");
+        assert!(native.stdout.contains(&line), "{}", native.stdout);
+        for mode in [&["audit"][..], &["audit", "--no-seccomp"]] {
+            let done = run(Command::new(common::fdwatch()).args(mode).arg("--").arg(&path).args(how));
+            assert_eq!(done.stdout, native.stdout, "{mode:?} {how:?}: {}", done.stderr);
+            assert_eq!(done.errors(), 3, "{mode:?} {how:?}: {}", done.stderr);
+            assert!(!done.stderr.contains("against expectation"), "{mode:?} {how:?}: {}", done.stderr);
+        }
+        let done = run(Command::new(example("oracle")).args(["--once", "--"]).arg(&path).args(how));
+        assert!(done.stderr.contains("; 0 mismatches"), "{how:?}: {}", done.stderr);
+    }
+}

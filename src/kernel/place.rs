@@ -61,6 +61,8 @@ struct Policy {
     tight: Mean,
     since: u64,
     not_before: u64,
+    /// Somebody has a file open that shows a mask.
+    shown: bool,
     /// In terms.
     pause: u64,
 }
@@ -118,7 +120,7 @@ impl Policy {
         }
         // The run in which it was released was neither.
         self.loose.add(ran);
-        match self.score >= ENOUGH && now >= self.not_before {
+        match self.score >= ENOUGH && now >= self.not_before && !self.shown {
             true => Advice::Hold,
             false => Advice::Stay,
         }
@@ -317,12 +319,13 @@ impl Placement {
         }
     }
 
-    /// Somebody is about to read a file that shows a mask.
-    pub(super) fn on_shown(&mut self) {
+    /// Somebody may read a file that shows a mask, for as long as it is `open` and a while after.
+    pub(super) fn on_shown(&mut self, open: bool) {
         if let Some(a) = &mut self.0 {
             lock(&a.shared).release(a.tracer);
             let until = a.now().saturating_add(SHOWN);
             a.policy.rest(until);
+            a.policy.shown = open;
         }
     }
 

@@ -228,12 +228,12 @@ pub(super) fn signal_code(tid: i32) -> Result<i32, Errno> {
     Ok(info.si_code)
 }
 
-/// PTRACE_GETSIGINFO: the process that sent the signal, if a process did (si_code SI_USER, sigaction(2)).
+/// PTRACE_GETSIGINFO: the process that sent the signal, if a process did (si_code SI_USER or SI_TKILL, sigaction(2)).
 pub(super) fn signal_sender(tid: i32) -> Option<i32> {
     about_to(tid).ok()?;
     let info = nix::sys::ptrace::getsiginfo(nix::unistd::Pid::from_raw(tid)).ok()?;
-    // SAFETY: with SI_USER the kernel has filled `si_pid` (sigaction(2)); the whole structure is initialised in any case.
-    (info.si_code == libc::SI_USER).then(|| unsafe { info.si_pid() })
+    // SAFETY: with these codes the kernel has filled `si_pid` (sigaction(2)); the whole structure is initialised in any case.
+    matches!(info.si_code, libc::SI_USER | libc::SI_TKILL).then(|| unsafe { info.si_pid() })
 }
 
 /// The soft limit of RLIMIT_NOFILE of a task's process (prlimit(2)); EPERM where its user is another.

@@ -121,6 +121,11 @@ impl Stopped {
         sys::signal_sender(self.tid.0) == i32::try_from(std::process::id()).ok()
     }
 
+    /// Whether the signal that it is about to get was sent by this process.
+    pub fn signal_is_from(&self, pid: Pid) -> bool {
+        sys::signal_sender(self.tid.0) == Some(pid.0)
+    }
+
     /// Makes the call that it is entering not happen and return `result`; false when it is gone.
     pub fn skip_call(&self, result: i64) -> Result<bool, Error> {
         Ok(self.ask("POKEUSER", sys::skip_call(self.tid.0, result))?.is_some())
@@ -307,9 +312,9 @@ impl Tracer {
         self.placement.on_question(task.tid.0);
     }
 
-    /// The target has opened a file that shows where tasks may run.
-    pub fn shows_placement(&mut self) {
-        self.placement.on_shown();
+    /// The target has a file open that shows where tasks may run, or has closed the last of them.
+    pub fn shows_placement(&mut self, open: bool) {
+        self.placement.on_shown(open);
     }
 
     /// The tasks that are alive, in ascending order.

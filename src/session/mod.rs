@@ -12,6 +12,7 @@ mod live;
 mod log;
 mod names;
 mod pipeline;
+mod placement;
 mod received;
 mod reconcile;
 mod record;
@@ -19,6 +20,7 @@ mod rehearse;
 mod replay;
 mod sites;
 mod stops;
+mod supervised;
 
 #[cfg(test)]
 mod hostile;
@@ -32,7 +34,7 @@ pub use record::Recording;
 pub use rehearse::rehearsal_of;
 pub use replay::Replay;
 
-use crate::base::{Pid, Tid};
+use crate::base::{Fd, FileId, Pid, Tid};
 use crate::event::{Alteration, Effect, Event, EventKind, ExitStatus};
 use crate::finding::{Finding, Options, Seen};
 use crate::identity::{Followed, Ledger, Rehearsal};
@@ -48,7 +50,7 @@ use claim::Unclaimed;
 use log::Header;
 use pipeline::{Committed, Pipeline};
 use record::Recorder;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use sites::Sites;
 use std::time::Instant;
 
@@ -98,6 +100,12 @@ struct TaskState {
     doubtful: u8,
     /// What was decided about the call at whose entry it stands, while that is delayed.
     decided: Option<Decided>,
+    /// It wanted to be traced by its parent and was refused, so it stops itself for nobody.
+    untraced: bool,
+    /// The entry of the call that it is in was looked at before a filter was asked.
+    entered: bool,
+    /// The number of a call that was committed at its entry, where its exit is a stop, too.
+    early: Option<Fd>,
 }
 
 /// What is to be done when a delay is over.
@@ -113,7 +121,16 @@ struct Decided {
 
 impl TaskState {
     fn new(space: crate::stack::SpaceId) -> TaskState {
-        TaskState { space, pending: None, vain: 0, doubtful: 0, decided: None }
+        TaskState {
+            space,
+            pending: None,
+            vain: 0,
+            doubtful: 0,
+            decided: None,
+            untraced: false,
+            entered: false,
+            early: None,
+        }
     }
 }
 
@@ -138,6 +155,10 @@ pub struct Session {
     unclaimed: Vec<Unclaimed>,
     /// Something was open, once, that hands out descriptors when it is read.
     deliveries: bool,
+    /// Processes whose calls somebody else may answer.
+    supervised: FxHashSet<Pid>,
+    /// What is open that shows where tasks may run.
+    shown: FxHashSet<FileId>,
     main: Tid,
     began: Instant,
     status: Option<ExitStatus>,
@@ -202,6 +223,8 @@ impl Session {
             flights: Flights::default(),
             unclaimed: Vec::new(),
             deliveries: false,
+            supervised: FxHashSet::default(),
+            shown: FxHashSet::default(),
             main,
             began: Instant::now(),
             status: None,
@@ -527,6 +550,7 @@ impl Session {
         pipeline::note_found(&mut self.ledger, &self.pipeline.findings);
         self.follow_rehearsed(&changes, frontend);
         self.follow_deliveries(event, &changes);
+        self.follow_shown(&changes);
         let seen = Seen { world: &self.world, event, changes: &changes };
         frontend.on_event(&seen, &mut names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps });
         first

@@ -77,7 +77,8 @@ impl Session {
         self.hands_out(life).then_some(row)
     }
 
-    /// Lets every call stop of the tasks that have a descriptor open that hands out others, and of nobody else.
+    /// Lets every call stop of the tasks that have a descriptor open that hands out others or that somebody supervises, and
+    /// of nobody else.
     ///
     /// A thread that shares the table goes over to that at its next stop; what it reads before is noticed like all that
     /// is opened unseen.
@@ -89,13 +90,15 @@ impl Session {
         self.deliveries |= concerned;
         // A new thread changes nothing but who has the table.
         let is_fork = matches!(event.kind, EventKind::Fork(_));
-        if self.limits.all_calls || !(concerned || is_fork && self.deliveries) {
+        let supervised = self.note_supervised(event);
+        if self.limits.all_calls || !(supervised || concerned || is_fork && self.deliveries) {
             return;
         }
         let all: FxHashSet<TableId> = self.world.tasks().map(|(_, t)| t.table).collect();
         let open = |t: &TableId| self.world.table(*t).into_iter().flat_map(FdTable::open);
         let tables: FxHashSet<TableId> = all.into_iter().filter(|t| open(t).any(|(_, l)| self.hands_out(l))).collect();
-        let tasks = self.world.tasks().filter(|(_, t)| tables.contains(&t.table)).map(|(tid, _)| tid);
+        let all = |t: &crate::model::Task| tables.contains(&t.table) || self.supervised.contains(&t.pid);
+        let tasks = self.world.tasks().filter(|(_, t)| all(t)).map(|(tid, _)| tid);
         self.tracer.stop_at_every_call(tasks);
     }
 }

@@ -61,8 +61,9 @@ impl Session {
             for other in self.flights.unconfirmed(table) {
                 // Asleep in whatever call, it has left the one that was committed at its entry: that empties the number
                 // before anything can make it wait (fs/open.c, close).
-                // Without our filter another of the target's own may let it wait in the close itself (seccomp_unotify(2)).
-                if other != tid && !self.limits.all_calls && procfs::is_asleep_in_a_call(other) {
+                // Where that stops it before all filters, one of the target's own may let it wait in the close itself
+                // (seccomp_unotify(2)).
+                if other != tid && !self.stops_unmarked(other) && procfs::is_asleep_in_a_call(other) {
                     let now = self.now();
                     self.flights.stopped(other, now);
                 }

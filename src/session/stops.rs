@@ -41,13 +41,33 @@ impl Session {
         if !self.tracer.stops_at_every_call(task.tid()) {
             return self.on_exit(task, frontend);
         }
+        let tid = task.tid();
+        let unmarked = self.stops_unmarked(tid);
         match task.call()? {
             // What the filter marks is looked at when it does.
-            Some(Entering::Entry(call)) if !self.limits.all_calls && self.table.is_marked(&call) => {
+            Some(Entering::Entry(call)) if !unmarked && self.table.is_marked(&call) => {
                 self.tracer.resume(task, Resume::Go)
             }
-            Some(Entering::Entry(call)) => self.entering(task, call, frontend),
-            Some(Entering::Exit(_)) => self.on_exit(task, frontend),
+            Some(Entering::Entry(call)) => {
+                if let Some(state) = self.tasks.get_mut(&tid) {
+                    state.entered = unmarked;
+                    state.early = None;
+                }
+                self.entering(task, call, frontend)
+            }
+            Some(Entering::Exit(ret)) => {
+                let early = self.tasks.get_mut(&tid).and_then(|s| {
+                    s.entered = false;
+                    s.early.take()
+                });
+                // A filter of the target's own may have refused what was taken for made.
+                if let Some(fd) = early
+                    && (ret != 0 && !RESTARTS.contains(&ret) || self.is_supervised(tid))
+                {
+                    self.verify(tid, fd, frontend);
+                }
+                self.on_exit(task, frontend)
+            }
             Some(Entering::Foreign) => self.tracer.resume(task, Resume::Go),
             None => {
                 // Which side it was is not known: a call of which nothing was seen must not end another.
@@ -60,7 +80,16 @@ impl Session {
     /// A call of the table is about to be made.
     pub(super) fn on_entry(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
         match task.call()? {
-            Some(Entering::Entry(call)) => self.entering(task, call, frontend),
+            Some(Entering::Entry(call)) => {
+                let state = self.tasks.get_mut(&task.tid());
+                // It was looked at before the filter was asked.
+                if let Some(state) = state.filter(|s| s.entered) {
+                    state.entered = false;
+                    let how = if state.pending.is_some() { Resume::ToExit } else { Resume::Go };
+                    return self.tracer.resume(task, how);
+                }
+                self.entering(task, call, frontend)
+            }
             Some(Entering::Foreign) => self.refuse(task),
             _ => self.tracer.resume(task, Resume::Go),
         }
@@ -289,8 +318,10 @@ impl Session {
         if let EventKind::Call(call) = &event.kind {
             self.flights.enter(&self.world, tid, &call.effects, true, event.at);
         }
+        let unmarked = self.stops_unmarked(tid);
         if let Some(state) = self.tasks.get_mut(&tid) {
             state.vain = 0;
+            state.early = ends.or(marks).filter(|_| unmarked);
         }
         let first = self.commit(&event, transitions, frontend);
         self.settle(tid, frontend);
@@ -493,7 +524,8 @@ impl Session {
                 None => self.tracer.resume(task, Resume::Go),
             };
         };
-        let told = match task.registers()? {
+        let regs = task.registers()?;
+        let told = match regs {
             Some(regs) => self.made(&task, raw, regs, frontend)?,
             None => Told::Lost,
         };
@@ -508,6 +540,11 @@ impl Session {
         };
         self.flights.leave(tid);
         self.is_no_maker(tid);
+        if let Some(fd) = regs.map(|r| r.rax as i32).filter(|fd| *fd >= 0)
+            && (self.is_supervised(tid) || is_trapped(raw, i64::from(fd)))
+        {
+            self.verify(tid, Fd(fd), frontend);
+        }
         self.settle(tid, frontend);
         match decision {
             Some(d) => self.carry_out(task, d),
@@ -526,6 +563,9 @@ impl Session {
         let (Some(row), false) = (row, RESTARTS.contains(&ret)) else {
             return Ok(Told::All(None));
         };
+        if is_trapped(raw, ret) && procfs::link(tid, Fd(ret as i32)).is_none() {
+            return Ok(Told::All(None));
+        }
         let memory = task.memory();
         let made = Made { call: raw, ret: Some(ret), task: &memory };
         let mut effects = (row.decode)(&made);
@@ -549,7 +589,12 @@ impl Session {
         });
         if effects.is_empty() {
             match in_the_way(row, &made) {
-                Some(InTheWay::Tracing) => self.limits.refused_tracing += 1,
+                Some(InTheWay::Tracing { by_parent }) => {
+                    self.limits.refused_tracing += 1;
+                    if let Some(state) = self.tasks.get_mut(&tid) {
+                        state.untraced = by_parent;
+                    }
+                }
                 Some(InTheWay::StrictMode) if !self.limits.all_calls => self.limits.refused_strict += 1,
                 _ => {}
             }
@@ -560,9 +605,6 @@ impl Session {
         let received = effects.iter().any(|e| matches!(e, Effect::Receive { .. }));
         if received && self.world.shares_table(tid) && task.registers()?.is_none() {
             return Ok(Told::Lost);
-        }
-        if effects.iter().any(|e| matches!(e, Effect::Open { file, .. } if procfs::shows_placement(&file.path))) {
-            self.tracer.shows_placement();
         }
         let now = self.now();
         // A copy of a shared table is as exact as what is known of the table.
@@ -958,6 +1000,15 @@ impl Session {
             self.echoes = others.into_iter().filter(|p| self.tracer.will_report(*p, sig)).collect();
             return self.interrupted(task, Some(sig), frontend);
         }
+        // Who asks to be traced stops itself so that its tracer can begin. There is none: it would stand there for ever, and so
+        // would who waits for it, as gdb does without looking whether the request was granted.
+        let asked = self.tasks.get_mut(&tid).filter(|s| sig == libc::SIGSTOP && s.untraced);
+        if let Some(state) = asked
+            && task.signal_is_from(pid)
+        {
+            state.untraced = false;
+            return self.tracer.resume(task, Resume::Go);
+        }
         if self.attached.is_none() && matches!(sig, libc::SIGTERM | libc::SIGHUP) {
             // What is sent to the whole process group (as timeout(1) does) reaches the target by itself and by way of us.
             let now = self.now();
@@ -995,6 +1046,12 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Whether a call may not have been made, but answered with SIGSYS by a filter of the target's own (SECCOMP_RET_TRAP): then its
+/// number stands where the result would (kernel/seccomp.c, syscall_rollback).
+fn is_trapped(call: RawCall, ret: i64) -> bool {
+    ret == i64::from(call.nr)
 }
 
 /// Whether nothing is to be asked any more.

@@ -1,4 +1,4 @@
-//! Descriptors that are read: read(2) of fanotify(7) and userfaultfd(2).
+//! Descriptors that are read: read(2), readv(2) and preadv2(2) of fanotify(7) and userfaultfd(2).
 //!
 //! Stopping at every read of every program would be far too dear. These rows are not in the filter; they matter only
 //! where the number that is read is of a kind that hands out descriptors, see [`FileKind::hands_out`].
@@ -13,6 +13,9 @@ const RDWR: u32 = libc::O_RDWR as u32;
 /// As much of what was read is looked at, in bytes: a thousand events and more.
 const READ_MAX: u64 = 64 << 10;
 
+/// The most places that a call may name (linux/uio.h, UIO_MAXIOV).
+const IOV_MAX: u64 = 1024;
+
 // linux/fanotify.h: struct fanotify_event_metadata is event_len, vers, reserved, metadata_len, mask, fd, pid.
 const METADATA: usize = 24;
 const METADATA_LEN: usize = 6;
@@ -25,7 +28,31 @@ const UFFD_MSG: usize = 32;
 const UFFD_FORK: u8 = 0x13;
 const UFFD_FD: usize = 8;
 
+/// Where the bytes went: places and lengths.
+type Places = Vec<(u64, u64)>;
+
 fn read(m: &Made<'_>) -> Vec<Effect> {
+    delivered(m, |m| vec![(m.addr(1), READ_MAX)])
+}
+
+fn readv(m: &Made<'_>) -> Vec<Effect> {
+    delivered(m, places)
+}
+
+/// The array of `struct iovec` (readv(2)): a pointer and a length, each a word.
+fn places(m: &Made<'_>) -> Places {
+    let wide = m.call.arch != Arch::I386;
+    let word = |addr: u64| if wide { m.task.word(addr) } else { m.task.half(addr).map(u64::from) };
+    let size = if wide { 8 } else { 4 };
+    let count = u64::try_from(m.int(2)).unwrap_or(0).min(IOV_MAX);
+    let place = |i: u64| {
+        let at = m.addr(1).checked_add(2 * size * i)?;
+        Some((word(at)?, word(at.checked_add(size)?)?))
+    };
+    (0..count).map_while(place).collect()
+}
+
+fn delivered(m: &Made<'_>, places: fn(&Made<'_>) -> Places) -> Vec<Effect> {
     let Some(length @ 1..) = m.ret.and_then(|n| u64::try_from(n).ok()) else { return Vec::new() };
     let kind = m.task.link(m.fd(0)).map(|l| NewFile::from_link(l, 0).kind);
     let parse = match kind {
@@ -34,8 +61,18 @@ fn read(m: &Made<'_>) -> Vec<Effect> {
         _ => return Vec::new(),
     };
     let mut bytes = vec![0; length.min(READ_MAX) as usize];
-    let got = m.task.read(m.addr(1), &mut bytes);
-    bytes.truncate(got);
+    let mut filled = 0;
+    // Each place is filled before the next (fs/read_write.c, do_loop_readv_writev), so all is one stream.
+    for (addr, room) in places(m) {
+        let rest = bytes.get_mut(filled..).unwrap_or_default();
+        let want = rest.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+        let got = m.task.read(addr, rest.get_mut(..want).unwrap_or_default());
+        filled += got;
+        if got < want || filled == bytes.len() {
+            break;
+        }
+    }
+    bytes.truncate(filled);
     let mut numbers = Vec::new();
     parse(&bytes, &mut numbers);
     let mut seen = std::collections::BTreeSet::new();
@@ -84,7 +121,11 @@ fn userfaultfd(bytes: &[u8], numbers: &mut Vec<i32>) {
     numbers.extend(forks.filter_map(|m| word(m, UFFD_FD)));
 }
 
-pub(super) static ROWS: &[Row] = &[Row::exit("read", Some(0), Some(3), &[Arg::Fd, Arg::Pointer, Arg::Int], read)];
+pub(super) static ROWS: &[Row] = &[
+    Row::exit("read", Some(0), Some(3), &[Arg::Fd, Arg::Pointer, Arg::Int], read),
+    Row::exit("readv", Some(19), Some(145), &[Arg::Fd, Arg::Pointer, Arg::Int], readv),
+    Row::exit("preadv2", Some(327), Some(378), &[Arg::Fd, Arg::Pointer, Arg::Int], readv),
+];
 
 /// The row of a call that matters only if its first argument is of a kind that hands out descriptors.
 pub fn delivery(call: &RawCall) -> Option<&'static Row> {
@@ -97,7 +138,7 @@ pub fn delivery(call: &RawCall) -> Option<&'static Row> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Paper, decode};
+    use super::super::testing::{Paper, decode, decode_as};
     use super::*;
 
     fn event(fd: i32, infos: &[u8]) -> Vec<u8> {
@@ -144,6 +185,26 @@ mod tests {
         assert_eq!(numbers(3, -11, all.clone()), vec![]);
         assert_eq!(numbers(3, 0, all.clone()), vec![]);
         assert_eq!(numbers(9, length, all), vec![], "a file that reads like events");
+    }
+
+    #[test]
+    fn what_was_read_into_several_places_is_one_stream() {
+        let events = [event(5, &[]), event(6, &[])].concat();
+        for (arch, word) in [(Arch::X86_64, 8), (Arch::I386, 4)] {
+            // An event and a half, an empty place, and more room than was filled.
+            let vector = [(0x1000u64, 36u64), (0x1100, 0), (0x1200, 4096)];
+            let mut bytes = events[..36].to_vec();
+            bytes.resize(0x200, 0);
+            bytes.extend(&events[36..]);
+            bytes.resize(0x300, 0);
+            bytes.extend(vector.iter().flat_map(|(a, n)| [*a, *n]).flat_map(|w| w.to_le_bytes()[..word].to_vec()));
+            let read = |count: u64, ret| {
+                let e = decode_as(arch, "readv", [3, 0x1300, count, 0, 0, 0], Some(ret), &task(bytes.clone()));
+                e.iter().filter(|e| matches!(e, Effect::Open { .. })).count()
+            };
+            assert_eq!((read(3, 48), read(1, 24), read(2, 48), read(3, -11)), (2, 1, 1, 0), "{arch:?}");
+            assert_eq!(read(u64::MAX, 48), 0, "{arch:?}: no such number of places");
+        }
     }
 
     #[test]

@@ -14,7 +14,10 @@ const SECCOMP_MODE_STRICT: i32 = 1;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum InTheWay {
     /// The task that is to be traced is traced by fdwatch, and a task has one tracer (ptrace(2)).
-    Tracing,
+    Tracing {
+        /// It wanted its parent to trace it (PTRACE_TRACEME).
+        by_parent: bool,
+    },
     /// A task that is under a filter, as ours, cannot enter seccomp's strict mode (kernel/seccomp.c,
     /// seccomp_may_assign_mode).
     StrictMode,
@@ -23,7 +26,9 @@ pub enum InTheWay {
 /// What of fdwatch's may have made a call fail that was made and returned `call.ret`.
 pub fn in_the_way(row: &Row, call: &Made<'_>) -> Option<InTheWay> {
     match row.name {
-        "ptrace" if call.failed_with(libc::EPERM) => Some(InTheWay::Tracing),
+        "ptrace" if call.failed_with(libc::EPERM) => {
+            Some(InTheWay::Tracing { by_parent: call.int(0) as u32 == TRACEME })
+        }
         "prctl" if call.failed_with(libc::EINVAL) => Some(InTheWay::StrictMode),
         _ => None,
     }
@@ -55,7 +60,7 @@ mod tests {
             let row = by_name(name).unwrap();
             in_the_way(row, &Made { call: RawCall { arch: Arch::X86_64, nr: 0, args }, ret: Some(ret), task: &task })
         };
-        assert_eq!(told("ptrace", [0; 6], -1), Some(InTheWay::Tracing));
+        assert_eq!(told("ptrace", [0; 6], -1), Some(InTheWay::Tracing { by_parent: true }));
         assert_eq!(told("ptrace", [16, 1, 0, 0, 0, 0], -3), None, "no such process");
         assert_eq!(told("ptrace", [16, 1, 0, 0, 0, 0], 0), None, "a process outside");
         assert_eq!(told("prctl", [22, 1, 0, 0, 0, 0], -22), Some(InTheWay::StrictMode));

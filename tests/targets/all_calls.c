@@ -33,6 +33,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -446,6 +447,11 @@ static void delivered(void)
     step("fanotify-read");
     said(read(fan, events, sizeof events), "read(%d)", fan);
     step("fanotify-nothing");
+    need(open("a", O_RDONLY), "open(a)");
+    need(open("c", O_RDONLY), "open(c)");
+    struct iovec places[2] = { { events, 24 }, { events + 1024, 1024 } };
+    said(readv(fan, places, 2) > 0, "readv(%d) > 0", fan);
+    step("fanotify-readv");
     int other = need(fanotify_init(FAN_CLASS_NOTIF | FAN_NONBLOCK, O_RDONLY), "fanotify_init");
     need(fanotify_mark(other, FAN_MARK_ADD, FAN_OPEN | FAN_EVENT_ON_CHILD, AT_FDCWD, "."), "fanotify_mark");
     pid_t child = need(fork(), "fork");

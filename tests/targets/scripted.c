@@ -1,10 +1,14 @@
 /* Why: one small program that passes through every kind of stop: opens, copies, fork, vfork, posix_spawn, threads, exec,
- * exec from a thread, signals, group-stops, descriptors over a socket. It is run again and again while something goes
- * wrong at one stop after another, so no part of it may outlive the others: children die with their parent. */
+ * exec from a thread, signals, group-stops, descriptors over a socket, a supervisor. It is run again and again while
+ * something goes wrong at one stop after another, so no part of it may outlive the others: children die with their parent. */
 #include "target.h"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stddef.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -128,6 +132,44 @@ static void passes(void)
     close(ends[1]);
 }
 
+static int asks_about_dup(void)
+{
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_dup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { .len = 4, .filter = code };
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+}
+
+static void *lets_go_on(void *listener)
+{
+    struct seccomp_notif asked = { 0 };
+    struct seccomp_notif_resp answer = { .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE };
+    need(ioctl(*(int *)listener, SECCOMP_IOCTL_NOTIF_RECV, &asked), "SECCOMP_IOCTL_NOTIF_RECV");
+    answer.id = asked.id;
+    need(ioctl(*(int *)listener, SECCOMP_IOCTL_NOTIF_SEND, &answer), "SECCOMP_IOCTL_NOTIF_SEND");
+    return NULL;
+}
+
+static void supervised(void)
+{
+    pid_t child = need(fork(), "fork");
+    if (child == 0) {
+        mortal();
+        int listener = asks_about_dup();
+        pthread_t supervisor;
+        if (listener == -1 || pthread_create(&supervisor, NULL, lets_go_on, &listener) != 0)
+            _exit(0);
+        need(close(need(dup(0), "dup")), "close");
+        _exit(0);
+    }
+    need(waitpid(child, NULL, 0), "waitpid");
+}
+
 static void *executes(void *self)
 {
     execl(self, self, "again", (char *)NULL);
@@ -148,6 +190,7 @@ int main(int argc, char **argv)
     signals();
     stops();
     passes();
+    supervised();
     if (caught != 2)
         return 3;
     pthread_t thread;

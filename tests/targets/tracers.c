@@ -22,6 +22,28 @@ static void traces_its_child(void)
     printf("the child exited %d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
 }
 
+/* As gdb does to see what ptrace can do: nobody looks whether the request was granted, and the child stops itself. The
+ * second stop is an ordinary one, of which the parent hears as of any child's. */
+static void traces_its_child_blindly(int by_kill)
+{
+    int status;
+    pid_t child = need(fork(), "fork");
+    if (child == 0) {
+        ptrace(PTRACE_TRACEME, 0, 0, 0);
+        by_kill ? kill(getpid(), SIGSTOP) : raise(SIGSTOP);
+        raise(SIGSTOP);
+        _exit(5);
+    }
+    need(waitpid(child, &status, WUNTRACED), "waitpid");
+    while (WIFSTOPPED(status)) {
+        printf("the blind child stopped by %d\n", WSTOPSIG(status));
+        if (ptrace(PTRACE_CONT, child, 0, 0) == -1)
+            need(kill(child, SIGCONT), "kill");
+        need(waitpid(child, &status, WUNTRACED), "waitpid");
+    }
+    printf("the blind child exited %d\n", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+}
+
 static void seizes_a_sibling(void)
 {
     int ends[2];
@@ -49,6 +71,8 @@ static void seizes_a_sibling(void)
 int main(void)
 {
     traces_its_child();
+    traces_its_child_blindly(0);
+    traces_its_child_blindly(1);
     seizes_a_sibling();
     return 0;
 }

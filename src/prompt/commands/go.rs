@@ -235,7 +235,9 @@ impl Command for Detach {
             usage: "detach",
             group: Group::Leave,
             summary: "let the target go on without being watched",
-            help: "Every task is let go. What they do from then on is not seen.",
+            help: "Every task is let go. What they do from then on is not seen. Where fdwatch put a filter, it stays and lets\n\
+                   everything pass, and its end by kill -9 is the target's; not for a target that was attached to, or\n\
+                   started with --no-seccomp.",
             example: ("detach", "the target goes on, and fdwatch watches no more"),
             repeats: false,
         }
