@@ -359,11 +359,9 @@ fn by_module(file: &File, addr: u64, table: &GoTable) -> Option<u64> {
 /// Where the section of code begins, if nothing lies there before Go's: where the system's linker made the program, code
 /// of the C library does. Then the program is entered in that, and not in Go's.
 fn by_entry(file: &File, table: &GoTable) -> Option<u64> {
-    use object::{Object, ObjectSection};
-    let cache = ReadCache::new(file);
-    let object = elf::parse(&cache).ok()?;
-    let text = object.section_by_name(".text")?.address();
-    let function = table.find(object.entry().checked_sub(text)?)?;
+    let image = elf::Image::of_file(file).ok()?;
+    let text = Some(image.text).filter(|&text| text != 0)?;
+    let function = table.find(image.entry.checked_sub(text)?)?;
     function.name.starts_with(b"_rt0_").then_some(text)
 }
 

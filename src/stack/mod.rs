@@ -31,6 +31,7 @@ mod pyparts;
 mod pytypes;
 mod rule;
 mod runtimes;
+mod sections;
 mod space;
 mod symtab;
 mod types;
