@@ -9,7 +9,7 @@ mod stack_support;
 
 use fdwatch::stack::{StackEnd, Stacks, Why};
 use stack_support::gdb::{Gdb, Stop, there};
-use stack_support::{build, compile, skip};
+use stack_support::{build, compile, gos, skip};
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -142,9 +142,11 @@ fn go_programs() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    for (label, flags) in [("plain", &[][..]), ("pie", &["-buildmode=pie"]), ("noinline", &["-gcflags=-N -l"])] {
-        if let Some(program) = build("go build", "calls.go", label, flags, dir.path()) {
-            agree_wholly(label, &program, &[""; 0], CLOSED, 5);
+    for go in gos() {
+        for (label, flags) in [("plain", &[][..]), ("pie", &["-buildmode=pie"]), ("noinline", &["-gcflags=-N -l"])] {
+            if let Some(program) = build(&go, "calls.go", label, flags, dir.path()) {
+                agree_wholly(&format!("{go} {label}"), &program, &[""; 0], CLOSED, 5);
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ mod debugfile;
 mod dwarf;
 mod elf;
 mod explain;
+mod goswitch;
 mod gotable;
 mod intern;
 mod jump;

@@ -1,5 +1,6 @@
 //! From registers and a stack to frames.
 
+use super::goswitch::{self, GoSwitches};
 use super::module::{Module, Modules};
 use super::rule::{Full, Machine, Memory, Plain, Registers, Rule};
 use super::space::{Place, Space};
@@ -24,10 +25,7 @@ const MAX_FRAME: u64 = 8 << 20;
 pub(crate) struct Unwinder {
     rules: FxHashMap<(ModuleId, u64), Rule>,
     full: Vec<Full>,
-    /// How deep the frames are of what calls Go's `systemstack`, by return address; see [`GoTable::depth`].
-    ///
-    /// [`GoTable::depth`]: super::gotable::GoTable::depth
-    depths: FxHashMap<(ModuleId, u64), Option<u64>>,
+    go: GoSwitches,
     ctx: Box<UnwindContext<usize>>,
     window: Window,
     pub(crate) frames: Vec<Frame>,
@@ -47,7 +45,7 @@ impl Unwinder {
         Self {
             rules: FxHashMap::default(),
             full: Vec::new(),
-            depths: FxHashMap::default(),
+            go: GoSwitches::default(),
             ctx: Box::default(),
             window: Window::new(),
             frames: Vec::with_capacity(MAX_FRAMES),
@@ -65,9 +63,9 @@ impl Unwinder {
     ) -> (StackEnd, u64) {
         self.frames.clear();
         self.cfas.clear();
-        if self.rules.len() >= MAX_RULES || self.full.len() >= MAX_RULES || self.depths.len() >= MAX_RULES {
+        if self.rules.len() >= MAX_RULES || self.full.len() >= MAX_RULES || self.go.is_large(MAX_RULES) {
             self.rules.clear();
-            self.depths.clear();
+            self.go = GoSwitches::default();
             self.full.clear();
         }
         let m = Machine::of(regs);
@@ -113,7 +111,7 @@ impl Unwinder {
                 Step::Rule(Rule::Switch) => {
                     switched = true;
                     let code = Code { space, modules, mem };
-                    go_switch(look, sp, m, &mut regs, &mut memory, code, &mut self.depths).ok_or(Why::NoUnwindInfo)
+                    self.go.step(look, sp, m, &mut regs, &mut memory, code).ok_or(Why::NoUnwindInfo)
                 }
                 Step::Rule(Rule::Missing(why)) => return truncated(why),
                 Step::Rule(Rule::Plain(plain)) => plain.step(m, &mut regs, &mut memory),
@@ -202,8 +200,7 @@ impl Unwinder {
         }
         // Go's unwind information knows a caller of everything.
         rule = match module.go_start(addr).filter(|_| m.word == 8) {
-            Some(start) if start.switches => Rule::Switch,
-            Some(_) => Rule::Outermost,
+            Some(start) => goswitch::rule(start, addr, rule, m, module),
             None => rule,
         };
         self.rules.insert((id, addr), rule);
@@ -235,10 +232,10 @@ fn direct_call(pc: u64, sp: u64, exact: bool, m: &Machine, regs: &mut Registers,
 }
 
 /// What is known about code, and the process to learn more from.
-struct Code<'a> {
-    space: &'a mut Space,
-    modules: &'a mut Modules,
-    mem: &'a dyn AddressSpace,
+pub(crate) struct Code<'a> {
+    pub(crate) space: &'a mut Space,
+    pub(crate) modules: &'a mut Modules,
+    pub(crate) mem: &'a dyn AddressSpace,
 }
 
 /// One frame by way of the frame pointer, if what it leads to looks like a frame.
@@ -322,61 +319,6 @@ fn goroutine_ends(pc: u64, m: &Machine, regs: &Registers, mem: &dyn ReadMemory) 
         && regs.get(m.fp) == Some(0)
         && mem.read(pc.wrapping_sub(1), &mut code) == code.len()
         && matches!(code, [0x90, 0xe8, _, _, _, _, 0x90])
-}
-
-/// One frame out of Go's `systemstack` at `pc`, back to the stack of the goroutine that called it: its canonical frame
-/// address.
-///
-/// What stands above it on the thread's stack is left from other calls. The frame pointer leads to the goroutine's stack:
-/// since Go 1.21 to the frame of `systemstack` itself, before that to its caller's, where the return address lies as far
-/// below as the caller's frame is deep (Go, `runtime/asm_amd64.s`). No other word is taken for it.
-#[cold]
-fn go_switch(
-    pc: u64,
-    sp: u64,
-    m: &Machine,
-    regs: &mut Registers,
-    mem: &mut Memory<'_>,
-    code: Code<'_>,
-    depths: &mut FxHashMap<(ModuleId, u64), Option<u64>>,
-) -> Option<u64> {
-    /// No function that calls it has a larger frame, in words.
-    const DEEP: u64 = 512;
-    let Code { space, modules, mem: process } = code;
-    let mut place = |at: u64| match space.find(at, &mut 0, modules, process)? {
-        Place::Module(id, bias) => Some((id, bias)),
-        Place::Anonymous => None,
-    };
-    let (id, bias) = place(pc)?;
-    // What was called has put it just below its return address. Go's unwind information does not say so.
-    let fp = mem.load(m, sp.checked_sub(2 * m.word)?)?;
-    let outer = mem.load(m, fp)?;
-    let newer = (fp.wrapping_add(m.word), outer);
-    let older = (1..=DEEP).map(|words| (fp.wrapping_sub(words * m.word), fp));
-    let mut called = |(at, frame): (u64, u64)| {
-        let ra = mem.load(m, at)?;
-        // Few words are near the code, and of these few come after such a call.
-        (place(ra)? == (id, bias)).then_some(())?;
-        let mut call = [0; 5];
-        (process.read(ra.wrapping_sub(5), &mut call) == call.len()).then_some(())?;
-        let [0xe8, distance @ ..] = call else { return None };
-        let target = ra.wrapping_add_signed(i32::from_le_bytes(distance).into()).wrapping_add(bias);
-        Some((ra, target, at, frame))
-    };
-    let candidates: Vec<_> = std::iter::once(newer).chain(older).filter_map(&mut called).collect();
-    let module = modules.get(id)?;
-    let start = module.go_start(pc.wrapping_add(bias))?.start;
-    let (ra, _, at, frame) = candidates.into_iter().find(|&(ra, target, at, frame)| {
-        let read = || module.go_table().and_then(|t| t.depth(ra.wrapping_add(bias)));
-        // That long below a frame pointer is what the caller has of its own.
-        let below = frame.checked_sub(at);
-        target == start && below.is_some() && *depths.entry((id, ra.wrapping_add(bias))).or_insert_with(read) == below
-    })?;
-    let cfa = at.wrapping_add(m.word);
-    regs.set(m.sp, Some(cfa));
-    regs.set(m.fp, Some(frame));
-    regs.set(m.ra, Some(ra));
-    Some(cfa)
 }
 
 /// `mov $15, %rax; syscall`: rt_sigreturn, as C libraries without unwind information for it (musl, Go) write it.
