@@ -161,7 +161,7 @@ impl Sections {
         let le = LittleEndian;
         self.iter().filter(|s| s.kind == elf::SHT_NOTE.0).find_map(|s| {
             let bytes = self.content(s, data, MAX_NOTES)?;
-            let mut notes = NoteIterator::<FileHeader64<LittleEndian>>::new(le, s.align.into(), &bytes).ok()?;
+            let mut notes = NoteIterator::<FileHeader64<LittleEndian>>::new(le, s.align, &bytes).ok()?;
             let mut note = || notes.next().ok().flatten();
             while let Some(note) = note() {
                 if note.name() == elf::ELF_NOTE_GNU && note.n_type(le) == elf::NT_GNU_BUILD_ID {
