@@ -178,6 +178,9 @@ fn go_programs() {
                 agree_wholly(&format!("{go} {label}"), &program, &[""; 0], CLOSED, 5);
             }
         }
+        if let Some(program) = build(&format!("env GOARCH=386 {go}"), "calls.go", "i386", &[], dir.path()) {
+            agree_wholly(&format!("{go} i386"), &program, &[""; 0], CLOSED, 5);
+        }
     }
 }
 

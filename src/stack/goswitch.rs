@@ -37,14 +37,18 @@ fn calls_namesake(start: &GoStart, addr: u64, module: &Module) -> bool {
     called.is_some_and(|other| other.role == start.role && other.start != start.start)
 }
 
-/// `crosscall2` has saved C's frame pointer below its return address, and Go's table knows how deep its frame is.
+/// `crosscall2` has saved C's frame pointer below its return address.
 fn between(addr: u64, m: &Machine, module: &Module) -> Option<Plain> {
-    let depth = module.go_table()?.depth(addr)?;
-    let word = i32::try_from(m.word).ok()?;
-    let mut plain = Plain { offset: i32::try_from(depth).ok()?.checked_add(word)?, ..Plain::no_frame(m) };
+    let mut plain = by_table(addr, m, module).filter(|_| m.word == 8)?;
     let fp = m.slots.iter().position(|s| *s == m.fp)?;
-    *plain.saved.get_mut(fp)? = -2 * word;
+    *plain.saved.get_mut(fp)? = -2 * i32::try_from(m.word).ok()?;
     Some(plain)
+}
+
+/// What Go's table knows of every one of its functions: how deep its frame is, at each instruction.
+pub(crate) fn by_table(addr: u64, m: &Machine, module: &Module) -> Option<Plain> {
+    let depth = i32::try_from(module.go_depth(addr)?).ok()?;
+    Some(Plain { offset: depth.checked_add(i32::try_from(m.word).ok()?)?, ..Plain::no_frame(m) })
 }
 
 /// Where a return address may lie, and the frame pointer of the caller then.
@@ -67,6 +71,8 @@ impl GoSwitches {
         mem: &mut Memory<'_>,
         code: Code<'_>,
     ) -> Option<u64> {
+        // On 32 bits nothing leads back: there is no frame pointer.
+        (m.word == 8).then_some(())?;
         let Code { space, modules, mem: process } = code;
         let mut place = |at: u64, modules: &mut _| match space.find(at, &mut 0, modules, process)? {
             Place::Module(id, bias) => Some((id, bias)),

@@ -39,6 +39,7 @@ impl Form {
 }
 
 /// The table of one module.
+#[derive(Debug)]
 pub(crate) struct GoTable {
     bytes: Box<[u8]>,
     form: Form,

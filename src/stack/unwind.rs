@@ -2,7 +2,7 @@
 
 use super::goswitch::{self, GoSwitches};
 use super::module::{Module, Modules};
-use super::rule::{Full, Machine, Memory, Plain, Registers, Rule};
+use super::rule::{Full, Machine, Memory, Plain, Registers, Rule, Where};
 use super::space::{Place, Space};
 use super::types::{Frame, FrameKind, ModuleId, StackEnd, Why};
 use super::window::Window;
@@ -115,6 +115,13 @@ impl Unwinder {
                 }
                 Step::Rule(Rule::Missing(why)) => return truncated(why),
                 Step::Rule(Rule::Plain(plain)) => plain.step(m, &mut regs, &mut memory),
+                Step::Rule(Rule::Table(plain)) => match signal_return(pc, m, &mut regs, &mut memory) {
+                    Some(sp) => {
+                        signal = true;
+                        Ok(sp)
+                    }
+                    None => plain.step(m, &mut regs, &mut memory),
+                },
                 Step::Rule(Rule::Full(i)) => match self.full.get(i as usize) {
                     Some(full) => {
                         signal = full.signal;
@@ -198,8 +205,13 @@ impl Unwinder {
         if matches!(rule, Rule::Missing(Why::NoUnwindInfo)) && module.is_entry(addr) {
             rule = Rule::Entry;
         }
+        if matches!(rule, Rule::Missing(Why::NoUnwindInfo))
+            && let Some(plain) = goswitch::by_table(addr, m, module)
+        {
+            rule = Rule::Table(plain);
+        }
         // Go's unwind information knows a caller of everything.
-        rule = match module.go_start(addr).filter(|_| m.word == 8) {
+        rule = match module.go_start(addr) {
             Some(start) => goswitch::rule(start, addr, rule, m, module),
             None => rule,
         };
@@ -321,26 +333,35 @@ fn goroutine_ends(pc: u64, m: &Machine, regs: &Registers, mem: &dyn ReadMemory) 
         && matches!(code, [0x90, 0xe8, _, _, _, _, 0x90])
 }
 
-/// `mov $15, %rax; syscall`: rt_sigreturn, as C libraries without unwind information for it (musl, Go) write it.
+/// `mov $15, %rax; syscall` and `mov $173, %eax; int $0x80`: rt_sigreturn, as C libraries without unwind information for it
+/// (musl, Go) write it.
 const SIGRETURN: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05];
+const SIGRETURN_32: [u8; 7] = [0xb8, 0xad, 0x00, 0x00, 0x00, 0xcd, 0x80];
 
 /// If `pc` is at a signal return, sets the registers that the signal interrupted and returns their stack pointer.
 ///
 /// The kernel leaves a `struct ucontext` at the stack pointer, with the registers from byte 40 on in the order of
-/// `struct sigcontext` (Linux, `arch/x86/include/uapi/asm/sigcontext.h`).
+/// `struct sigcontext`. For i386 it is the rest of a `struct rt_sigframe`: the handler's three arguments, 128 bytes of
+/// `siginfo`, and the `ucontext` with the registers from byte 20 on, four of segments first (Linux,
+/// `arch/x86/include/uapi/asm/sigcontext.h`, `arch/x86/include/asm/sigframe.h`).
 #[cold]
 fn signal_return(pc: u64, m: &Machine, regs: &mut Registers, mem: &mut Memory<'_>) -> Option<u64> {
-    let mut code = [0; SIGRETURN.len()];
-    if m.word != 8 || mem.mem.read(pc, &mut code) != code.len() || code != SIGRETURN {
-        return None;
-    }
     // By position in the structure: r8–r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip; by DWARF number here.
     const ORDER: [u8; 17] = [8, 9, 10, 11, 12, 13, 14, 15, 5, 4, 6, 3, 1, 0, 2, 7, 16];
-    let registers = ORDER
-        .iter()
-        .zip((0i64..).step_by(8))
-        .map(|(&reg, at)| (reg, super::rule::Where::AtSum(m.sp, 40 + at)))
-        .collect();
-    let full = Full { cfa: super::rule::Where::AtSum(m.sp, 40 + 15 * 8), registers, signal: true };
+    // edi, esi, ebp, esp, ebx, edx, ecx, eax, two words that are no registers of ours, eip.
+    const ORDER_32: [u8; 11] = [7, 6, 5, 4, 3, 2, 1, 0, NONE, NONE, 8];
+    const NONE: u8 = u8::MAX;
+    let (pattern, order, first): (&[u8], &[u8], i64) =
+        if m.word == 8 { (&SIGRETURN, &ORDER, 40) } else { (&SIGRETURN_32, &ORDER_32, 12 + 128 + 20 + 4 * 4) };
+    let mut code = [0; SIGRETURN.len()];
+    let code = code.get_mut(..pattern.len())?;
+    if mem.mem.read(pc, code) != pattern.len() || code != pattern {
+        return None;
+    }
+    let at = |i: usize| Where::AtSum(m.sp, first + i as i64 * m.word as i64);
+    let sp = order.iter().position(|&reg| reg == m.sp)?;
+    let places = order.iter().enumerate().filter(|(_, reg)| **reg != NONE);
+    let registers = places.map(|(i, &reg)| (reg, at(i))).collect();
+    let full = Full { cfa: at(sp), registers, signal: true };
     full.step(m, regs, mem).ok()
 }
