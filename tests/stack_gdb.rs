@@ -9,7 +9,7 @@ mod stack_support;
 
 use fdwatch::stack::{StackEnd, Stacks, Why};
 use stack_support::gdb::{Gdb, Stop, there};
-use stack_support::{build, compile, skip};
+use stack_support::{build, compile, gos, skip};
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -105,6 +105,36 @@ fn every_instruction_of_a_call() {
     }
 }
 
+/// In a clock of the vDSO, where neither i386's nor musl has unwind information: one of the two stacks is the beginning of
+/// the other, and ours is never silently the shorter one.
+#[test]
+fn clocks_of_the_vdso() {
+    if !there("clocks_of_the_vdso") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (compiler, label, flags) in [
+        ("cc", "clock-64", &["-O1"][..]),
+        ("cc", "clock-32", &["-O1", "-m32", "-pthread"]),
+        ("musl-gcc", "clock-musl", &["-O1"]),
+    ] {
+        let Some(program) = build(compiler, "odd.c", label, flags, dir.path()) else { continue };
+        let (mut gdb, mut stacks) = (Gdb::step(&program, &["clock"], "timed"), Stacks::new());
+        let (mut within, mut whole) = (0, 0);
+        while let Some(stop) = gdb.next(&mut stacks) {
+            let inside = stop.ours.first().is_some_and(|f| f.place.0 == "[vdso]");
+            within += usize::from(inside);
+            whole += usize::from(inside && stop.end == StackEnd::Complete);
+            assert_eq!(stop.agreed(), stop.gdb.len().min(stop.ours.len()), "{label}: {}", stop.table());
+            let honest = stop.ours.len() >= stop.gdb.len() || matches!(stop.end, StackEnd::Truncated(_));
+            assert!(honest, "{label}: {}", stop.table());
+        }
+        println!("{label}: {within} stops in the vDSO, {whole} whole");
+        assert!(within > 0, "{label}: no stop in the vDSO");
+        assert!(label != "clock-64" || whole == within, "{label}: {whole} of {within}");
+    }
+}
+
 /// As [`agree`], and each stack must end where the program or the thread began.
 #[track_caller]
 fn agree_wholly<S: AsRef<OsStr>>(label: &str, program: &Path, args: &[S], fd: i32, stops: usize) {
@@ -142,9 +172,14 @@ fn go_programs() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    for (label, flags) in [("plain", &[][..]), ("pie", &["-buildmode=pie"]), ("noinline", &["-gcflags=-N -l"])] {
-        if let Some(program) = build("go build", "calls.go", label, flags, dir.path()) {
-            agree_wholly(label, &program, &[""; 0], CLOSED, 5);
+    for go in gos() {
+        for (label, flags) in [("plain", &[][..]), ("pie", &["-buildmode=pie"]), ("noinline", &["-gcflags=-N -l"])] {
+            if let Some(program) = build(&go, "calls.go", label, flags, dir.path()) {
+                agree_wholly(&format!("{go} {label}"), &program, &[""; 0], CLOSED, 5);
+            }
+        }
+        if let Some(program) = build(&format!("env GOARCH=386 {go}"), "calls.go", "i386", &[], dir.path()) {
+            agree_wholly(&format!("{go} i386"), &program, &[""; 0], CLOSED, 5);
         }
     }
 }

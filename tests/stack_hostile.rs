@@ -166,9 +166,15 @@ fn a_symbol_table_in_a_hole_is_not_read() {
     ask_all(&made, &regs);
     let mut stacks = Stacks::new();
     let id = stacks.capture(SpaceId(0), &regs, &made);
-    stacks.explain(id);
+    let named = stacks.explain(id);
+    // It is the symbols alone that are lost.
+    let first = named.first().unwrap();
+    assert_eq!(first.function.as_deref(), Some("_start"), "{first}");
+    assert!(first.file.as_deref().is_some_and(|f| f.ends_with("small.c")) && first.line.is_some(), "{first}");
     stacks.cause(id);
-    assert!(peak() - before < claimed / 2, "{} MiB", (peak() - before) >> 20);
+    // The kernel counts in batches for each thread, so that a peak may seem to sink.
+    let more = peak().saturating_sub(before);
+    assert!(more < claimed / 2, "{} MiB", more >> 20);
     assert_eq!(stacks.coverage().cut_short, [b"/made"], "it is said");
 }
 

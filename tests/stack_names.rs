@@ -123,6 +123,8 @@ fn dwarf_4_and_5_and_compressed() {
         ("5-64", &["-O2", "-gdwarf-5", "-gdwarf64"]),
         ("zlib", &["-O2", "-g", "-gz=zlib"]),
         ("zstd", &["-O2", "-g", "-gz=zstd"]),
+        // In sections that are called `.zdebug_…`, as before 2015.
+        ("zlib-gnu", &["-O2", "-g", "-gz=zlib-gnu"]),
     ] {
         let Some(program) = compile("named", label, flags, dir.path()) else { continue };
         assert_named(&program, true);

@@ -4,7 +4,7 @@
 mod stack_support;
 
 use fdwatch::stack::{Cause, Named, SpaceId, StackEnd, Stacks, Why};
-use stack_support::{Tracee, build, compile, is_close, names};
+use stack_support::{Tracee, build, compile, gos, is_close, names};
 use std::path::Path;
 
 const CLOSED: i32 = -77;
@@ -53,13 +53,15 @@ fn ours(names: &[String]) -> Vec<&str> {
     names.iter().map(String::as_str).filter(|n| OURS.contains(n)).collect()
 }
 
-const FLAGS: [(&str, &[&str]); 8] = [
+const FLAGS: [(&str, &[&str]); 9] = [
     ("O0", &["-O0", "-g"]),
     ("O2", &["-O2", "-fomit-frame-pointer", "-g", "-fno-optimize-sibling-calls"]),
     ("stripped", &["-O2", "-rdynamic", "-s", "-fno-optimize-sibling-calls"]),
     ("debugframe", &["-O1", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-g"]),
     ("gz", &["-O1", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-g", "-gz=zlib"]),
     ("zstd", &["-O1", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-g", "-gz=zstd"]),
+    // In `.zdebug_frame`, as before 2015.
+    ("gz-gnu", &["-O1", "-fno-asynchronous-unwind-tables", "-fno-unwind-tables", "-g", "-gz=zlib-gnu"]),
     ("nopie", &["-O1", "-no-pie", "-g"]),
     ("static", &["-O1", "-static", "-g"]),
 ];
@@ -216,10 +218,18 @@ fn all_stacks(program: &Path) -> Vec<Seen> {
 
 #[test]
 fn go_without_its_tables_has_the_same_stacks() {
+    for go in gos() {
+        without_tables(&go);
+        // There Go keeps no frame pointers.
+        without_tables(&format!("env GOARCH=386 {go}"));
+    }
+}
+
+fn without_tables(go: &str) {
     let dir = tempfile::tempdir().unwrap();
     let mut seen = Vec::new();
     for (label, flags) in [("whole", "-ldflags="), ("stripped", "-ldflags=-s -w")] {
-        let Some(program) = build("go build", "calls.go", label, &[flags], dir.path()) else { return };
+        let Some(program) = build(go, "calls.go", label, &[flags], dir.path()) else { return };
         seen.push(all_stacks(&program));
     }
     assert_eq!(seen[0].len(), 5);
@@ -256,9 +266,17 @@ fn go_without_its_tables_has_the_same_stacks() {
 /// Every system call of a Go program, so also those on the stacks of the runtime's threads, and of what it does before `main`.
 #[test]
 fn go_has_whole_stacks_at_every_call() {
+    for go in gos() {
+        whole_stacks(&go, true);
+        whole_stacks(&format!("env GOARCH=386 {go}"), false);
+    }
+}
+
+/// `follows`: calls on a thread's stack are followed back to the goroutine that made them.
+fn whole_stacks(go: &str, follows: bool) {
     let dir = tempfile::tempdir().unwrap();
     for (label, flags) in [("whole", "-ldflags="), ("stripped", "-ldflags=-s -w")] {
-        let Some(program) = build("go build", "calls.go", label, &[flags], dir.path()) else { return };
+        let Some(program) = build(go, "calls.go", label, &[flags], dir.path()) else { return };
         let (mut tracee, mut stacks) = (Tracee::start(&program, &[]), Stacks::new());
         let (mut first, mut seen, mut switched) = (std::collections::BTreeSet::new(), 0, 0);
         while let Some(entry) = tracee.run_to(|_| true) {
@@ -267,7 +285,7 @@ fn go_has_whole_stacks_at_every_call() {
             let names: Vec<&str> = names.iter().map(|n| n.trim_end_matches(".abi0")).collect();
             println!("{label} {}: {:?} {names:?}", entry.nr, stacks.end(id));
             // What a new thread does first, on a stack that nothing was put on yet; and the end of a signal handler.
-            if names == ["runtime.clone"] || names == ["runtime.sigreturn"] {
+            if matches!(names[..], [.., "runtime.clone"] | ["runtime.sigreturn" | "runtime.sigreturn__sigaction"]) {
                 continue;
             }
             // The command that gives way to the program is not Go's.
@@ -276,20 +294,77 @@ fn go_has_whole_stacks_at_every_call() {
             }
             seen += 1;
             switched += usize::from(names.contains(&"runtime.systemstack"));
-            assert_eq!(stacks.end(id), StackEnd::Complete, "{label} {}: {names:#?}", entry.nr);
+            if !follows && names.last() == Some(&"runtime.systemstack") {
+                assert_eq!(stacks.end(id), StackEnd::Truncated(Why::NoUnwindInfo), "{go} {label}: {names:#?}");
+                continue;
+            }
+            assert_eq!(stacks.end(id), StackEnd::Complete, "{go} {label} {}: {names:#?}", entry.nr);
             first.extend(names.last().map(|n| n.to_string()));
             // Each function that is called on the thread's stack lies in the one that has asked for it, as closures do.
             for three in names.windows(3).filter(|three| three[1] == "runtime.systemstack") {
-                let asked = three[0].split(".func").next().unwrap();
+                // One of an inlined function is called `runtime.send.goready.func1` (since Go 1.21).
+                let last = |name: &'_ str| name.rsplit('.').next().unwrap().to_owned();
+                let asked = last(three[0].split(".func").next().unwrap());
                 // What was inlined is not known where all is stripped.
                 let tells = label == "whole" && three[0].contains(".func");
-                assert!(!tells || three[2] == asked, "{label}: {names:#?}");
+                assert!(!tells || last(three[2]) == asked, "{go} {label}: {names:#?}");
             }
         }
         // Whether the scheduler makes a call is a matter of time, and what asks it.
         first.retain(|n| n != "runtime.mcall" && n != "runtime.morestack");
-        assert!(first.iter().eq(["runtime.goexit", "runtime.mstart", "runtime.rt0_go"]), "{label}: {first:?}");
+        assert!(first.iter().eq(["runtime.goexit", "runtime.mstart", "runtime.rt0_go"]), "{go} {label}: {first:?}");
         assert!(seen > 100 && switched > 0, "{label}: {seen}, {switched}");
+    }
+}
+
+/// From C back to the goroutine that called it, and from Go to the C that called that, as often as they take turns.
+#[test]
+fn go_that_calls_c_that_calls_go() {
+    gos().iter().for_each(|go| with_c(go));
+}
+
+fn with_c(go: &str) {
+    const C: [&str; 2] = ["inner_close", "by_c"];
+    const BACK: [&str; 8] = [
+        "main.targetClose",
+        "main.deeper",
+        "main.deeper",
+        "main.deeper",
+        "main.deeper",
+        "fromC",
+        "back",
+        "back_framed",
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let calls = [
+        [&C[..], &["main.callsC", "main.main", "runtime.goexit"]].concat(),
+        [&BACK[..], &["main.callsBack", "main.main", "runtime.goexit"]].concat(),
+        [&C[..], &["main.callsC", "main.main.func1", "runtime.goexit"]].concat(),
+        [&BACK[..], &["main.callsBack", "main.main.func2", "runtime.goexit"]].concat(),
+        [&BACK[..], &["of_c"]].concat(),
+    ];
+    for (label, flags) in [
+        ("whole", &["-ldflags="][..]),
+        ("stripped-pie", &["-ldflags=-s -w", "-buildmode=pie"]),
+        ("external", &["-ldflags=-linkmode=external"]),
+    ] {
+        let Some(program) = build(go, "cgo.go", label, flags, dir.path()) else { return };
+        let seen = all_stacks(&program);
+        assert_eq!(seen.len(), calls.len(), "{go} {label}");
+        for (seen, calls) in seen.iter().zip(&calls) {
+            let names: Vec<_> = seen.named.iter().flat_map(|n| n.iter()).filter_map(|n| n.function.clone()).collect();
+            // What stands between the two languages may be inlined.
+            let between = |n: &str| n.contains("_Cfunc_") || n == "main.fromC";
+            let of_go = |n: &str| n.starts_with("main.") && !between(n) || n == "runtime.goexit";
+            let of_c = |n: &str| C.contains(&n) || BACK[5..].contains(&n) || n == "of_c";
+            let plain = names.iter().map(|n| n.trim_end_matches(".abi0"));
+            let shown: Vec<&str> = plain.filter(|n| of_go(n) || !label.contains("stripped") && of_c(n)).collect();
+            // Without symbols C's functions have no names.
+            let expected: Vec<&str> =
+                calls.iter().copied().filter(|n| of_go(n) || !label.contains("stripped")).collect();
+            assert_eq!(shown, expected, "{go} {label}: {names:#?}");
+            assert_eq!(seen.end, StackEnd::Complete, "{go} {label}: {names:#?}");
+        }
     }
 }
 

@@ -2,9 +2,10 @@
 
 use super::elf::{self, Section};
 use super::module::Module;
+use super::sections::Sections;
 use crate::base::Root;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use object::{Object, ReadCache};
+use object::ReadCache;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -114,11 +115,10 @@ fn fetched(id: &[u8], fetch: &mut Fetch) -> Option<(File, PathBuf)> {
 fn by_link(module: &Module) -> Option<(File, PathBuf)> {
     let own = module.file()?;
     let cache = ReadCache::new(&own);
-    let object = elf::parse(&cache).ok()?;
-    let (name, crc) = object.gnu_debuglink().ok()??;
+    let (name, crc) = Sections::of(&cache)?.debug_link(&cache)?;
     // The link is a file name; one that is a path could name anything.
     (!name.is_empty() && !name.contains(&b'/') && name != b".." && name != b".").then_some(())?;
-    let name = OsStr::from_bytes(name);
+    let name = OsStr::from_bytes(&name);
     let dir = Path::new(OsStr::from_bytes(module.path())).parent()?;
     let inner = dir.strip_prefix("/").ok()?;
     let under = Path::new(ROOT).join(inner);
@@ -143,9 +143,8 @@ fn by_link(module: &Module) -> Option<(File, PathBuf)> {
 /// the file must have the build id of the link.
 pub(crate) fn supplement(file: &File, path: &Path, place: &Place, fetch: Option<&mut Fetch>) -> Option<File> {
     let cache = ReadCache::new(file);
-    let object = elf::parse(&cache).ok()?;
-    let (name, id) = object.gnu_debugaltlink().ok()??;
-    let name = Path::new(OsStr::from_bytes(name));
+    let (name, id) = Sections::of(&cache)?.alternate_link(&cache)?;
+    let (name, id) = (Path::new(OsStr::from_bytes(&name)), &*id);
     let dwz = name.file_name().map(|name| Path::new(ROOT).join(".dwz").join(name));
     let beside = |path: &Path| path.parent().map(|dir| dir.join(name));
     let paths = [beside(path), place.real(path).as_deref().and_then(beside), dwz];
@@ -213,15 +212,14 @@ fn regular(file: File) -> Option<File> {
 
 fn build_id(file: &File) -> Option<Vec<u8>> {
     let cache = ReadCache::new(file);
-    let object = elf::parse(&cache).ok()?;
-    object.build_id().ok()?.map(<[u8]>::to_vec)
+    Sections::of(&cache)?.build_id(&cache)
 }
 
 /// Whether the file holds DWARF.
 pub(crate) fn has_dwarf(file: &File) -> bool {
     let cache = ReadCache::new(file);
-    let Ok(object) = elf::parse(&cache) else { return false };
-    [".debug_info", ".debug_line"].iter().any(|name| object.section_by_name(name).is_some())
+    let Some(sections) = Sections::of(&cache) else { return false };
+    [".debug_info", ".debug_line"].iter().any(|name| sections.find_packed(name).is_some())
 }
 
 /// The checksum of `.gnu_debuglink`: CRC-32 as in ISO 3309, over the whole file.

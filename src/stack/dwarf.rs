@@ -8,9 +8,10 @@
 
 use super::debugfile::Place;
 use super::names::{Tongue, readable};
+use super::sections;
 use addr2line::{Context, LookupContinuation, LookupResult, SplitDwarfLoad};
 use gimli::{DwarfPackage, EndianSlice, LittleEndian, Reader, ReaderOffsetId, SectionId};
-use object::{Object, ObjectSection, ReadCache};
+use object::{CompressedFileRange, CompressionFormat, ReadCache, ReadRef};
 use self_cell::self_cell;
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -345,17 +346,17 @@ impl Sections {
     /// Those that are `wanted`.
     fn read_some(file: &File, kind: Kind, wanted: &[SectionId], room: u64) -> Option<Self> {
         let cache = ReadCache::new(file);
-        let object = super::elf::parse(&cache).ok()?;
+        let all = sections::Sections::of(&cache)?;
         let (mut out, mut total, mut packed) = (Vec::new(), 0u64, 0u64);
-        for (id, section, range) in Self::there(&object, kind, wanted) {
+        for (id, range) in Self::there(&all, &cache, kind, wanted) {
             total = total.saturating_add(range.uncompressed_size);
-            let bytes = if range.format == object::CompressionFormat::None {
+            let bytes = if range.format == CompressionFormat::None {
                 (total <= room).then_some(())?;
                 read_at(file, range.offset, range.uncompressed_size)
             } else {
                 packed = packed.saturating_add(range.uncompressed_size);
                 (packed <= MAX_PACKED && total <= room).then_some(())?;
-                section.uncompressed_data().ok().map(|bytes| bytes.into_owned().into())
+                range.data(&cache).and_then(|data| data.decompress()).ok().map(|bytes| bytes.into_owned().into())
             };
             out.extend(bytes.map(|bytes| (id, bytes)));
         }
@@ -365,20 +366,19 @@ impl Sections {
     /// What the headers say of them, in bytes.
     fn size_of(file: &File, kind: Kind, wanted: &[SectionId]) -> u64 {
         let cache = ReadCache::new(file);
-        let Ok(object) = super::elf::parse(&cache) else { return 0 };
-        Self::there(&object, kind, wanted).fold(0, |n, (.., range)| n.saturating_add(range.uncompressed_size))
+        let Some(all) = sections::Sections::of(&cache) else { return 0 };
+        Self::there(&all, &cache, kind, wanted).fold(0, |n, (_, range)| n.saturating_add(range.uncompressed_size))
     }
 
-    fn there<'o, 'd, R: object::ReadRef<'d>>(
-        object: &'o object::File<'d, R>,
+    fn there<'o, 'd, R: ReadRef<'d>>(
+        all: &'o sections::Sections,
+        data: R,
         kind: Kind,
         wanted: &'o [SectionId],
-    ) -> impl Iterator<Item = (SectionId, object::Section<'d, 'o, R>, object::CompressedFileRange)> {
+    ) -> impl Iterator<Item = (SectionId, CompressedFileRange)> {
         wanted.iter().filter_map(move |&id| {
             let name = if kind == Kind::Whole { Some(id.name()) } else { id.dwo_name() };
-            let section = object.section_by_name(name?)?;
-            let range = section.compressed_file_range().ok()?;
-            Some((id, section, range))
+            Some((id, all.packed(all.find_packed(name?)?, data)?))
         })
     }
 

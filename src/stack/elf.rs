@@ -3,8 +3,9 @@
 //! Files are read piece by piece, never mapped: a mapped file that somebody truncates would kill fdwatch with SIGBUS,
 //! and with it the program that it traces.
 
+use super::sections::{Header, Sections};
 use object::elf::{self, FileHeader32, FileHeader64};
-use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, Sym};
+use object::read::elf::{FileHeader, ProgramHeader, Sym};
 use object::{LittleEndian, ReadCache, ReadRef};
 use std::fs::File;
 use std::ops::Range;
@@ -14,9 +15,7 @@ const MAX_UNWIND: u64 = 64 << 20;
 /// String and symbol tables larger than this are not read.
 const MAX_TABLE: u64 = 512 << 20;
 /// Notes larger than this are not searched for a build id.
-const MAX_NOTES: u64 = 64 << 10;
-/// Real files have some dozens; `-ffunction-sections` leaves thousands only in object files, which nobody maps.
-const MAX_SECTIONS: usize = 1 << 16;
+pub(crate) const MAX_NOTES: u64 = 64 << 10;
 /// Entries of symbol and relocation tables that are looked at in one file, in all its sections together. A browser with
 /// its symbols has about a million of each.
 const MAX_ENTRIES: usize = 8 << 20;
@@ -45,11 +44,6 @@ impl<'d, R: ReadRef<'d>> ReadRef<'d> for Limited<R> {
     fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'d [u8], ()> {
         self.0.read_bytes_at_until(range, delimiter)
     }
-}
-
-/// The whole of a file, as `object` reads it; an error, too, where its symbol table is larger than any that is read.
-pub(crate) fn parse<'d, R: ReadRef<'d>>(data: R) -> object::Result<object::File<'d, Limited<R>>> {
-    object::File::parse(Limited(data))
 }
 
 /// Why a file gives no information.
@@ -157,15 +151,15 @@ fn image_of<'d, E: FileHeader<Endian = LittleEndian>, R: ReadRef<'d>>(data: R, w
         }
     }
     // A file without section headers is unusual but runs: then the program headers must do.
-    let sections = Sections::<E>::of(header, data).unwrap_or_default();
-    let read = |s: &E::SectionHeader| -> Option<Section> {
-        let (offset, size) = s.file_range(le)?;
-        Some(Section { addr: s.sh_addr(le).into(), bytes: read(data, offset, size, MAX_UNWIND)? })
+    let sections = Sections::of(data).unwrap_or_default();
+    let read = |s: &Header| -> Option<Section> {
+        let (offset, size) = s.range()?;
+        Some(Section { addr: s.addr, bytes: read(data, offset, size, MAX_UNWIND)? })
     };
     out.eh_frame = sections.find(b".eh_frame").and_then(read);
     out.eh_frame_hdr = sections.find(b".eh_frame_hdr").and_then(read);
-    out.text = sections.find(b".text").map_or(0, |s| s.sh_addr(le).into());
-    out.got = sections.find(b".got").map_or(0, |s| s.sh_addr(le).into());
+    out.text = sections.find(b".text").map_or(0, |s| s.addr);
+    out.got = sections.find(b".got").map_or(0, |s| s.addr);
     // strip(1) leaves one of them, whoever linked the program.
     out.go = [&b".gopclntab"[..], b".go.buildinfo"].into_iter().any(|name| sections.find(name).is_some());
     if let (None, Some((offset, addr, size))) = (&out.eh_frame_hdr, hdr_at) {
@@ -195,38 +189,6 @@ fn behind<'d, R: ReadRef<'d>>(hdr: &Section, segments: &[Segment], data: R) -> O
     let s = segments.iter().find(|s| addr.checked_sub(s.vaddr).is_some_and(|d| d < s.size))?;
     let within = addr - s.vaddr;
     Some(Section { addr, bytes: read_at(data, s.offset.checked_add(within)?, s.size - within)? })
-}
-
-/// Section headers with their names, each read in one piece.
-struct Sections<'d, E: FileHeader> {
-    headers: &'d [E::SectionHeader],
-    names: &'d [u8],
-}
-
-impl<E: FileHeader> Default for Sections<'_, E> {
-    fn default() -> Self {
-        Self { headers: &[], names: &[] }
-    }
-}
-
-impl<'d, E: FileHeader<Endian = LittleEndian>> Sections<'d, E> {
-    fn of<R: ReadRef<'d>>(header: &E, data: R) -> Option<Self> {
-        let le = LittleEndian;
-        let headers = header.section_headers(le, data).ok()?;
-        (headers.len() <= MAX_SECTIONS).then_some(())?;
-        let index = header.section_strings_index(le, data).ok()?;
-        let strings = headers.get(index.0)?;
-        let (offset, size) = strings.file_range(le)?;
-        (size <= MAX_TABLE).then_some(())?;
-        Some(Self { headers, names: data.read_bytes_at(offset, size).ok()? })
-    }
-
-    fn find(&self, name: &[u8]) -> Option<&'d E::SectionHeader> {
-        self.headers.iter().find(|s| {
-            let at = s.sh_name(LittleEndian) as usize;
-            self.names.get(at..).and_then(|n| n.strip_prefix(name)).is_some_and(|rest| rest.first() == Some(&0))
-        })
-    }
 }
 
 /// A defined function or object of a symbol table.
@@ -275,32 +237,39 @@ impl Budget {
 /// A damaged table gives what could be read. Thread-local, file and section symbols and those without a name are left
 /// out.
 pub(crate) fn symbols<'d, R: ReadRef<'d>>(data: R, each: &mut dyn FnMut(RawSymbol<'_>)) -> bool {
-    match data.read_bytes_at(0, 6) {
-        Ok([0x7f, b'E', b'L', b'F', 2, 1]) => symbols_of::<FileHeader64<LittleEndian>, R>(data, each).is_some(),
-        Ok([0x7f, b'E', b'L', b'F', 1, 1]) => symbols_of::<FileHeader32<LittleEndian>, R>(data, each).is_some(),
-        _ => true,
-    }
+    let Some(sections) = Sections::of(data) else { return true };
+    let whole = match sections.word() {
+        8 => symbols_of::<FileHeader64<LittleEndian>, R>(&sections, data, each),
+        _ => symbols_of::<FileHeader32<LittleEndian>, R>(&sections, data, each),
+    };
+    whole.is_some()
+}
+
+fn is_symbols(s: &Header) -> bool {
+    [elf::SHT_SYMTAB.0, elf::SHT_DYNSYM.0].contains(&s.kind)
 }
 
 /// `None` where the budget came to its end.
 fn symbols_of<'d, E: FileHeader<Endian = LittleEndian>, R: ReadRef<'d>>(
+    sections: &Sections,
     data: R,
     each: &mut dyn FnMut(RawSymbol<'_>),
 ) -> Option<()> {
     let le = LittleEndian;
-    let Some(sections) = E::parse(data).ok().and_then(|h| Sections::<E>::of(h, data)) else { return Some(()) };
-    let mut left = Budget::of(data);
-    for s in sections.headers {
-        if !matches!(s.sh_type(le), elf::SHT_SYMTAB | elf::SHT_DYNSYM) {
+    let (mut left, mut whole) = (Budget::of(data), Some(()));
+    for s in sections.iter().filter(|s| is_symbols(s)) {
+        let Some((at, bytes)) = s.range() else { continue };
+        let count = usize::try_from(bytes).unwrap_or(usize::MAX) / size_of::<E::Sym>();
+        // More than are looked at are not read either.
+        if count > MAX_ENTRIES {
+            whole = None;
             continue;
         }
-        // More than are looked at are not read either.
-        (s.sh_size(le).into() <= MAX_PIECE).then_some(())?;
-        let strings = sections.headers.get(s.sh_link(le) as usize).and_then(|s| s.file_range(le));
+        let strings = sections.get(s.link).and_then(Header::range);
         let Some((offset, size)) = strings.filter(|&(_, size)| size <= MAX_TABLE) else { continue };
-        left.take(s.sh_size(le).into())?;
+        left.take(bytes)?;
         left.take(size)?;
-        let Ok(table) = s.data_as_array::<E::Sym, R>(le, data) else { continue };
+        let Ok(table) = data.read_slice_at::<E::Sym>(at, count) else { continue };
         let Ok(strings) = data.read_bytes_at(offset, size) else { continue };
         for sym in table {
             left.entries = left.entries.checked_sub(1)?;
@@ -326,7 +295,7 @@ fn symbols_of<'d, E: FileHeader<Endian = LittleEndian>, R: ReadRef<'d>>(
             });
         }
     }
-    Some(())
+    whole
 }
 
 /// Addresses of words that the loader relocates by the load address alone, and what they hold relative to it.
@@ -344,15 +313,11 @@ pub(crate) fn relocations(file: &File, range: Range<u64>) -> (Relocations, bool)
 /// `None` where the budget came to its end.
 fn relocations_of(file: &File, range: Range<u64>, out: &mut Relocations) -> Option<()> {
     const RELATIVE: u64 = 8;
-    let (le, cache) = (LittleEndian, ReadCache::new(file));
-    let Ok(header) = FileHeader64::<LittleEndian>::parse(&cache) else { return Some(()) };
-    if header.e_ident.class != elf::ELFCLASS64 {
-        return Some(());
-    }
-    let sections = Sections::of(header, &cache).unwrap_or_default();
+    let cache = ReadCache::new(file);
+    let Some(sections) = Sections::of(&cache).filter(|s| s.word() == 8) else { return Some(()) };
     let mut left = Budget::of(&cache);
-    for s in sections.headers.iter().filter(|s| s.sh_type(le) == elf::SHT_RELA) {
-        let Some((offset, size)) = s.file_range(le).filter(|&(_, size)| size <= MAX_UNWIND) else { continue };
+    for s in sections.iter().filter(|s| s.kind == elf::SHT_RELA.0) {
+        let Some((offset, size)) = s.range().filter(|&(_, size)| size <= MAX_UNWIND) else { continue };
         left.take(size)?;
         let Ok(bytes) = (&cache).read_bytes_at(offset, size) else { continue };
         let (rows, _) = bytes.as_chunks::<24>();
@@ -367,14 +332,10 @@ fn relocations_of(file: &File, range: Range<u64>, out: &mut Relocations) -> Opti
 
 /// A section of the file, decompressed; `None` when there is none, or it is damaged or larger than `max` bytes.
 pub(crate) fn section(file: &File, name: &str, max: u64) -> Option<Section> {
-    use object::{Object, ObjectSection};
     let cache = ReadCache::new(file);
-    let object = parse(&cache).ok()?;
-    let section = object.section_by_name(name)?;
-    let compressed = section.compressed_file_range().ok()?;
-    (compressed.uncompressed_size <= max && compressed.compressed_size <= max).then_some(())?;
-    let bytes = section.uncompressed_data().ok()?;
-    Some(Section { addr: section.address(), bytes: bytes.into() })
+    let sections = Sections::of(&cache)?;
+    let s = sections.find_packed(name)?;
+    Some(Section { addr: s.addr, bytes: sections.content(s, &cache, max)? })
 }
 
 #[cfg(test)]

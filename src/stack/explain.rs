@@ -7,6 +7,7 @@ use super::gotable::GoTable;
 use super::module::{Module, Modules};
 use super::names::{Tongue, readable};
 use super::perfmap::PerfMap;
+use super::sections::Sections;
 use super::symtab::SymbolTable;
 use super::types::{Frame, ModuleId, NO_FILE, Named};
 use object::ReadCache;
@@ -231,15 +232,13 @@ fn symbols(module: &Module, fetch: Option<&mut Fetch>) -> SymbolTable {
     table
 }
 
+/// Whether the file has a full symbol table with symbols in it.
 fn has_symtab(file: &File) -> bool {
-    use object::Object;
-    let cache = ReadCache::new(file);
-    super::elf::parse(&cache).is_ok_and(|o| {
-        o.symbol_table().is_some_and(|t| {
-            use object::ObjectSymbolTable;
-            t.symbols().next().is_some()
-        })
-    })
+    let sections = Sections::of(&ReadCache::new(file)).unwrap_or_default();
+    let mut tables = sections.iter().filter(|s| s.kind == object::elf::SHT_SYMTAB.0);
+    // The first entry, of 24 or 16 bytes, is no symbol (elf(5), Elf64_Sym and Elf32_Sym).
+    let one = if sections.word() == 8 { 24 } else { 16 };
+    tables.any(|s| s.range().is_some_and(|(_, size)| size > one))
 }
 
 #[cfg(test)]

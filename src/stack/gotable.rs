@@ -39,6 +39,7 @@ impl Form {
 }
 
 /// The table of one module.
+#[derive(Debug)]
 pub(crate) struct GoTable {
     bytes: Box<[u8]>,
     form: Form,
@@ -69,14 +70,29 @@ pub(crate) struct GoFunction<'a> {
     at: usize,
 }
 
-/// A function that is the first on a stack.
+/// A function that is the first on a stack, or whose caller is on another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GoStart {
     pub(crate) start: u64,
     /// One past its last byte.
     pub(crate) end: u64,
-    /// Whether it goes on, on the stack of a thread, with what a goroutine has called it for.
-    pub(crate) switches: bool,
+    pub(crate) role: GoRole,
+}
+
+/// What such a function does (Go, `runtime/asm_amd64.s`, `runtime/cgo/asm_amd64.s`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GoRole {
+    /// It has no caller.
+    First,
+    /// `systemstack`: calls a function of Go on the thread's stack.
+    System,
+    /// `asmcgocall`: calls C on the thread's stack.
+    CallsC,
+    /// `cgocallback`: was called by C, and calls Go on the goroutine's stack.
+    CalledByC,
+    /// `crosscall2`: between C and `cgocallback`, on the stack of C. It saves C's registers, and Go's unwind information does not
+    /// know where.
+    Between,
 }
 
 /// The functions that have nobody's return address above them: the first of a program, of a thread and of a goroutine, and
@@ -84,8 +100,15 @@ pub(crate) struct GoStart {
 /// `runtime/traceback.go` of Go 1.16, `topofstack`). `sigtramp` is `TOPFRAME` too, but the kernel has left the way on.
 const STARTS: [&[u8]; 5] =
     [b"runtime.rt0_go", b"runtime.mstart", b"runtime.goexit", b"runtime.mcall", b"runtime.morestack"];
-/// Calls a function on the stack of the thread (Go, `runtime/stubs.go`).
-const SWITCHES: &[u8] = b"runtime.systemstack";
+/// Those that have one.
+const SWITCHES: [(&[u8], GoRole); 4] = [
+    (b"runtime.systemstack", GoRole::System),
+    (b"runtime.asmcgocall", GoRole::CallsC),
+    (b"runtime.cgocallback", GoRole::CalledByC),
+    (b"crosscall2", GoRole::Between),
+];
+/// A name of assembly stands twice in a table where Go calls it through a few instructions that the compiler makes.
+const MAX_STARTS: usize = 2 * (STARTS.len() + SWITCHES.len());
 
 impl GoTable {
     /// Reads the table of a file; `None` where it is no Go program's, or cannot be read.
@@ -163,14 +186,14 @@ impl GoTable {
         })
     }
 
-    /// The functions that are the first on their stack.
+    /// The functions that are the first on their stack, and those whose caller is on another.
     pub(crate) fn starts(&self) -> Vec<GoStart> {
         let mut out = Vec::new();
         self.functions(&mut |f| {
-            let switches = f.name == SWITCHES;
-            // A name stands once in a table of Go's linker.
-            if out.len() <= STARTS.len() && (switches || STARTS.contains(&f.name)) {
-                out.push(GoStart { start: f.start, end: f.end, switches });
+            let switch = SWITCHES.iter().find(|(name, _)| *name == f.name).map(|(_, role)| *role);
+            let role = switch.or_else(|| STARTS.contains(&f.name).then_some(GoRole::First));
+            if let Some(role) = role.filter(|_| out.len() < MAX_STARTS) {
+                out.push(GoStart { start: f.start, end: f.end, role });
             }
         });
         out
@@ -359,11 +382,9 @@ fn by_module(file: &File, addr: u64, table: &GoTable) -> Option<u64> {
 /// Where the section of code begins, if nothing lies there before Go's: where the system's linker made the program, code
 /// of the C library does. Then the program is entered in that, and not in Go's.
 fn by_entry(file: &File, table: &GoTable) -> Option<u64> {
-    use object::{Object, ObjectSection};
-    let cache = ReadCache::new(file);
-    let object = elf::parse(&cache).ok()?;
-    let text = object.section_by_name(".text")?.address();
-    let function = table.find(object.entry().checked_sub(text)?)?;
+    let image = elf::Image::of_file(file).ok()?;
+    let text = Some(image.text).filter(|&text| text != 0)?;
+    let function = table.find(image.entry.checked_sub(text)?)?;
     function.name.starts_with(b"_rt0_").then_some(text)
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn skipped(inner: Frame, frame: Frame, module: &Module) -> Option<Fra
 }
 
 /// Where the call before this address goes, if it is a direct one.
-fn target(after: u64, module: &Module) -> Option<u64> {
+pub(crate) fn target(after: u64, module: &Module) -> Option<u64> {
     let at = after.checked_sub(LENGTH)?;
     let inside = |s: &&super::elf::Segment| s.executable && s.vaddr <= at && after <= s.vaddr.saturating_add(s.size);
     let segment = module.segments().iter().find(inside)?;

@@ -64,6 +64,8 @@ pub struct Module {
     cfi: Cfi,
     /// Read on first need.
     go: OnceCell<Box<[GoStart]>>,
+    /// Kept where it takes the place of unwind information.
+    go_table: OnceCell<Option<GoTable>>,
     file: Option<File>,
     /// The vDSO's bytes; no file holds them.
     memory: Option<Box<[u8]>>,
@@ -113,6 +115,12 @@ impl Module {
     /// The table that a Go program carries.
     pub(crate) fn go_table(&self) -> Option<GoTable> {
         self.file().and_then(|file| GoTable::read(&file))
+    }
+
+    /// How far the stack pointer is below the return address at `addr`, in bytes, as Go's table of functions says.
+    pub(crate) fn go_depth(&self, addr: u64) -> Option<u64> {
+        self.image.go.then_some(())?;
+        self.go_table.get_or_init(|| self.go_table()).as_ref()?.depth(addr)
     }
 
     pub(crate) fn segments(&self) -> &[super::elf::Segment] {
@@ -260,6 +268,7 @@ impl Modules {
             image: Image::default(),
             cfi: Cfi::default(),
             go: OnceCell::new(),
+            go_table: OnceCell::new(),
             file: None,
             memory: None,
             readable: false,

@@ -12,7 +12,8 @@
 
 use super::cause::{Match, Role, Row};
 use super::elf::{self, Segment};
-use object::{Object as _, ReadCache};
+use super::sections::Sections;
+use object::ReadCache;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -74,7 +75,7 @@ pub(super) fn functions(file: &File, segments: &[Segment]) -> Vec<(u64, &'static
         return Vec::new();
     }
     let cache = ReadCache::new(file);
-    if super::elf::parse(&cache).is_ok_and(|elf| elf.section_by_name(".symtab").is_some()) {
+    if Sections::of(&cache).is_some_and(|all| all.find(b".symtab").is_some()) {
         return Vec::new();
     }
     let code = Code { file, segments: segments.iter().filter(|s| s.executable).collect() };

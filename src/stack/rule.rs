@@ -96,6 +96,9 @@ pub(crate) enum Rule {
     Switch,
     /// What nearly all code needs.
     Plain(Plain),
+    /// The same, by Go's table of functions and not by unwind information: the end of a signal handler looks like a function
+    /// there.
+    Table(Plain),
     /// Anything else; the number is the caller's index of a [`Full`].
     Full(u32),
 }

@@ -1,7 +1,8 @@
 //! From registers and a stack to frames.
 
+use super::goswitch::{self, GoSwitches};
 use super::module::{Module, Modules};
-use super::rule::{Full, Machine, Memory, Plain, Registers, Rule};
+use super::rule::{Full, Machine, Memory, Plain, Registers, Rule, Where};
 use super::space::{Place, Space};
 use super::types::{Frame, FrameKind, ModuleId, StackEnd, Why};
 use super::window::{Stretch, Window};
@@ -24,10 +25,7 @@ const MAX_FRAME: u64 = 8 << 20;
 pub(crate) struct Unwinder {
     rules: FxHashMap<(ModuleId, u64), Rule>,
     full: Vec<Full>,
-    /// How deep the frames are of what calls Go's `systemstack`, by return address; see [`GoTable::depth`].
-    ///
-    /// [`GoTable::depth`]: super::gotable::GoTable::depth
-    depths: FxHashMap<(ModuleId, u64), Option<u64>>,
+    go: GoSwitches,
     ctx: Box<UnwindContext<usize>>,
     window: Window,
     pub(crate) frames: Vec<Frame>,
@@ -47,7 +45,7 @@ impl Unwinder {
         Self {
             rules: FxHashMap::default(),
             full: Vec::new(),
-            depths: FxHashMap::default(),
+            go: GoSwitches::default(),
             ctx: Box::default(),
             window: Window::new(),
             frames: Vec::with_capacity(MAX_FRAMES),
@@ -70,9 +68,9 @@ impl Unwinder {
     ) -> (StackEnd, u64) {
         self.frames.clear();
         self.cfas.clear();
-        if self.rules.len() >= MAX_RULES || self.full.len() >= MAX_RULES || self.depths.len() >= MAX_RULES {
+        if self.rules.len() >= MAX_RULES || self.full.len() >= MAX_RULES || self.go.is_large(MAX_RULES) {
             self.rules.clear();
-            self.depths.clear();
+            self.go = GoSwitches::default();
             self.full.clear();
         }
         let m = Machine::of(regs);
@@ -118,10 +116,17 @@ impl Unwinder {
                 Step::Rule(Rule::Switch) => {
                     switched = true;
                     let code = Code { space, modules, mem };
-                    go_switch(look, sp, m, &mut regs, &mut memory, code, &mut self.depths).ok_or(Why::NoUnwindInfo)
+                    self.go.step(look, sp, m, &mut regs, &mut memory, code).ok_or(Why::NoUnwindInfo)
                 }
                 Step::Rule(Rule::Missing(why)) => return truncated(why),
                 Step::Rule(Rule::Plain(plain)) => plain.step(m, &mut regs, &mut memory),
+                Step::Rule(Rule::Table(plain)) => match signal_return(pc, m, &mut regs, &mut memory) {
+                    Some(sp) => {
+                        signal = true;
+                        Ok(sp)
+                    }
+                    None => plain.step(m, &mut regs, &mut memory),
+                },
                 Step::Rule(Rule::Full(i)) => match self.full.get(i as usize) {
                     Some(full) => {
                         signal = full.signal;
@@ -205,10 +210,14 @@ impl Unwinder {
         if matches!(rule, Rule::Missing(Why::NoUnwindInfo)) && module.is_entry(addr) {
             rule = Rule::Entry;
         }
+        if matches!(rule, Rule::Missing(Why::NoUnwindInfo))
+            && let Some(plain) = goswitch::by_table(addr, m, module)
+        {
+            rule = Rule::Table(plain);
+        }
         // Go's unwind information knows a caller of everything.
-        rule = match module.go_start(addr).filter(|_| m.word == 8) {
-            Some(start) if start.switches => Rule::Switch,
-            Some(_) => Rule::Outermost,
+        rule = match module.go_start(addr) {
+            Some(start) => goswitch::rule(start, addr, rule, m, module),
             None => rule,
         };
         self.rules.insert((id, addr), rule);
@@ -240,10 +249,10 @@ fn direct_call(pc: u64, sp: u64, exact: bool, m: &Machine, regs: &mut Registers,
 }
 
 /// What is known about code, and the process to learn more from.
-struct Code<'a> {
-    space: &'a mut Space,
-    modules: &'a mut Modules,
-    mem: &'a dyn AddressSpace,
+pub(crate) struct Code<'a> {
+    pub(crate) space: &'a mut Space,
+    pub(crate) modules: &'a mut Modules,
+    pub(crate) mem: &'a dyn AddressSpace,
 }
 
 /// One frame by way of the frame pointer, if what it leads to looks like a frame.
@@ -329,81 +338,35 @@ fn goroutine_ends(pc: u64, m: &Machine, regs: &Registers, mem: &dyn ReadMemory) 
         && matches!(code, [0x90, 0xe8, _, _, _, _, 0x90])
 }
 
-/// One frame out of Go's `systemstack` at `pc`, back to the stack of the goroutine that called it: its canonical frame
-/// address.
-///
-/// What stands above it on the thread's stack is left from other calls. The frame pointer leads to the goroutine's stack:
-/// since Go 1.21 to the frame of `systemstack` itself, before that to its caller's, where the return address lies as far
-/// below as the caller's frame is deep (Go, `runtime/asm_amd64.s`). No other word is taken for it.
-#[cold]
-fn go_switch(
-    pc: u64,
-    sp: u64,
-    m: &Machine,
-    regs: &mut Registers,
-    mem: &mut Memory<'_>,
-    code: Code<'_>,
-    depths: &mut FxHashMap<(ModuleId, u64), Option<u64>>,
-) -> Option<u64> {
-    /// No function that calls it has a larger frame, in words.
-    const DEEP: u64 = 512;
-    let Code { space, modules, mem: process } = code;
-    let mut place = |at: u64| match space.find(at, &mut 0, modules, process)? {
-        Place::Module(id, bias) => Some((id, bias)),
-        Place::Anonymous => None,
-    };
-    let (id, bias) = place(pc)?;
-    // What was called has put it just below its return address. Go's unwind information does not say so.
-    let fp = mem.load(m, sp.checked_sub(2 * m.word)?)?;
-    let outer = mem.load(m, fp)?;
-    let newer = (fp.wrapping_add(m.word), outer);
-    let older = (1..=DEEP).map(|words| (fp.wrapping_sub(words * m.word), fp));
-    let mut called = |(at, frame): (u64, u64)| {
-        let ra = mem.load(m, at)?;
-        // Few words are near the code, and of these few come after such a call.
-        (place(ra)? == (id, bias)).then_some(())?;
-        let mut call = [0; 5];
-        (process.read(ra.wrapping_sub(5), &mut call) == call.len()).then_some(())?;
-        let [0xe8, distance @ ..] = call else { return None };
-        let target = ra.wrapping_add_signed(i32::from_le_bytes(distance).into()).wrapping_add(bias);
-        Some((ra, target, at, frame))
-    };
-    let candidates: Vec<_> = std::iter::once(newer).chain(older).filter_map(&mut called).collect();
-    let module = modules.get(id)?;
-    let start = module.go_start(pc.wrapping_add(bias))?.start;
-    let (ra, _, at, frame) = candidates.into_iter().find(|&(ra, target, at, frame)| {
-        let read = || module.go_table().and_then(|t| t.depth(ra.wrapping_add(bias)));
-        // That long below a frame pointer is what the caller has of its own.
-        let below = frame.checked_sub(at);
-        target == start && below.is_some() && *depths.entry((id, ra.wrapping_add(bias))).or_insert_with(read) == below
-    })?;
-    let cfa = at.wrapping_add(m.word);
-    regs.set(m.sp, Some(cfa));
-    regs.set(m.fp, Some(frame));
-    regs.set(m.ra, Some(ra));
-    Some(cfa)
-}
-
-/// `mov $15, %rax; syscall`: rt_sigreturn, as C libraries without unwind information for it (musl, Go) write it.
+/// `mov $15, %rax; syscall` and `mov $173, %eax; int $0x80`: rt_sigreturn, as C libraries without unwind information for it
+/// (musl, Go) write it.
 const SIGRETURN: [u8; 9] = [0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0x00, 0x0f, 0x05];
+const SIGRETURN_32: [u8; 7] = [0xb8, 0xad, 0x00, 0x00, 0x00, 0xcd, 0x80];
 
 /// If `pc` is at a signal return, sets the registers that the signal interrupted and returns their stack pointer.
 ///
 /// The kernel leaves a `struct ucontext` at the stack pointer, with the registers from byte 40 on in the order of
-/// `struct sigcontext` (Linux, `arch/x86/include/uapi/asm/sigcontext.h`).
+/// `struct sigcontext`. For i386 it is the rest of a `struct rt_sigframe`: the handler's three arguments, 128 bytes of
+/// `siginfo`, and the `ucontext` with the registers from byte 20 on, four of segments first (Linux,
+/// `arch/x86/include/uapi/asm/sigcontext.h`, `arch/x86/include/asm/sigframe.h`).
 #[cold]
 fn signal_return(pc: u64, m: &Machine, regs: &mut Registers, mem: &mut Memory<'_>) -> Option<u64> {
-    let mut code = [0; SIGRETURN.len()];
-    if m.word != 8 || mem.mem.read(pc, &mut code) != code.len() || code != SIGRETURN {
-        return None;
-    }
     // By position in the structure: r8–r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip; by DWARF number here.
     const ORDER: [u8; 17] = [8, 9, 10, 11, 12, 13, 14, 15, 5, 4, 6, 3, 1, 0, 2, 7, 16];
-    let registers = ORDER
-        .iter()
-        .zip((0i64..).step_by(8))
-        .map(|(&reg, at)| (reg, super::rule::Where::AtSum(m.sp, 40 + at)))
-        .collect();
-    let full = Full { cfa: super::rule::Where::AtSum(m.sp, 40 + 15 * 8), registers, signal: true };
+    // edi, esi, ebp, esp, ebx, edx, ecx, eax, two words that are no registers of ours, eip.
+    const ORDER_32: [u8; 11] = [7, 6, 5, 4, 3, 2, 1, 0, NONE, NONE, 8];
+    const NONE: u8 = u8::MAX;
+    let (pattern, order, first): (&[u8], &[u8], i64) =
+        if m.word == 8 { (&SIGRETURN, &ORDER, 40) } else { (&SIGRETURN_32, &ORDER_32, 12 + 128 + 20 + 4 * 4) };
+    let mut code = [0; SIGRETURN.len()];
+    let code = code.get_mut(..pattern.len())?;
+    if mem.mem.read(pc, code) != pattern.len() || code != pattern {
+        return None;
+    }
+    let at = |i: usize| Where::AtSum(m.sp, first + i as i64 * m.word as i64);
+    let sp = order.iter().position(|&reg| reg == m.sp)?;
+    let places = order.iter().enumerate().filter(|(_, reg)| **reg != NONE);
+    let registers = places.map(|(i, &reg)| (reg, at(i))).collect();
+    let full = Full { cfa: at(sp), registers, signal: true };
     full.step(m, regs, mem).ok()
 }

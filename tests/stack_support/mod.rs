@@ -186,6 +186,13 @@ pub fn is_close(entry: &Entry, fd: i32) -> bool {
     entry.nr == nr && entry.args[0] as u32 == fd as u32
 }
 
+/// How Go programs are built: by the system's compiler, and by others that `FDWATCH_GOS` names, with a colon between.
+pub fn gos() -> Vec<String> {
+    let more = std::env::var("FDWATCH_GOS").unwrap_or_default();
+    let all = std::iter::once("go").chain(more.split(':').filter(|go| !go.is_empty()));
+    all.map(|go| format!("{go} build")).collect()
+}
+
 /// Compiles `tests/targets/stack/NAME.c`; `None`, with the reason printed, where that cannot be done.
 pub fn compile(name: &str, label: &str, flags: &[&str], dir: &Path) -> Option<PathBuf> {
     build("cc", &format!("{name}.c"), label, &[flags, &["-pthread"]].concat(), dir)

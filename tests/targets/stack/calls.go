@@ -3,6 +3,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"os/signal"
 	"runtime"
 	"sort"
 	"syscall"
@@ -51,4 +53,11 @@ func main() {
 	f = nil
 	runtime.GC()
 	<-done
+	// The handler wakes the thread that waits for signals.
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGUSR1)
+	for i := 0; i < 3; i++ {
+		syscall.Kill(syscall.Getpid(), syscall.SIGUSR1)
+		<-c
+	}
 }

@@ -50,6 +50,10 @@ NOINLINE void stepped(int n) {
 #endif
   KEEP; buf[1] = n;
 }
+NOINLINE void timed(int n) {
+  volatile char buf[48]; struct timespec t;
+  buf[0] = n; clock_gettime(CLOCK_MONOTONIC, &t); KEEP; buf[1] = t.tv_sec;
+}
 int main(int argc, char **argv) {
   const char *how = argc > 1 ? argv[1] : "";
   if (!strcmp(how, "all")) {
@@ -57,6 +61,7 @@ int main(int argc, char **argv) {
     by_fault(); // its second time ends the program
   }
   if (!strcmp(how, "steps")) stepped(10);
+  if (!strcmp(how, "clock")) timed(10);
   if (!strcmp(how, "qsort")) by_qsort();
   if (!strcmp(how, "signal")) by_signal(0);
   if (!strcmp(how, "sigaltstack")) by_signal(SA_ONSTACK);
