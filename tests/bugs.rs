@@ -159,6 +159,40 @@ fn a_fork_between_pipe_and_f_setfd_is_told() {
 }
 
 #[test]
+fn a_program_that_a_forked_child_holds_open_names_who_has_it_every_time() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let Some(program) = bug(dir.path(), "busy_program.c") else { return };
+    if run(Command::new(&program).arg("own").current_dir(dir.path())).code() == 77 {
+        return skip("a busy program", "this kernel executes what is open for writing");
+    }
+    let here = |mode: &str| {
+        let mut command = words(Path::new("env"), &["-C"]);
+        command.extend([dir.path().into(), program.clone().into(), mode.into()]);
+        audited(&[], &command)
+    };
+    for _ in 0..rounds() {
+        let told = here("race");
+        let error = told.one_error();
+        assert_eq!((&error["name"], told.findings.len()), (&"program-held-open".into(), 1), "{}", told.text);
+        // Who wrote it, who closed it, whose fork copied it, whose exec was refused.
+        let expected = [("opened", 0), ("closed", 0), ("used", 1), ("used", 2)];
+        assert_eq!(story(error), steps(&expected), "{}", told.text);
+        assert!(error["object"]["path"].as_str().is_some_and(|p| p.ends_with("/program")), "{}", told.text);
+        assert!(error["steps"][3]["call"].as_str().is_some_and(|c| c.ends_with("= ETXTBSY")), "{}", told.text);
+    }
+    for mode in ["own", "at"] {
+        let told = here(mode);
+        let error = told.one_error();
+        assert_eq!((&error["name"], &error["confidence"]), (&"program-held-open".into(), &"certain".into()));
+        assert_eq!(story(error), steps(&[("opened", 0), ("used", 1)]), "{mode}: {}", told.text);
+    }
+    for mode in ["repaired-race", "repaired-own", "search"] {
+        let told = here(mode);
+        assert!(told.findings.is_empty(), "{mode}: {}", told.text);
+    }
+}
+
+#[test]
 fn bugs_of_one_owner_too_many_are_one_error() {
     let dir = tempfile::tempdir().expect("a folder");
     for (file, name) in [

@@ -92,6 +92,8 @@ struct TaskState {
     space: crate::stack::SpaceId,
     /// The call that it has entered and whose exit is awaited.
     pending: Option<crate::base::RawCall>,
+    /// When it entered that, in nanoseconds since watching began.
+    entered: u64,
     /// Closes in vain that were told since a close of something.
     vain: usize,
     /// So many calls more may show whether one that was refused was the first step of a loop over all numbers.
@@ -113,7 +115,7 @@ struct Decided {
 
 impl TaskState {
     fn new(space: crate::stack::SpaceId) -> TaskState {
-        TaskState { space, pending: None, vain: 0, doubtful: 0, decided: None }
+        TaskState { space, pending: None, entered: 0, vain: 0, doubtful: 0, decided: None }
     }
 }
 

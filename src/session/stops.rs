@@ -121,8 +121,10 @@ impl Session {
                 return self.carry_out(task, decision);
             }
         }
+        let entered = self.now();
         if let Some(state) = self.tasks.get_mut(&tid) {
             state.pending = Some(call);
+            state.entered = entered;
         }
         if need != Need::Use && self.world.shares_table(tid) {
             let effects = (row.decode)(&Made { call, ret: None, task: &task.memory() });
@@ -554,6 +556,11 @@ impl Session {
                 _ => {}
             }
             return Ok(Told::All(None));
+        }
+        for effect in &mut effects {
+            if let (Effect::NotExecuted { since, .. }, Some(state)) = (effect, self.tasks.get(&tid)) {
+                *since = state.entered;
+            }
         }
         self.find_senders(tid, &mut effects);
         // That asked the kernel about its descriptors once more.

@@ -145,6 +145,13 @@ pub trait ReadTask: ReadMemory {
         None
     }
 
+    /// The file that `path` leads the task to, as `/proc` names it; a relative path begins at the descriptor `dir`, without
+    /// one in the current folder (path_resolution(7)), and an empty one is `dir` itself. `None` where that cannot be known.
+    fn leads_to(&self, dir: Option<Fd>, path: &[u8]) -> Option<Vec<u8>> {
+        let _ = (dir, path);
+        None
+    }
+
     /// The process that the pidfd `fd` refers to (proc_pid_fdinfo(5), "Pid"), in our own pid namespace; `None` when it is
     /// no pidfd, or the process is gone.
     fn pidfd(&self, fd: Fd) -> Option<Pid> {
@@ -366,6 +373,7 @@ pub(crate) mod testing {
         pub(crate) links: Vec<(i32, &'static str)>,
         pub(crate) flags: Vec<(i32, u32)>,
         pub(crate) pidfds: Vec<(i32, i32)>,
+        pub(crate) paths: Vec<(Option<i32>, &'static str, &'static str)>,
     }
 
     impl ReadMemory for Paper {
@@ -387,6 +395,11 @@ pub(crate) mod testing {
 
         fn flags(&self, fd: Fd) -> Option<u32> {
             self.flags.iter().find(|l| l.0 == fd.0).map(|l| l.1)
+        }
+
+        fn leads_to(&self, dir: Option<Fd>, path: &[u8]) -> Option<Vec<u8>> {
+            let known = self.paths.iter().find(|p| p.0 == dir.map(|d| d.0) && p.1.as_bytes() == path);
+            known.map(|p| p.2.as_bytes().to_vec())
         }
 
         fn pidfd(&self, fd: Fd) -> Option<Pid> {
