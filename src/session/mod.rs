@@ -457,7 +457,7 @@ impl Session {
                 Next::End => break,
                 Next::Asked(request) => self.on_request(request, frontend)?,
                 Next::Reached(tid) => self.on_reached(tid, frontend),
-                Next::Gone(tid, stop) => self.on_gone(tid, stop, frontend),
+                Next::Gone(tid, stop) => self.on_gone(tid, stop, frontend)?,
                 Next::Adopted(tid) => self.on_adopted(tid, frontend),
                 Next::Stopped(task, stop) if self.relay => match stop {
                     Stop::Signal(KNOCK) if task.signal_is_passed_on() => self.tracer.resume(task, Resume::Go)?,

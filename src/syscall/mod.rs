@@ -40,6 +40,8 @@ pub enum When {
     /// It tells nothing of descriptors, but asks or says on which CPUs tasks may run: what fdwatch has changed of that
     /// must be undone first.
     Placement,
+    /// It ends the task, and tells nothing of descriptors: what waits for what the task does next waits no longer.
+    Last,
 }
 
 /// Which side of one call must be looked at.
@@ -55,6 +57,8 @@ pub enum Need {
     Nothing,
     /// Nothing of a table, but everything has to run where it may.
     Placement,
+    /// Nothing of a table, and nothing comes after it.
+    Last,
 }
 
 /// One system call.
@@ -96,6 +100,7 @@ impl Row {
             When::Use => Need::Use,
             When::Arguments(tell) => tell(call),
             When::Placement => Need::Placement,
+            When::Last => Need::Last,
         }
     }
 }

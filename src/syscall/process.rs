@@ -1,5 +1,5 @@
 //! Descriptors of other processes, tables, and programs that are not executed: pidfd_open(2), pidfd_getfd(2), seccomp(2),
-//! unshare(2), execve(2), execveat(2).
+//! unshare(2), execve(2), execveat(2); and ends: _exit(2), exit_group(2).
 
 use super::{Arg, Made, Need, Row, When};
 use crate::base::{Fd, Tid};
@@ -83,6 +83,8 @@ pub(super) static ROWS: &[Row] = &[
         when: When::Use,
         ..Row::exit("execveat", Some(322), Some(358), &[Arg::DirFd, Arg::Path, Arg::Pointer, Arg::Pointer], execveat)
     },
+    Row { when: When::Last, ..Row::exit("exit", Some(60), Some(1), &[Arg::Int], |_| Vec::new()) },
+    Row { when: When::Last, ..Row::exit("exit_group", Some(231), Some(252), &[Arg::Int], |_| Vec::new()) },
     Row {
         only: Some((0, &[SET_MODE_FILTER])),
         when: When::Arguments(|m| if listens(m) { Need::Exit } else { Need::Nothing }),
