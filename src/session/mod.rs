@@ -385,6 +385,11 @@ impl Session {
             "Python stacks were not taken, to keep the target fast",
         );
         say(
+            self.sites.activations_forgotten(),
+            "life's calls of functions were forgotten, which tell whether what starts a child had opened it for itself",
+            "lives' calls of functions were forgotten, which tell whether what starts a child had opened them for itself",
+        );
+        say(
             self.sites.python_lost(),
             "Python stack was not kept: too many different ones",
             "Python stacks were not kept: too many different ones",
