@@ -57,7 +57,7 @@ fn refused(seen: &Seen<'_>, effect: &Effect) -> Option<Finding> {
     // Each fork on the way to it, the last of which made the holder's copy.
     let copies = chain(world, holder).filter(|l| matches!(l.origin, Origin::Inherited(_)));
     if let Some(copy) = copies.into_iter().next() {
-        let note = format!("gave process {by} a copy of fd {}", copy.fd);
+        let note = "gave the child a copy".to_string();
         let (moment, role) = (copy.began.clone(), Role::Used);
         steps.push(Step { role, moment, object: None, note: Some(note), moved: None, program: None });
     }

@@ -4,6 +4,7 @@
  *   race, repaired-race: the same, with the fork kept out between open and close
  *   own, repaired-own:   who wrote it has not closed it; it has
  *   at:                  execveat by a descriptor of the folder, the writer not closed
+ *   retry:               the same twenty times
  *   search:              names that are not there, and one that is no program: ordinary, and nobody's mistake
  */
 #define _GNU_SOURCE
@@ -114,6 +115,10 @@ int main(int argc, char **argv) {
     } else if (strcmp(mode, "own") == 0 || strcmp(mode, "at") == 0) {
         int out = written();
         must_be_busy(executed(mode));
+        close(out);
+    } else if (strcmp(mode, "retry") == 0) {
+        int out = written();
+        for (int i = 0; i < 20; i++) must_be_busy(executed(mode));
         close(out);
     } else if (strcmp(mode, "repaired-own") == 0) {
         close(written());
