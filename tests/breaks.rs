@@ -189,3 +189,66 @@ fn a_target_that_is_left_goes_on_to_its_own_end() {
         assert_eq!((done.stdout.as_str(), done.code()), ("3 on\n", 5), "{options:?}: {}", done.stderr);
     }
 }
+
+fn built(dir: &std::path::Path, body: &str) -> Option<String> {
+    if !has("cc") {
+        skip("breaks at the end", "no C compiler");
+        return None;
+    }
+    let (source, program) = (dir.join("p.c"), text(dir.join("p")));
+    let code = format!("#include <fcntl.h>\n#include <pthread.h>\n#include <unistd.h>\n{body}");
+    std::fs::write(&source, code).expect("writes");
+    let done = common::run(Command::new("cc").args(["-g", "-O0", "-pthread", "-o", &program]).arg(&source));
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    Some(program)
+}
+
+/// What may be the first step of a loop is known for a mistake when nothing follows: while there is still something to see.
+#[test]
+fn the_last_thing_that_a_task_does_wrong_breaks_before_it_ends() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let twice = "int fd = open(\"/dev/null\", O_RDONLY); close(fd); close(fd);";
+    let thread = "pthread_t t; pthread_create(&t, 0, work, 0); pthread_join(t, 0); return 0;";
+    for (body, options) in [
+        (format!("int main(void) {{ {twice} return 0; }}"), &[][..]),
+        (format!("int main(void) {{ {twice} return 0; }}"), &["--no-seccomp"]),
+        (format!("void *work(void *p) {{ {twice} return p; }} int main(void) {{ {thread} }}"), &[]),
+    ] {
+        let Some(program) = built(dir.path(), &body) else { return };
+        let script = ["--batch", "-ex", "info fds", "-ex", "hist", "-ex", "continue"];
+        let done = run(&[options, &script].concat(), &[&program]);
+        let (break_1, rest) = done.stderr.split_once("(fdwatch) info fds").unwrap_or_else(|| panic!("{done:#?}"));
+        assert!(break_1.contains("break 1 [") && break_1.contains("error[double-close]"), "{break_1}");
+        let (fds, rest) = rest.split_once("(fdwatch) hist").expect("the script goes on");
+        assert!(fds.lines().any(|l| l.starts_with("1 ")), "it is still there: {fds}");
+        assert!(rest.contains("/dev/null") && !rest.contains("break 2"), "{rest}");
+        assert!(rest.contains("1 error, "), "{rest}");
+    }
+    // With an end by a signal nothing can be shown before.
+    let raises = format!("#include <signal.h>\nint main(void) {{ {twice} raise(SIGKILL); }}");
+    let Some(program) = built(dir.path(), &raises) else { return };
+    let done = run(&["--batch", "-ex", "hist", "-ex", "continue"], &[&program]);
+    assert!(done.stderr.contains("break 1 [") && done.stderr.contains("(fdwatch) hist\n"), "{}", done.stderr);
+    let loops = "int main(void) { int fd = open(\"/dev/null\", O_RDONLY); close(fd); \
+        for (int n = fd; n < fd + 9; n++) close(n); return 0; }";
+    let Some(program) = built(dir.path(), loops) else { return };
+    let done = run(&["-ex", "kill"], &[&program]);
+    assert!(!done.stderr.contains("break 1"), "a loop over all numbers: {}", done.stderr);
+}
+
+#[test]
+fn what_is_found_at_an_end_breaks_and_the_rest_goes_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let leaks = "int main(void) { open(\"/dev/null\", O_RDONLY | O_CLOEXEC); return 0; }";
+    let Some(program) = built(dir.path(), leaks) else { return };
+    for (last, options) in [("continue", &[][..]), ("continue", &["--no-seccomp"]), ("detach", &["--no-seccomp"])] {
+        let script = ["--leaks-at-exit", "--batch", "-ex", "tcatch finding", "-ex", "hist", "-ex", last];
+        let line = format!("'{program}'; echo after");
+        let done = run(&[options, &script].concat(), &["sh", "-c", &line]);
+        let (before, rest) = done.stderr.split_once("(fdwatch) hist").unwrap_or_else(|| panic!("{done:#?}"));
+        assert!(before.contains("break 1 [") && before.contains("warning[leak-at-exit]"), "{before}");
+        let story = rest.split_once("(fdwatch) ").expect("the script goes on").0;
+        assert!(story.contains("openat(") && story.contains("/dev/null"), "its story, though it has ended: {story}");
+        assert_eq!((done.code(), done.stdout.as_str()), (0, "after\n"), "{last}: {rest}");
+    }
+}

@@ -113,6 +113,33 @@ fn c_programs_replay_the_same() {
 }
 
 #[test]
+fn an_exec_that_fails_is_in_the_log_and_replays_the_same() {
+    if !has("cc") {
+        return skip("replay of a failed exec", "no C compiler");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (source, program) = (common::root().join("tests/targets/bugs/busy_program.c"), dir.path().join("busy"));
+    let built = run(Command::new("cc").args(["-g", "-pthread", "-o"]).args([&program, &source]));
+    assert_eq!(built.code(), 0, "{}", built.stderr);
+    for options in [&[][..], &["--no-seccomp"]] {
+        let here =
+            |mode| ["env".as_ref(), "-C".as_ref(), dir.path().as_os_str(), program.as_os_str(), OsStr::new(mode)];
+        let (_, log) = same(options, &here("search"));
+        let text = String::from_utf8(log.clone()).unwrap();
+        for (path, errno) in [("/nonexistent/true", libc::ENOENT), ("./no-program", libc::EACCES)] {
+            let effect = format!("{{\"not_executed\":{{\"path\":\"{path}\",\"since\":");
+            let line = text.lines().find(|l| l.contains(&effect)).unwrap_or_else(|| panic!("{path}: {text}"));
+            assert!(line.contains(&format!("\"ret\":-{errno}}}")), "{line}");
+        }
+        assert_eq!(report(&log).findings.len(), 0);
+        let (live, log) = same(options, &here("own"));
+        if live.code() != 77 {
+            assert_eq!(report(&log).findings[0].name, "program-held-open");
+        }
+    }
+}
+
+#[test]
 fn a_32_bit_program_replays_the_same() {
     if !has("cc") {
         return skip("replay of i386", "no C compiler");

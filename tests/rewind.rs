@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // a test may fail loudly
 
 mod common;
+mod pty;
 
 use common::{Done, audit, fdwatch, pythons, run, script, skip, target};
 use std::ffi::OsStr;
@@ -62,6 +63,44 @@ fn rewind_stops_at_the_finalizer_that_each_symptom_is_blamed_on() {
         stops_at_the_finalizer(banner, &path);
         assert!(after.contains("0 errors") && after.contains("altered by 1 injection"), "{name}: {after}");
         assert_eq!(after.matches("[starting again]").count(), 0);
+    }
+}
+
+/// As a user meets it, who sets nothing: at the broken hand-off, whatever was shown and passed over before it.
+#[test]
+fn at_a_terminal_rewind_goes_back_from_each_broken_hand_off_to_the_finalizer() {
+    let Some(python) = python("rewind at a terminal") else { return };
+    for name in SYMPTOMS {
+        let path = script(&format!("python/{name}"));
+        let mut command = Command::new(fdwatch());
+        command.args(["run", "--"]).arg(&python).arg(&path);
+        let mut p = pty::Pty::start_on(500, &mut command);
+        let mut breaks = 0;
+        loop {
+            breaks += 1;
+            p.expect(&format!("break {breaks} ["));
+            let shown = p.expect("(fdwatch) ");
+            if shown.contains("error[") {
+                break;
+            }
+            assert!(shown.contains("why     implicit: "), "{name}: {shown}");
+            p.line("continue");
+        }
+        p.line("rewind");
+        let asked = p.expect("(y or n) ");
+        assert!(asked.contains("all that it does happens again"), "{name}: what it does is said before: {asked}");
+        p.line("y");
+        p.expect("[starting again]");
+        let before = p.expect("break 1 [");
+        assert!(!before.contains("another way") && !before.contains("break "), "{name}: {before}");
+        let banner = p.expect("(fdwatch) ");
+        stops_at_the_finalizer(&banner, &path);
+        assert!(p.ask("info fds").contains("/output"), "{name}: it is open as yet");
+        p.ask("keep");
+        p.line("continue");
+        let (code, rest) = p.end();
+        assert!(code == 0 && rest.contains("0 errors"), "{name}: {code} {rest}");
+        assert!(rest.contains("results altered by 1 injection"), "{name}: {rest}");
     }
 }
 

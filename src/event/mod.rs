@@ -411,6 +411,18 @@ pub enum Effect {
         /// The number.
         fd: Fd,
     },
+    /// A program was not executed: the result of the call says why (execve(2), "ERRORS"). No table changes.
+    NotExecuted {
+        /// Its path, as the call names it; empty where the call names it by a descriptor alone, or it could not be read.
+        #[serde(with = "wire::bytes")]
+        path: Vec<u8>,
+        /// The file that the path leads to, as `/proc` names it, where somebody has it open for writing (ETXTBSY); else
+        /// empty.
+        #[serde(default, with = "wire::bytes", skip_serializing_if = "wire::is_default")]
+        file: Vec<u8>,
+        /// When the call was entered, in nanoseconds since fdwatch started watching.
+        since: u64,
+    },
     /// fdwatch makes the call come out differently. What it does to the table for all that is told by other effects, or by
     /// the event of the call itself, which follows.
     Altered {

@@ -157,6 +157,8 @@ mod tests {
             Effect::Unshare,
             Effect::Refused { fd: Fd(1), to: None, close: true },
             Effect::Vain { fd: Fd(1) },
+            Effect::NotExecuted { path: b"./\xff".to_vec(), file: b"/x".to_vec(), since: u64::MAX },
+            Effect::NotExecuted { path: vec![], file: vec![], since: 0 },
             Effect::Altered { how: Alteration::Return(i64::MIN), fds: vec![Fd(1), Fd(2)] },
             Effect::Altered { how: Alteration::Keep, fds: vec![] },
         ];

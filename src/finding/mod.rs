@@ -16,6 +16,7 @@ mod meant;
 mod moved;
 mod options;
 mod pipe_held_open;
+mod program_held_open;
 mod promise;
 mod promised_fd_missing;
 mod recycled_fd_to_child;
@@ -289,6 +290,7 @@ pub fn rules_for(options: &Options) -> Vec<Box<dyn Rule>> {
         Box::<use_after_close::UseAfterClose>::default(),
         Box::<double_close::DoubleClose>::default(),
         Box::<foreign_close::ForeignClose>::default(),
+        Box::<program_held_open::ProgramHeldOpen>::default(),
         Box::<stdio_direction::StdioDirection>::default(),
         Box::<stdio_missing::StdioMissing>::default(),
         Box::<stdio_slot_reused::StdioSlotReused>::default(),

@@ -50,6 +50,10 @@ impl ReadTask for Memory {
         procfs::flags(self.0, fd)
     }
 
+    fn leads_to(&self, dir: Option<Fd>, path: &[u8]) -> Option<Vec<u8>> {
+        procfs::leads_to(self.0, dir, path)
+    }
+
     fn pidfd(&self, fd: Fd) -> Option<Pid> {
         procfs::pid_of_pidfd(self.0, fd)
     }

@@ -8,6 +8,7 @@ use nix::sched::CpuSet;
 use std::cmp::Ordering;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -73,6 +74,28 @@ pub(super) fn inner_pid(tid: Tid) -> Option<i32> {
 /// What `/proc/TID/fd/FD` links to.
 pub fn link(tid: Tid, fd: Fd) -> Option<Vec<u8>> {
     read_link(format!("/proc/{tid}/fd/{fd}")).ok()
+}
+
+/// The file that `path` leads a task to, beginning at its descriptor `dir`, or where it is, unless it is absolute. In a task
+/// with another root directory an absolute symbolic link on the way is followed in ours, and may lead nowhere.
+pub fn leads_to(tid: Tid, dir: Option<Fd>, path: &[u8]) -> Option<Vec<u8>> {
+    #[cfg(test)]
+    super::fault::proc().ok()?;
+    let full = match (path.first(), dir) {
+        (Some(b'/'), _) => under_root(tid, path),
+        (None, None) => return None,
+        (first, dir) => {
+            let mut full = dir.map_or(format!("/proc/{tid}/cwd"), |fd| format!("/proc/{tid}/fd/{fd}")).into_bytes();
+            if first.is_some() {
+                full.push(b'/');
+                full.extend_from_slice(path);
+            }
+            PathBuf::from(std::ffi::OsString::from_vec(full))
+        }
+    };
+    // O_PATH opens nothing of the file itself (open(2)).
+    let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(full).ok()?;
+    read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
 }
 
 /// The folder in which a task is.

@@ -218,7 +218,7 @@ impl World {
             Effect::Altered { how, fds } => {
                 out.push(Transition::Altered { how: *how, lives: fds.iter().filter_map(now).collect() });
             }
-            Effect::Unshare | Effect::Refused { .. } | Effect::Vain { .. } => {}
+            Effect::Unshare | Effect::Refused { .. } | Effect::Vain { .. } | Effect::NotExecuted { .. } => {}
         }
     }
 

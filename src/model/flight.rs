@@ -36,7 +36,11 @@ impl Touch {
                 let number = |n: u32| Fd(i32::try_from(n).unwrap_or(i32::MAX));
                 Touch::Numbers(number(*first), number(*last))
             }
-            Effect::Unshare | Effect::Refused { .. } | Effect::Vain { .. } | Effect::Altered { .. } => return None,
+            Effect::Unshare
+            | Effect::Refused { .. }
+            | Effect::Vain { .. }
+            | Effect::NotExecuted { .. }
+            | Effect::Altered { .. } => return None,
         })
     }
 

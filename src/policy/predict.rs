@@ -3,7 +3,7 @@
 use super::Why;
 use crate::event::{Call, FileKind};
 use crate::finding::root;
-use crate::model::{Ended, Life, Origin, Transition, World};
+use crate::model::{Ended, Life, Origin, Transition, What, World};
 use glob::Pattern;
 
 /// A program that a child is going to execute, as `--expect-child` names it.
@@ -57,7 +57,19 @@ pub(super) fn ends<'w>(world: &'w World, tid: crate::base::Tid, transitions: &[T
 /// Whether a life was made inheritable on purpose, and no program has received it.
 pub(super) fn is_for_a_child(world: &World, life: &Life) -> bool {
     let elsewhere = |c: &&Life| c.file == life.file && c.table != life.table;
-    life.was_made_inheritable() && !world.lives().filter(elsewhere).any(|c| was_received(world, c))
+    (life.was_made_inheritable() || is_plain_copy(world, life))
+        && !world.lives().filter(elsewhere).any(|c| was_received(world, c))
+}
+
+/// Whether a life is a copy that dup(2) or F_DUPFD made of a descriptor that is close-on-exec: execve leaves it open. That
+/// dup2 chose its number is a redirection, which is undone by another; and what was inheritable before, is as it was.
+fn is_plain_copy(world: &World, life: &Life) -> bool {
+    let Origin::Duplicated(from) = life.origin else { return false };
+    let plain = match life.began.what {
+        What::Call(info) => !matches!(info.name, "dup2" | "dup3"),
+        _ => false,
+    };
+    plain && !life.cloexec && life.fd.0 > 2 && world.life(from).is_some_and(|l| l.cloexec)
 }
 
 /// Whether the process that a fork made `copy` for, or that has moved it to another number, has executed a program that
@@ -170,6 +182,36 @@ mod tests {
         assert_eq!(why(&policy(), &s, MAIN.0, close(3, Cause::Explicit)), None, "a child has it");
         s.fork(MAIN, 201);
         assert_eq!(why(&policy(), &s, 201, close(3, Cause::Explicit)), None, "it was for the other");
+    }
+
+    #[test]
+    fn a_plain_copy_of_what_exec_would_close_is_for_a_child() {
+        let copy = |s: &mut Script, name: &'static str, from: i32, to: i32| {
+            let info = CallInfo { name, args: [from as u64, 0, 0, 0, 0, 0], ret: Some(to.into()) };
+            let effects = vec![Effect::Alias { from: Fd(from), to: Fd(to), cloexec: name == "dup3" }];
+            s.event(MAIN, EventKind::Call(Call { info, effects, site: Site::default() }));
+        };
+        let mut s = Script::new();
+        s.open(MAIN, 3, "/tmp/a");
+        copy(&mut s, "dup", 3, 4);
+        copy(&mut s, "dup2", 3, 5);
+        copy(&mut s, "dup3", 3, 6);
+        copy(&mut s, "dup", 4, 7);
+        s.open_with(MAIN, 8, "/tmp/b", libc::O_RDWR);
+        copy(&mut s, "dup", 8, 9);
+        let asked = |s: &Script, tid| {
+            let why = |fd| why(&policy(), s, tid, close(fd, Cause::Explicit)).is_some();
+            (3..10).filter(|fd| why(*fd)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            asked(&s, MAIN.0),
+            [4],
+            "not the original, a redirection, a copy of a copy, or what was inheritable"
+        );
+        s.fork(MAIN, 200);
+        assert_eq!(asked(&s, 200), [4], "the child's side");
+        exec(&mut s, 200, "/bin/echo");
+        assert_eq!(asked(&s, MAIN.0), Vec::<i32>::new(), "a child has it");
     }
 
     #[test]

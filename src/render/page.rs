@@ -1,4 +1,4 @@
-//! The page of a finding: what it means, an example, the fix.
+//! The page of a finding: what it means, an example, the fix, and how to silence it.
 
 use super::style::{Ink, Style, wrap};
 use crate::base::nearest;
@@ -13,7 +13,8 @@ pub fn page(name: &str, style: Style) -> Result<String, String> {
             true => line.to_string(),
             false => style.paint(Ink::Strong, line),
         };
-        return Ok(rule.about().page.lines().map(|l| heading(l) + "\n").collect());
+        let silence = silence(name);
+        return Ok(rule.about().page.lines().chain(silence.lines()).map(|l| heading(l) + "\n").collect());
     }
     let names = rules.iter().map(|r| r.about().name);
     let hint = match nearest(name, names) {
@@ -21,6 +22,16 @@ pub fn page(name: &str, style: Style) -> Result<String, String> {
         None => format!("there are {}", rules.iter().map(|r| r.about().name).collect::<Vec<_>>().join(", ")),
     };
     Err(format!("no finding is called \"{}\"; {hint}", escape(name.as_bytes())))
+}
+
+/// How to silence a finding that is known to be harmless: the same for all, but for the name.
+fn silence(name: &str) -> String {
+    format!(
+        "\nSilence\n  Where it is harmless, an entry in a file for --suppressions says so, and why;\n  \
+         --gen-suppressions writes it. FUNCTION is on the stack of any step.\n\n    suppress {name}\n      \
+         reason  why it does no harm here\n      stack   FUNCTION\n\n  --baseline FILE lets all pass that was found \
+         before.\n"
+    )
 }
 
 /// All findings with a line about each, lines with their ends.
@@ -60,6 +71,15 @@ mod tests {
             assert!(page.starts_with(rule.about().name), "{page}");
             assert!(page.lines().all(|l| l.len() <= 80), "{}", rule.about().name);
             assert!(index().contains(rule.about().name));
+            for part in ["\nWhy it bites\n", "\nExample\n", "\nFix\n", "\nSilence\n"] {
+                assert!(page.contains(part), "{}: {part}", rule.about().name);
+            }
+            // The entry that it shows is one.
+            let entry: String =
+                page.lines().skip_while(|l| !l.starts_with("    suppress ")).take(3).collect::<Vec<_>>().join("\n");
+            let entry: String = entry.lines().map(|l| l.strip_prefix("    ").unwrap_or(l).to_string() + "\n").collect();
+            let mut known = crate::policy::suppression::Suppressions::none();
+            known.add("page", &entry).unwrap_or_else(|e| panic!("{}: {e:?}: {entry}", rule.about().name));
         }
         assert!(index().lines().all(|l| !l.is_empty()));
     }

@@ -14,8 +14,11 @@ use std::rc::Rc;
 
 /// So many lives of one number are remembered.
 const LIVES: usize = 8;
-/// And so many numbers of one process.
-const NUMBERS: usize = 4096;
+/// And so many calls of functions in all, of all processes: what began first is forgotten first. At 16 bytes each these are
+/// four megabytes at most.
+const CALLS: usize = 1 << 18;
+/// What is remembered of a life besides weighs as much as so many of them.
+const LIFE: usize = 8;
 
 /// What goes on, outermost first: what a frame looks like, and which one it is.
 type Chain = Rc<[(Key, u64)]>;
@@ -32,15 +35,47 @@ struct Opening {
     at: u64,
     tid: Tid,
     inside: Going,
+    /// Counts the lives that are remembered.
+    nth: u64,
+}
+
+impl Opening {
+    fn weight(&self) -> usize {
+        let length = |chain: &Option<Chain>| chain.as_ref().map_or(0, |c| c.len());
+        LIFE + length(&self.inside.native) + length(&self.inside.python)
+    }
 }
 
 /// What goes on in each task, and what lives began in.
-#[derive(Default)]
 pub(super) struct Activations {
     tasks: FxHashMap<Tid, Going>,
     /// By number, the oldest life first.
     numbers: FxHashMap<Pid, FxHashMap<Fd, VecDeque<Opening>>>,
+    /// The lives that are remembered, the oldest first; some are forgotten already.
+    order: VecDeque<(Pid, Fd, u64)>,
+    /// How many they are, and what they weigh.
+    lives: usize,
+    weight: usize,
+    /// What they may weigh.
+    most: usize,
+    /// Lives that were forgotten because of it.
+    forgotten: u64,
     next: u64,
+}
+
+impl Default for Activations {
+    fn default() -> Activations {
+        Activations {
+            tasks: FxHashMap::default(),
+            numbers: FxHashMap::default(),
+            order: VecDeque::new(),
+            lives: 0,
+            weight: 0,
+            most: CALLS,
+            forgotten: 0,
+            next: 0,
+        }
+    }
 }
 
 impl Activations {
@@ -68,15 +103,52 @@ impl Activations {
     /// A life began on `fd`, by the call that `tid` was just looked at in.
     pub(super) fn opened(&mut self, pid: Pid, tid: Tid, fd: Fd, at: u64) {
         let Some(inside) = self.tasks.get(&tid).cloned() else { return };
-        let numbers = self.numbers.entry(pid).or_default();
-        if numbers.len() >= NUMBERS && !numbers.contains_key(&fd) {
+        self.next += 1;
+        let new = Opening { at, tid, inside, nth: self.next };
+        self.lives += 1;
+        self.weight += new.weight();
+        self.order.push_back((pid, fd, new.nth));
+        let lives = self.numbers.entry(pid).or_default().entry(fd).or_default();
+        let least = (lives.len() >= LIVES).then(|| lives.pop_front()).flatten();
+        lives.push_back(new);
+        least.into_iter().for_each(|l| self.is_gone(&l));
+        while self.weight > self.most {
+            let Some((pid, fd, nth)) = self.order.pop_front() else { break };
+            self.forget_life(pid, fd, nth);
+        }
+        // What a number had too many of is in the order still.
+        if self.order.len() > 2 * self.lives + 64 {
+            let numbers = &self.numbers;
+            self.order.retain(|(pid, fd, nth)| {
+                let lives = numbers.get(pid).and_then(|n| n.get(fd));
+                lives.is_some_and(|l| l.front().is_some_and(|first| first.nth <= *nth))
+            });
+        }
+    }
+
+    fn is_gone(&mut self, life: &Opening) {
+        self.lives -= 1;
+        self.weight -= life.weight();
+    }
+
+    /// Forgets the oldest life of a number, if it is this.
+    fn forget_life(&mut self, pid: Pid, fd: Fd, nth: u64) {
+        let Some(numbers) = self.numbers.get_mut(&pid) else { return };
+        let Some(lives) = numbers.get_mut(&fd) else { return };
+        if lives.front().is_none_or(|l| l.nth != nth) {
             return;
         }
-        let lives = numbers.entry(fd).or_default();
-        if lives.len() >= LIVES {
-            lives.pop_front();
+        let Some(life) = lives.pop_front() else { return };
+        if lives.is_empty() {
+            numbers.remove(&fd);
         }
-        lives.push_back(Opening { at, tid, inside });
+        self.forgotten += 1;
+        self.is_gone(&life);
+    }
+
+    /// How many lives were forgotten to bound memory, other than because their number had too many.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// The numbers that were something else before `tid`, which is making a child, took them for itself.
@@ -90,7 +162,9 @@ impl Activations {
 
     /// A process is gone or has executed another program.
     pub(super) fn forget(&mut self, pid: Pid) {
-        self.numbers.remove(&pid);
+        for life in self.numbers.remove(&pid).into_iter().flat_map(|n| n.into_values()).flatten() {
+            self.is_gone(&life);
+        }
     }
 
     /// A task is gone, or runs another program.
@@ -199,6 +273,31 @@ mod tests {
         assert_eq!(a.plumbing(P, T).pop().map(|p| (p.outside, p.by)), Some((vec![0], Frames::Native)));
         a.see(T, None, None, 0);
         assert!(a.plumbing(P, T).is_empty());
+    }
+
+    /// However many numbers a process uses, and however deep it calls.
+    #[test]
+    fn memory_is_bounded_and_the_oldest_goes_first() {
+        let mut a = Activations { most: 100 * (LIFE + 2), ..Activations::default() };
+        a.see(T, Some(vec![MAIN, 10]), None, 1);
+        for fd in 0..1000 {
+            a.opened(P, T, Fd(fd), 0);
+            assert!(a.weight <= a.most, "{}", a.weight);
+        }
+        assert_eq!((a.lives, a.forgotten(), a.numbers[&P].len()), (100, 900, 100));
+        a.see(T, Some(vec![MAIN, SPAWN, 11]), None, 2);
+        for fd in [0, 999] {
+            a.opened(P, T, Fd(fd), 1);
+        }
+        a.see(T, Some(vec![MAIN, SPAWN, 12]), None, 2);
+        assert_eq!(a.plumbing(P, T).iter().map(|p| p.fd.0).collect::<Vec<_>>(), [999], "of 0 the first is not known");
+        let weight = a.weight;
+        for at in 0..100_000 {
+            a.opened(P, T, Fd(5), at);
+        }
+        assert!(a.order.len() <= 2 * a.lives + 65 && a.weight <= weight.max(a.most), "{}", a.order.len());
+        a.forget(P);
+        assert_eq!((a.lives, a.weight), (0, 0));
     }
 
     /// From CPython 3.11 on one native frame runs all of Python's.

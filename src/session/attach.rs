@@ -97,7 +97,7 @@ impl Session {
     }
 
     /// Leaves the target running.
-    fn leave(&mut self) -> Result<(), Error> {
+    pub(super) fn leave(&mut self) -> Result<(), Error> {
         self.limits.detached = true;
         self.tracer.detach_all(None)
     }

@@ -94,6 +94,8 @@ struct TaskState {
     space: crate::stack::SpaceId,
     /// The call that it has entered and whose exit is awaited.
     pending: Option<crate::base::RawCall>,
+    /// When it entered that, in nanoseconds since watching began.
+    entered_at: u64,
     /// Closes in vain that were told since a close of something.
     vain: usize,
     /// So many calls more may show whether one that was refused was the first step of a loop over all numbers.
@@ -124,6 +126,7 @@ impl TaskState {
         TaskState {
             space,
             pending: None,
+            entered_at: 0,
             vain: 0,
             doubtful: 0,
             decided: None,
@@ -406,6 +409,11 @@ impl Session {
             "Python stacks were not taken, to keep the target fast",
         );
         say(
+            self.sites.activations_forgotten(),
+            "life's calls of functions were forgotten, which tell whether what starts a child had opened it for itself",
+            "lives' calls of functions were forgotten, which tell whether what starts a child had opened them for itself",
+        );
+        say(
             self.sites.python_lost(),
             "Python stack was not kept: too many different ones",
             "Python stacks were not kept: too many different ones",
@@ -478,7 +486,7 @@ impl Session {
                 Next::End => break,
                 Next::Asked(request) => self.on_request(request, frontend)?,
                 Next::Reached(tid) => self.on_reached(tid, frontend),
-                Next::Gone(tid, stop) => self.on_gone(tid, stop, frontend),
+                Next::Gone(tid, stop) => self.on_gone(tid, stop, frontend)?,
                 Next::Adopted(tid) => self.on_adopted(tid, frontend),
                 Next::Stopped(task, stop) if self.relay => match stop {
                     Stop::Signal(KNOCK) if task.signal_is_passed_on() => self.tracer.resume(task, Resume::Go)?,

@@ -310,6 +310,11 @@ impl Sites {
         self.pythons.coverage()
     }
 
+    /// Lives of which it is forgotten in which calls of functions they began, to bound memory.
+    pub(super) fn activations_forgotten(&self) -> u64 {
+        self.activations.forgotten()
+    }
+
     /// Python stacks that were not kept, because there were too many different ones.
     pub(super) fn python_lost(&self) -> u64 {
         self.python_lost

@@ -137,6 +137,7 @@ impl Session {
                 self.tracer.asks_for_placement(&task);
                 return self.tracer.resume(task, Resume::ToExit);
             }
+            Need::Last => return self.ending(task, row, &call, frontend),
         };
         if decided.is_none()
             && need == Need::Exit
@@ -150,8 +151,10 @@ impl Session {
                 return self.carry_out(task, decision);
             }
         }
+        let entered = self.now();
         if let Some(state) = self.tasks.get_mut(&tid) {
             state.pending = Some(call);
+            state.entered_at = entered;
         }
         if need != Need::Use && self.world.shares_table(tid) {
             let effects = (row.decode)(&Made { call, ret: None, task: &task.memory() });
@@ -159,6 +162,30 @@ impl Session {
             self.flights.enter(&self.world, tid, &effects, false, now);
         }
         self.tracer.resume(task, Resume::ToExit)
+    }
+
+    /// A task is about to end. What looks like a mistake, and may be the first step of a loop, is one if nothing follows: it
+    /// is told while the process is still there to be looked at.
+    fn ending(
+        &mut self,
+        task: Stopped,
+        row: &'static Row,
+        raw: &RawCall,
+        frontend: &mut dyn Frontend,
+    ) -> Result<(), Error> {
+        let tid = task.tid();
+        if self.tasks.get(&tid).is_none_or(|s| s.doubtful == 0) {
+            return self.tracer.resume(task, Resume::Go);
+        }
+        let Some(at) = self.locate(&task)? else { return self.tracer.resume(task, Resume::Go) };
+        let info = CallInfo { name: row.name, args: raw.args, ret: None };
+        let call = Call { info, effects: Vec::new(), site: self.sites.site(&at, None) };
+        let event = Event { at: self.now(), tid, kind: EventKind::Call(call) };
+        let first = self.commit(&event, Vec::new(), frontend);
+        match self.show_findings(first, &event, frontend)? {
+            Some(decision) => self.carry_out(task, decision),
+            None => self.tracer.resume(task, Resume::Go),
+        }
     }
 
     /// The exit of a call that is awaited will not be seen, or not be known for it.
@@ -600,6 +627,11 @@ impl Session {
             }
             return Ok(Told::All(None));
         }
+        for effect in &mut effects {
+            if let (Effect::NotExecuted { since, .. }, Some(state)) = (effect, self.tasks.get(&tid)) {
+                *since = state.entered_at;
+            }
+        }
         self.find_senders(tid, &mut effects);
         // That asked the kernel about its descriptors once more.
         let received = effects.iter().any(|e| matches!(e, Effect::Receive { .. }));
@@ -940,11 +972,11 @@ impl Session {
     }
 
     /// A task is gone.
-    pub(super) fn on_gone(&mut self, tid: Tid, stop: Stop, frontend: &mut dyn Frontend) {
+    pub(super) fn on_gone(&mut self, tid: Tid, stop: Stop, frontend: &mut dyn Frontend) -> Result<(), Error> {
         let status = match stop {
             Stop::Exited(code) => ExitStatus::Code(code),
             Stop::Killed(sig) => ExitStatus::Signal(sig),
-            _ => return,
+            _ => return Ok(()),
         };
         if tid == self.main {
             self.status = Some(status);
@@ -953,7 +985,7 @@ impl Session {
         let event = Event { at: self.now(), tid, kind: EventKind::Exit { status } };
         let transitions = self.world.consequences(&event);
         let table = self.world.task(tid).map(|t| t.table);
-        self.commit(&event, transitions, frontend);
+        let first = self.commit(&event, transitions, frontend);
         self.is_no_maker(tid);
         self.flights.gone(&self.world, tid);
         if !self.flights.is_idle() {
@@ -971,6 +1003,11 @@ impl Session {
             && !self.tasks.values().any(|t| t.space == state.space)
         {
             self.sites.drop_space(state.space, pid);
+        }
+        // There is no task any more that could be let go; what became of its descriptors is there to be looked at.
+        match self.show_findings(first, &event, frontend)?.map(|d| d.then) {
+            Some(Then::Detach) => self.leave(),
+            _ => Ok(()),
         }
     }
 

@@ -40,6 +40,8 @@ pub enum When {
     /// It tells nothing of descriptors, but asks or says on which CPUs tasks may run: what fdwatch has changed of that
     /// must be undone first.
     Placement,
+    /// It ends the task, and tells nothing of descriptors: what waits for what the task does next waits no longer.
+    Last,
 }
 
 /// Which side of one call must be looked at.
@@ -55,6 +57,8 @@ pub enum Need {
     Nothing,
     /// Nothing of a table, but everything has to run where it may.
     Placement,
+    /// Nothing of a table, and nothing comes after it.
+    Last,
 }
 
 /// One system call.
@@ -96,6 +100,7 @@ impl Row {
             When::Use => Need::Use,
             When::Arguments(tell) => tell(call),
             When::Placement => Need::Placement,
+            When::Last => Need::Last,
         }
     }
 }
@@ -142,6 +147,13 @@ pub trait ReadTask: ReadMemory {
     /// open or cannot be read.
     fn flags(&self, fd: Fd) -> Option<u32> {
         let _ = fd;
+        None
+    }
+
+    /// The file that `path` leads the task to, as `/proc` names it; a relative path begins at the descriptor `dir`, without
+    /// one in the current folder (path_resolution(7)), and an empty one is `dir` itself. `None` where that cannot be known.
+    fn leads_to(&self, dir: Option<Fd>, path: &[u8]) -> Option<Vec<u8>> {
+        let _ = (dir, path);
         None
     }
 
@@ -366,6 +378,7 @@ pub(crate) mod testing {
         pub(crate) links: Vec<(i32, &'static str)>,
         pub(crate) flags: Vec<(i32, u32)>,
         pub(crate) pidfds: Vec<(i32, i32)>,
+        pub(crate) paths: Vec<(Option<i32>, &'static str, &'static str)>,
     }
 
     impl ReadMemory for Paper {
@@ -387,6 +400,11 @@ pub(crate) mod testing {
 
         fn flags(&self, fd: Fd) -> Option<u32> {
             self.flags.iter().find(|l| l.0 == fd.0).map(|l| l.1)
+        }
+
+        fn leads_to(&self, dir: Option<Fd>, path: &[u8]) -> Option<Vec<u8>> {
+            let known = self.paths.iter().find(|p| p.0 == dir.map(|d| d.0) && p.1.as_bytes() == path);
+            known.map(|p| p.2.as_bytes().to_vec())
         }
 
         fn pidfd(&self, fd: Fd) -> Option<Pid> {

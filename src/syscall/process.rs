@@ -1,7 +1,8 @@
-//! Descriptors of other processes, and tables: pidfd_open(2), pidfd_getfd(2), seccomp(2), unshare(2).
+//! Descriptors of other processes, tables, and programs that are not executed: pidfd_open(2), pidfd_getfd(2), seccomp(2),
+//! unshare(2), execve(2), execveat(2); and ends: _exit(2), exit_group(2).
 
 use super::{Arg, Made, Need, Row, When};
-use crate::base::Tid;
+use crate::base::{Fd, Tid};
 use crate::event::{Effect, FileKind, NewFile};
 
 const O_CLOEXEC: u32 = libc::O_CLOEXEC as u32;
@@ -49,10 +50,41 @@ fn unshare(m: &Made<'_>) -> Vec<Effect> {
     }
 }
 
+/// The longest path that the kernel takes (PATH_MAX, limits.h), the NUL included.
+const PATH_MAX: usize = 4096;
+
+/// A program that was executed is told by the kernel's own event (PTRACE_EVENT_EXEC), after which nothing of the call is
+/// left; one that was not by its result, and the arguments are there as before.
+fn executes(m: &Made<'_>, dir: Option<Fd>, path: usize) -> Vec<Effect> {
+    if m.ret.is_none_or(|r| r >= 0) {
+        return Vec::new();
+    }
+    let path = m.task.c_string(m.addr(path), PATH_MAX).unwrap_or_default();
+    let file = match m.failed_with(libc::ETXTBSY) {
+        true => m.task.leads_to(dir, &path).unwrap_or_default(),
+        false => Vec::new(),
+    };
+    vec![Effect::NotExecuted { path, file, since: 0 }]
+}
+
+fn execveat(m: &Made<'_>) -> Vec<Effect> {
+    executes(m, Some(m.fd(0)).filter(|fd| fd.0 != libc::AT_FDCWD), 1)
+}
+
 pub(super) static ROWS: &[Row] = &[
     // Always close-on-exec (pidfd_open(2)).
     Row::exit("pidfd_open", Some(434), Some(434), &[Arg::Int, Arg::Flags], |m| m.opens(RDWR, true, FileKind::Pidfd)),
     Row::exit("pidfd_getfd", Some(438), Some(438), &[Arg::Fd, Arg::Int, Arg::Flags], getfd),
+    Row {
+        when: When::Use,
+        ..Row::exit("execve", Some(59), Some(11), &[Arg::Path, Arg::Pointer, Arg::Pointer], |m| executes(m, None, 0))
+    },
+    Row {
+        when: When::Use,
+        ..Row::exit("execveat", Some(322), Some(358), &[Arg::DirFd, Arg::Path, Arg::Pointer, Arg::Pointer], execveat)
+    },
+    Row { when: When::Last, ..Row::exit("exit", Some(60), Some(1), &[Arg::Int], |_| Vec::new()) },
+    Row { when: When::Last, ..Row::exit("exit_group", Some(231), Some(252), &[Arg::Int], |_| Vec::new()) },
     Row {
         only: Some((0, &[SET_MODE_FILTER])),
         when: When::Arguments(|m| if listens(m) { Need::Exit } else { Need::Nothing }),
@@ -68,7 +100,7 @@ pub(super) static ROWS: &[Row] = &[
 mod tests {
     use super::super::testing::{Paper, decode, need_as};
     use super::*;
-    use crate::base::{Arch, Fd};
+    use crate::base::Arch;
 
     #[test]
     fn a_pidfd_tells_whose_number_was_taken() {
@@ -88,6 +120,31 @@ mod tests {
         assert!(matches!(unknown.as_slice(), [Effect::Receive { from: None, .. }]), "{unknown:?}");
         assert_eq!(decode("pidfd_getfd", [4, 7, 0, 0, 0, 0], Some(-9), &task), vec![]);
         assert_eq!(decode("pidfd_getfd", [4, 7, 0, 0, 0, 0], None, &task), vec![]);
+    }
+
+    #[test]
+    fn a_program_that_was_not_executed_is_told_with_the_file_that_is_busy() {
+        let task = Paper {
+            at: 64,
+            bytes: b"./x\0\0".to_vec(),
+            paths: vec![(None, "./x", "/tmp/x"), (Some(5), "./x", "/srv/x"), (Some(6), "", "/srv/y")],
+            ..Paper::default()
+        };
+        let (execve, execveat) = ("execve", "execveat");
+        let told =
+            |path: &[u8], file: &[u8]| vec![Effect::NotExecuted { path: path.to_vec(), file: file.to_vec(), since: 0 }];
+        let busy = Some(-i64::from(libc::ETXTBSY));
+        assert_eq!(decode(execve, [64, 0, 0, 0, 0, 0], busy, &task), told(b"./x", b"/tmp/x"));
+        assert_eq!(decode(execve, [64, 0, 0, 0, 0, 0], Some(-2), &task), told(b"./x", b""), "ENOENT");
+        assert_eq!(decode(execve, [9, 0, 0, 0, 0, 0], busy, &task), told(b"", b""), "unreadable");
+        for ret in [None, Some(0)] {
+            assert_eq!(decode(execve, [64, 0, 0, 0, 0, 0], ret, &task), vec![], "told by its own event");
+        }
+        let here = libc::AT_FDCWD as u32;
+        assert_eq!(decode(execveat, [here.into(), 64, 0, 0, 0, 0], busy, &task), told(b"./x", b"/tmp/x"));
+        assert_eq!(decode(execveat, [5, 64, 0, 0, 0, 0], busy, &task), told(b"./x", b"/srv/x"));
+        assert_eq!(decode(execveat, [6, 68, 0, 0, 0x1000, 0], busy, &task), told(b"", b"/srv/y"), "AT_EMPTY_PATH");
+        assert_eq!(need_as(Arch::X86_64, execve, [64, 0, 0, 0, 0, 0], &task), Need::Use, "it changes no table");
     }
 
     #[test]

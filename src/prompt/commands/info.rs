@@ -293,6 +293,11 @@ impl Command for History {
             (Whose::Break, None) => return Err(format!("which? usage: {}", self.about().usage)),
             (w, _) => w,
         };
+        // Of a task that has ended the table is gone; the object of what was found there is remembered.
+        let whose = match (whose, &s.at.object) {
+            (Whose::Number(fd), Some(o)) if s.world.task(tid).is_none() && Some(fd) == about => Whose::Object(o.id),
+            (w, _) => w,
+        };
         let text = match whose {
             Whose::Object(id) => history::of_object(s.world, id, s.findings, s.names, s.style),
             Whose::Number(fd) => history::of_number(s.world, (tid, fd), last, s.findings, s.names, s.style),

@@ -1,0 +1,208 @@
+//! `program-held-open`: a program cannot be executed because somebody has its file open for writing.
+
+use super::meant::chain;
+use super::{About, Confidence, Finding, Role, Rule, Seen, Severity, Step, called, closed, object, opened, root};
+use crate::base::text::escape;
+use crate::base::{Pid, Tid};
+use crate::event::{Effect, EventKind, FileKind};
+use crate::model::{Life, Origin, World};
+
+/// The rule.
+///
+/// execve(2) refuses a file that is open for writing (ETXTBSY), and does not say by whom. Mostly it is nobody who means it:
+/// whoever wrote the program has closed it, but a child that was forked meanwhile has a copy of the descriptor until it
+/// executes a program of its own.
+#[derive(Default)]
+pub(super) struct ProgramHeldOpen;
+
+static ABOUT: About = About {
+    name: "program-held-open",
+    severity: Severity::Error,
+    summary: "a program cannot be executed (ETXTBSY): somebody has its file open for writing",
+    page: include_str!("pages/program-held-open.md"),
+};
+
+impl Rule for ProgramHeldOpen {
+    fn about(&self) -> &'static About {
+        &ABOUT
+    }
+
+    fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding> {
+        let EventKind::Call(call) = &seen.event.kind else { return Vec::new() };
+        call.effects.iter().filter_map(|e| refused(seen, e)).collect()
+    }
+}
+
+/// What keeps the file of a program busy that was not executed.
+fn refused(seen: &Seen<'_>, effect: &Effect) -> Option<Finding> {
+    let Effect::NotExecuted { file, since, .. } = effect else { return None };
+    let call = seen.event.kind.call()?;
+    if file.is_empty() {
+        return None;
+    }
+    let world = seen.world;
+    // Who had it open while the call was made, may have closed it before that was told.
+    let held = |l: &&Life| l.end.as_ref().is_none_or(|e| e.moment.at >= *since);
+    let mut holders: Vec<&Life> = world.lives().filter(held).filter(|l| is_writer(world, l, file)).collect();
+    // Whoever opened it first; then who has it still, and longest.
+    holders.sort_by_key(|l| (l.origin != Origin::Opened, l.end.is_some(), l.id));
+    let holder = *holders.first()?;
+    let first = root(world, holder);
+    let by = owner(world, holder)?;
+    let (tid, pid) = (seen.event.tid, world.task(seen.event.tid)?.pid);
+    let mut steps = vec![opened(first)];
+    if let Some(end) = first.end.as_ref().filter(|_| first.id != holder.id) {
+        steps.push(closed(&end.moment));
+    }
+    // Each fork on the way to it, the last of which made the holder's copy.
+    let copies = chain(world, holder).filter(|l| matches!(l.origin, Origin::Inherited(_)));
+    if let Some(copy) = copies.into_iter().next() {
+        let note = "gave the child a copy".to_string();
+        let (moment, role) = (copy.began.clone(), Role::Used);
+        steps.push(Step { role, moment, object: None, note: Some(note), moved: None, program: None });
+    }
+    steps.push(seen.used(call, None, None));
+    let holding = match (by == pid, world.process(by).is_some_and(|p| p.window.is_some())) {
+        (true, _) => "it has the file open for writing itself".to_string(),
+        (false, true) => {
+            format!("process {by}, which has executed no program since its fork, has the file open for writing")
+        }
+        (false, false) => format!("process {by} ({}) has the file open for writing", called(world, by)),
+    };
+    let copied = first.id != holder.id;
+    let mut evidence = vec!["execve refuses a file that is open for writing".to_string()];
+    match (copied, first.end.is_some()) {
+        (true, true) => {
+            evidence.push("who opened it has closed it: what is left is a copy that a fork made".to_string())
+        }
+        _ => evidence.push("it was not closed before the program was executed".to_string()),
+    }
+    if holders.len() > 1 {
+        evidence.push(format!("{} descriptors are open for writing in all", holders.len()));
+    }
+    Some(Finding {
+        name: ABOUT.name,
+        severity: ABOUT.severity,
+        // One that has ended since may have ended before the kernel looked.
+        confidence: if holder.end.is_some() { Confidence::Likely } else { Confidence::Certain },
+        fd: holder.fd,
+        tid,
+        pid,
+        title: format!(
+            "process {pid} ({}) cannot execute {} (ETXTBSY): {holding} as fd {}",
+            called(world, pid),
+            escape(file),
+            holder.fd
+        ),
+        object: object(world, holder)?,
+        steps,
+        evidence,
+        help: match copied {
+            true => {
+                "keep forks out between the open and the close of a program that is to be executed (a lock that both \
+                     take; in Go syscall.ForkLock), or let a process of its own write it"
+                    .into()
+            }
+            false => "close the file before the program is executed".into(),
+        },
+        count: 1,
+        parts: Vec::new(),
+    })
+}
+
+/// Whether a life is one of the file at `path`, open for writing.
+fn is_writer(world: &World, life: &Life, path: &[u8]) -> bool {
+    let Some(file) = world.file(life.file).map(|f| &f.file) else { return false };
+    let access = file.flags & libc::O_ACCMODE as u32;
+    file.kind == FileKind::Path
+        && file.path == path
+        && matches!(access as i32, libc::O_WRONLY | libc::O_RDWR)
+        && file.flags & libc::O_PATH as u32 == 0
+}
+
+/// The process of a life's table; of one that is gone, that which ended it.
+fn owner(world: &World, life: &Life) -> Option<Pid> {
+    let of = |(tid, _): (Tid, _)| world.task(tid).map(|t| t.pid);
+    let living = world.tasks().filter(|(_, t)| t.table == life.table).filter_map(of).min();
+    living.or_else(|| life.end.as_ref().map(|e| e.moment.pid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+    use crate::event::{Call, CallInfo, Site};
+
+    fn own(found: Vec<Finding>) -> Vec<Finding> {
+        found.into_iter().filter(|f| f.name == "program-held-open").collect()
+    }
+
+    impl Script {
+        fn not_executed(&mut self, tid: i32, errno: i32, file: &str, since: u64) -> Vec<Finding> {
+            let info = CallInfo { name: "execve", args: [64, 0, 0, 0, 0, 0], ret: Some(-i64::from(errno)) };
+            let path = b"./p".to_vec();
+            let effects = vec![Effect::NotExecuted { path, file: file.as_bytes().to_vec(), since }];
+            own(self.event(Tid(tid), EventKind::Call(Call { info, effects, site: Site::default() })))
+        }
+    }
+
+    fn roles(f: &Finding) -> Vec<(Role, i32)> {
+        f.steps.iter().map(|s| (s.role, s.moment.tid.0)).collect()
+    }
+
+    /// The program is written, child 200 forked meanwhile, and then closed; child 201 is to execute it.
+    fn copied() -> Script {
+        let mut s = Script::with_stdio();
+        s.open(MAIN, 3, "/tmp/p");
+        let other = s.thread(MAIN, 101);
+        s.fork(other, 200);
+        s.close(MAIN, 3);
+        s.fork(MAIN, 201);
+        s
+    }
+
+    #[test]
+    fn a_copy_that_a_fork_made_is_named_with_who_closed_the_original() {
+        let mut s = copied();
+        let found = s.not_executed(201, libc::ETXTBSY, "/tmp/p", s.next());
+        let [f] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((f.severity, f.confidence, f.pid.0, f.fd.0), (Severity::Error, Confidence::Certain, 201, 3));
+        assert_eq!(roles(f), [(Role::Opened, 100), (Role::Closed, 100), (Role::Used, 101), (Role::Used, 201)], "{f:?}");
+        assert!(f.title.contains("process 200, which has executed no program since its fork"), "{}", f.title);
+    }
+
+    #[test]
+    fn whoever_has_not_closed_it_is_named_first() {
+        let mut s = Script::with_stdio();
+        s.open(MAIN, 3, "/tmp/p");
+        s.fork(MAIN, 201);
+        let found = s.not_executed(201, libc::ETXTBSY, "/tmp/p", s.next());
+        let [f] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!(roles(f), [(Role::Opened, 100), (Role::Used, 201)]);
+        assert!(f.title.contains("process 100 (job) has the file open"), "{}", f.title);
+        // Its own copy alone.
+        s.close(MAIN, 3);
+        let found = s.not_executed(201, libc::ETXTBSY, "/tmp/p", s.next());
+        assert!(found[0].title.contains("it has the file open for writing itself"), "{}", found[0].title);
+    }
+
+    #[test]
+    fn a_copy_that_went_while_the_call_was_made_is_likely_and_one_before_it_is_none() {
+        let mut s = copied();
+        let since = s.next();
+        s.exec(200);
+        let found = s.not_executed(201, libc::ETXTBSY, "/tmp/p", since);
+        assert_eq!(found.first().map(|f| f.confidence), Some(Confidence::Likely), "{found:?}");
+        assert!(s.not_executed(201, libc::ETXTBSY, "/tmp/p", s.next()).is_empty(), "who has it is not known");
+    }
+
+    #[test]
+    fn other_errors_other_files_and_readers_are_none() {
+        let mut s = copied();
+        assert!(s.not_executed(201, libc::ENOENT, "", s.next()).is_empty());
+        assert!(s.not_executed(201, libc::ETXTBSY, "/tmp/q", s.next()).is_empty());
+        s.close(200, 3);
+        s.open_with(MAIN, 3, "/tmp/p", libc::O_RDONLY);
+        assert!(s.not_executed(201, libc::ETXTBSY, "/tmp/p", s.next()).is_empty());
+    }
+}
