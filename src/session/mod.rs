@@ -3,6 +3,7 @@
 //! The only place where the kernel, the model, the stacks and what the user sees meet.
 
 mod activations;
+mod alter;
 mod attach;
 mod catch;
 mod claim;
@@ -19,6 +20,7 @@ mod rehearse;
 mod replay;
 mod sites;
 mod stops;
+mod tasks;
 
 #[cfg(test)]
 mod hostile;
