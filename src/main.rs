@@ -164,6 +164,9 @@ fn audit(args: cli::Audit) -> Result<ExitCode> {
     let mut session = Session::new(launched, policy, args.common.no_seccomp);
     fetch(&mut session, debuginfod);
     session.obey(options(&args.common));
+    if let Some(most) = args.common.quarantine {
+        session.quarantine(usize::from(most));
+    }
     if args.common.uses == Uses::All {
         session.watch_uses();
     }
@@ -433,6 +436,9 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         let mut session = Session::new(launched, policy, args.common.no_seccomp);
         fetch(&mut session, debug_files);
         session.obey(options(&args.common));
+        if let Some(most) = args.common.quarantine {
+            session.quarantine(usize::from(most));
+        }
         if args.common.uses == Uses::All {
             session.watch_uses();
         }
@@ -527,6 +533,9 @@ fn style_of(terminal: Option<&Terminal>, out: &Output) -> Style {
 fn attach(args: cli::Attach) -> Result<ExitCode> {
     let script = script(&args.commands, &args.scripts)?;
     check_script(&script).map_err(anyhow::Error::msg)?;
+    if args.common.quarantine.is_some() {
+        bail!("--quarantine goes with run and audit: what was running before is not altered so");
+    }
     if args.batch && script.is_empty() {
         bail!("--batch asks nobody: add -x FILE or -ex CMD");
     }

@@ -7,6 +7,7 @@ mod attach;
 pub mod copies;
 mod debuginfod;
 pub mod doctor;
+pub mod errand;
 mod error;
 #[cfg(test)]
 pub(crate) mod fault;

@@ -94,7 +94,7 @@ pub fn program(tid: Tid) -> Program {
 const ENTRIES: usize = 32;
 
 /// The soft limit of RLIMIT_NOFILE, by `/proc/TID/limits` (proc_pid_limits(5)).
-fn most_fds(tid: Tid) -> Option<u64> {
+pub fn most_fds(tid: Tid) -> Option<u64> {
     let limits = read(format!("/proc/{tid}/limits")).ok()?;
     let text = String::from_utf8_lossy(&limits);
     text.lines().find_map(|l| l.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()

@@ -173,6 +173,49 @@ pub(super) fn skip_call(tid: i32, result: i64) -> Result<(), Errno> {
     poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, rax), result as u64)
 }
 
+/// Makes the call that the task is about to enter another one, of the 64-bit table.
+pub(super) fn exchange_call(tid: i32, nr: u64, args: [u64; 3]) -> Result<(), Errno> {
+    poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, orig_rax), nr)?;
+    set_args(tid, args)
+}
+
+/// Lets the task go on at `rip` with `rax` and with these arguments of a call; at the exit of one.
+pub(super) fn set_call(tid: i32, rip: u64, rax: u64, args: [u64; 3]) -> Result<(), Errno> {
+    poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, rip), rip)?;
+    poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, rax), rax)?;
+    set_args(tid, args)
+}
+
+fn set_args(tid: i32, [rdi, rsi, rdx]: [u64; 3]) -> Result<(), Errno> {
+    poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, rdi), rdi)?;
+    poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, rsi), rsi)?;
+    poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, rdx), rdx)
+}
+
+/// PTRACE_GETSIGMASK: the kernel's mask of 64 signals.
+pub(super) fn mask_of(tid: i32) -> Result<u64, Errno> {
+    about_to(tid)?;
+    let mut mask = 0u64;
+    let size = std::mem::size_of_val(&mask);
+    // SAFETY: the kernel writes `addr` = `size` bytes to `data`, which points to that many.
+    Errno::result(unsafe {
+        libc::ptrace(GETSIGMASK, tid as pid_t, size, &raw mut mask as *mut c_void)
+    })?;
+    Ok(mask)
+}
+
+/// PTRACE_SETSIGMASK.
+pub(super) fn set_mask_of(tid: i32, mask: u64) -> Result<(), Errno> {
+    about_to(tid)?;
+    let size = std::mem::size_of_val(&mask);
+    // SAFETY: the kernel reads `addr` = `size` bytes from `data`, which points to that many.
+    Errno::result(unsafe { libc::ptrace(SETSIGMASK, tid as pid_t, size, &raw const mask as *mut c_void) }).map(drop)
+}
+
+/// linux/ptrace.h.
+const GETSIGMASK: libc::c_uint = 0x420a;
+const SETSIGMASK: libc::c_uint = 0x420b;
+
 /// What PTRACE_GET_SYSCALL_INFO says of the stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum CallStop {

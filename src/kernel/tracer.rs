@@ -72,7 +72,7 @@ impl Stopped {
         Memory(self.tid)
     }
 
-    fn ask<T>(&self, request: &'static str, answer: Result<T, Errno>) -> Result<Option<T>, Error> {
+    pub(super) fn ask<T>(&self, request: &'static str, answer: Result<T, Errno>) -> Result<Option<T>, Error> {
         let answer = unless_gone(request, self.tid.0, answer)?;
         if answer.is_none() {
             self.denied.set(true);

@@ -6,7 +6,7 @@ use super::reconcile::Because;
 use super::sites::Where;
 use super::{Decided, Session, TaskState};
 use crate::base::{Arch, Fd, Pid, RawCall, Regs, Tid};
-use crate::event::{Call, CallInfo, Correction, Effect, Event, EventKind, Site};
+use crate::event::{Alteration, Call, CallInfo, Correction, Effect, Event, EventKind, Site};
 use crate::finding::{SWEEP, object};
 use crate::kernel::{Entering, Error, KNOCK, Resume, Stop, Stopped, procfs};
 use crate::model::{Transition, World};
@@ -91,6 +91,14 @@ impl Session {
         let (Some(row), true) = (row, followed) else {
             return self.tracer.resume(task, Resume::Go);
         };
+        if self.makes_base(&task, row, &call)? {
+            return self.tracer.resume(task, Resume::ToExit);
+        }
+        // What is held back is not open, as far as the program is concerned.
+        let held_back = self.names_held_back(tid, row, &call);
+        if held_back {
+            task.skip_call(-i64::from(libc::EBADF))?;
+        }
         let decided = self.tasks.get_mut(&tid).and_then(|s| s.decided.take());
         let need = row.need(&Made { call, ret: None, task: &task.memory() });
         let early = match need {
@@ -109,6 +117,7 @@ impl Session {
         };
         if decided.is_none()
             && need == Need::Exit
+            && !held_back
             && let Some(decision) = self.inject_maker(&task, row, &call, frontend)?
         {
             return self.carry_out(task, decision);
@@ -284,19 +293,27 @@ impl Session {
             // Shown before, committed after: the result is not known yet. Whoever leaves does not wait for it.
             return Ok(is_last_word(decision).then_some(decision));
         }
+        let to_hold = self.will_hold_back(task, row, raw).filter(|_| !is_last_word(decision));
         if let EventKind::Call(call) = &event.kind {
             self.flights.enter(&self.world, tid, &call.effects, true, event.at);
         }
         if let Some(state) = self.tasks.get_mut(&tid) {
             state.vain = 0;
         }
+        if let (Some(_), EventKind::Call(call)) = (to_hold, &event.kind) {
+            let fds = to_hold.into_iter().collect();
+            self.tell_done(tid, &call.clone(), Alteration::Quarantine, fds, frontend);
+        }
         let first = self.commit(&event, transitions, frontend);
         self.settle(tid, frontend);
         if is_last_word(decision) {
             return Ok(Some(decision));
         }
-        let also = self.show_findings(first, &event, frontend)?;
-        Ok(Some(also.unwrap_or(decision)))
+        let decision = self.show_findings(first, &event, frontend)?.unwrap_or(decision);
+        if let (Some(fd), false) = (to_hold, is_last_word(decision)) {
+            self.hold_back(task, fd)?;
+        }
+        Ok(Some(decision))
     }
 
     /// A call on a number that never was open: tells so while it may be news that it is a step of a loop. A child closes so
@@ -339,6 +356,13 @@ impl Session {
                 None => self.tracer.resume(task, Resume::Go),
             };
         };
+        let row = self.table.row(&raw);
+        if let Some(row) = row
+            && self.gives_back(&task, row)?
+        {
+            self.flights.lost(&self.world, tid);
+            return self.tracer.resume(task, Resume::ToExit);
+        }
         let told = match task.registers()? {
             Some(regs) => self.made(&task, raw, regs, frontend)?,
             None => Told::Lost,
@@ -373,7 +397,8 @@ impl Session {
             return Ok(Told::All(None));
         };
         let memory = task.memory();
-        let made = Made { call: raw, ret: Some(ret), task: &memory };
+        let seen = self.as_the_program_sees(tid, &memory);
+        let made = Made { call: raw, ret: Some(ret), task: &seen };
         let mut effects = (row.decode)(&made);
         for _ in 0..TRIES {
             if !self.may_be_torn(tid, &effects) {
@@ -426,8 +451,12 @@ impl Session {
         let info = CallInfo { name: row.name, args: raw.args, ret: Some(ret) };
         let event = Event { at: self.now(), tid, kind: EventKind::Call(Call { info, effects, site }) };
         let transitions = self.world.consequences(&event);
+        let table = self.world.task(tid).map(|t| t.table);
         let changes = !transitions.is_empty();
         let first = self.commit(&event, transitions, frontend);
+        if let EventKind::Call(call) = &event.kind {
+            self.quarantine_follows(tid, table, &call.effects);
+        }
         if let Some(doubt) = copied {
             self.reconcile(tid, &doubt, Because::Copied, frontend);
         }
@@ -516,7 +545,7 @@ impl Session {
     }
 
     /// The call at which the prompt was has returned.
-    fn show_result(&mut self, task: &Stopped, frontend: &mut dyn Frontend) -> Result<Option<Decision>, Error> {
+    pub(super) fn show_result(&mut self, task: &Stopped, frontend: &mut dyn Frontend) -> Result<Option<Decision>, Error> {
         let tid = task.tid();
         if self.finishing != Some(tid) {
             return Ok(None);
@@ -562,6 +591,7 @@ impl Session {
                 self.deliver_echoes = withheld.is_some() && (sig.is_none() || sig == withheld);
                 sig.or(withheld).map_or(Resume::Go, Resume::Deliver)
             }
+            _ if self.has_errand(task.tid()) => Resume::ToExit,
             // Its exit is of no interest otherwise.
             Then::Finish if self.finish_call.is_some() => Resume::ToExit,
             _ => Resume::Go,

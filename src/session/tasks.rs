@@ -57,6 +57,9 @@ impl Session {
         let event = Event { at: self.now(), tid, kind: EventKind::Fork(fork) };
         let transitions = self.world.consequences(&event);
         let first = self.commit(&event, transitions, frontend);
+        if let Some(of) = self.world.task(tid).map(|t| t.table) {
+            self.quarantine_copied(of, child);
+        }
         if copies && shared {
             self.reconcile(child, &doubt, Because::Copied, frontend);
         }
@@ -154,6 +157,7 @@ impl Session {
                 false => self.flights.gone(&self.world, gone),
             }
         }
+        self.quarantine_executed(tid);
         if is_exec {
             self.reconcile(tid, &doubt, why, frontend);
             self.claim_executed(tid, former, frontend);
@@ -192,6 +196,7 @@ impl Session {
                 self.settle(other, frontend);
             }
         }
+        self.quarantine_is_gone();
         self.sites.forget_task(tid);
         if let Some(state) = self.tasks.remove(&tid)
             && !self.tasks.values().any(|t| t.space == state.space)
