@@ -107,6 +107,15 @@ pub(super) fn status_field(tid: Tid, name: &str) -> Option<String> {
     text.lines().find_map(|l| Some(l.strip_prefix(name)?.strip_prefix(':')?.trim().to_string()))
 }
 
+/// Whether a task sleeps in a call that makes a task (proc_pid_syscall(5)): after vfork(2) until that executes a program or
+/// ends.
+pub(super) fn is_making_a_task(tid: Tid) -> bool {
+    let Ok(text) = read(format!("/proc/{tid}/syscall")) else { return false };
+    let number = text.split(|b| *b == b' ').next().and_then(|n| std::str::from_utf8(n).ok()?.parse().ok());
+    // clone, vfork and clone3 of both tables.
+    matches!(number, Some(56 | 58 | 120 | 190 | 435))
+}
+
 /// The CPUs that a task may run on, those that are off-line included, where sched_getaffinity(2) leaves them out.
 pub(super) fn cpus_allowed(tid: Tid) -> Option<CpuSet> {
     super::place::mask(&status_field(tid, "Cpus_allowed")?)

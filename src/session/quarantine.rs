@@ -12,7 +12,7 @@ use crate::base::{Arch, Fd, RawCall, ReadMemory, Regs, TableId, Tid};
 use crate::event::Effect;
 use crate::kernel::errand::{Errand, empty_text, is_object, seccomp_filters};
 use crate::kernel::{Entering, Error, Resume, Stopped, procfs};
-use crate::syscall::{Arg, ReadTask, Row, makers};
+use crate::syscall::{Arg, ReadTask, Row, Table, makers};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -136,8 +136,9 @@ impl<T: ReadTask> ReadTask for Without<'_, T> {
 
 impl Session {
     /// Holds back at most `most` numbers of a table after their close; to be called before [`Session::run`], for a target
-    /// that runs under the seccomp filter.
-    pub fn quarantine(&mut self, most: usize) {
+    /// that runs under [`crate::kernel::Filter::with`] questions. `uses`: as [`Session::watch_uses`].
+    pub fn quarantine(&mut self, most: usize, uses: bool) {
+        self.table = Table::with(uses, true);
         self.quarantine = Some(Quarantine {
             most,
             filters: seccomp_filters(self.main),
@@ -423,7 +424,10 @@ impl Session {
             }
             (Step::Object { made }, None) => {
                 let left = VecDeque::from([*made]);
-                self.give_up(tid, "the kernel refused open_tree(2), which came with Linux 5.2 and which containers forbid");
+                self.give_up(
+                    tid,
+                    "the kernel refused open_tree(2), which came with Linux 5.2 and which containers forbid",
+                );
                 self.close(running, left, Then::Again)
             }
             (Step::Object { made }, Some(object)) => {

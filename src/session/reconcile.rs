@@ -108,7 +108,9 @@ impl Session {
             by_table.entry(task.table).or_default().push(tid);
         }
         for tids in by_table.into_values() {
-            let told = |t: &Tid| self.tasks.get(t).is_some_and(|s| s.pending.is_none() && !s.has_errand()) && !self.tracer.has_report(*t);
+            let told = |t: &Tid| {
+                self.tasks.get(t).is_some_and(|s| s.pending.is_none() && !s.has_errand()) && !self.tracer.has_report(*t)
+            };
             if tids.iter().all(told)
                 && let Some(tid) = tids.into_iter().find(|t| matches!(procfs::state(*t), Some('t' | 'T')))
             {

@@ -545,7 +545,11 @@ impl Session {
     }
 
     /// The call at which the prompt was has returned.
-    pub(super) fn show_result(&mut self, task: &Stopped, frontend: &mut dyn Frontend) -> Result<Option<Decision>, Error> {
+    pub(super) fn show_result(
+        &mut self,
+        task: &Stopped,
+        frontend: &mut dyn Frontend,
+    ) -> Result<Option<Decision>, Error> {
         let tid = task.tid();
         if self.finishing != Some(tid) {
             return Ok(None);

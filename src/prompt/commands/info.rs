@@ -113,7 +113,7 @@ fn descriptors(at: &mut At<'_, '_>, asked: &Asked) -> String {
     let mut details = |life: &Life| {
         let mut words = Vec::new();
         if let (true, Some(opened)) = (asked.full, world.file(life.file)) {
-            words.extend(Some(open_flags(opened.file.flags)).filter(|w| !w.is_empty()));
+            words.extend(Some(open_flags(opened.file.flags & !(libc::O_CLOEXEC as u32))).filter(|w| !w.is_empty()));
             words.extend(live::now(live, tid, life.fd, &opened.file));
             words.extend(holders::others(world, life));
         }
