@@ -115,6 +115,11 @@ pub struct Common {
     /// (repeatable)
     #[arg(long = "inject", value_name = "CALLS:HOW")]
     pub injections: Vec<String>,
+    /// Hold the numbers of descriptors back after their close, so that a stale use of one is refused (EBADF) and cannot hit
+    /// what got the number since: those of the last N closes of each descriptor table; every report says so
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "64",
+          value_parser = clap::value_parser!(u16).range(1..=1024), conflicts_with = "no_seccomp")]
+    pub quarantine: Option<u16>,
     /// Get debug files that are not installed from the servers of DEBUGINFOD_URLS, by debuginfod-find
     #[arg(long)]
     pub debuginfod: bool,

@@ -164,8 +164,11 @@ fn audit(args: cli::Audit) -> Result<ExitCode> {
     let mut session = Session::new(launched, policy, args.common.no_seccomp);
     fetch(&mut session, debuginfod);
     session.obey(options(&args.common));
-    if args.common.uses == Uses::All {
-        session.watch_uses();
+    let uses = args.common.uses == Uses::All;
+    match args.common.quarantine {
+        Some(most) => session.quarantine(usize::from(most), uses),
+        None if uses => session.watch_uses(),
+        None => {}
     }
     record(&mut session, recording, &args.argv);
     session.suppress(sifting.suppressions.clone());
@@ -433,8 +436,11 @@ fn run(args: cli::Run) -> Result<ExitCode> {
         let mut session = Session::new(launched, policy, args.common.no_seccomp);
         fetch(&mut session, debug_files);
         session.obey(options(&args.common));
-        if args.common.uses == Uses::All {
-            session.watch_uses();
+        let uses = args.common.uses == Uses::All;
+        match args.common.quarantine {
+            Some(most) => session.quarantine(usize::from(most), uses),
+            None if uses => session.watch_uses(),
+            None => {}
         }
         record(&mut session, to_record, &args.argv);
         session.suppress(sifting.suppressions.clone());
@@ -527,6 +533,9 @@ fn style_of(terminal: Option<&Terminal>, out: &Output) -> Style {
 fn attach(args: cli::Attach) -> Result<ExitCode> {
     let script = script(&args.commands, &args.scripts)?;
     check_script(&script).map_err(anyhow::Error::msg)?;
+    if args.common.quarantine.is_some() {
+        bail!("--quarantine goes with run and audit: what was running before is not altered so");
+    }
     if args.batch && script.is_empty() {
         bail!("--batch asks nobody: add -x FILE or -ex CMD");
     }
@@ -707,10 +716,7 @@ fn fetch(session: &mut Session, debuginfod: Option<Debuginfod>) {
 
 fn start(argv: &[std::ffi::OsString], common: &Common, own_group: bool, caught: &Caught) -> Result<Launched> {
     let command = kernel::Command { argv: argv.to_vec(), own_group, seccomp: !common.no_seccomp };
-    let filter = match common.uses {
-        Uses::None => Filter::new(),
-        Uses::All => Filter::with_uses(),
-    };
+    let filter = Filter::with(common.uses == Uses::All, common.quarantine.is_some());
     let mut launched = Launched::start_under(&command, caught, &filter)?;
     if common.co_locate == CoLocate::Auto {
         launched.tracer.co_locate();

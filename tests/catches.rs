@@ -478,3 +478,18 @@ fd = os.open('/etc/passwd', os.O_RDONLY); os.dup2(fd, 50); os.close(50); print('
     let filtered = run(&["--fd", "8", "-ex", "gdb"], &["bash", "-c", EIGHT]);
     assert!(filtered.stderr.contains("start it with --no-seccomp"), "{}", filtered.stderr);
 }
+
+#[test]
+fn who_lets_go_of_a_socket_that_lingers_does_not_wait_for_it() {
+    let Some(python) = python("who_lets_go_of_a_socket_that_lingers_does_not_wait_for_it") else { return };
+    let code = "import os, socket, struct\nl = socket.create_server(('127.0.0.1', 0))\n\
+                c = socket.create_connection(l.getsockname())\npeer = l.accept()[0]\n\
+                c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 1000))\nc.setblocking(False)\n\
+                try:\n    while True: c.send(bytes(1 << 16))\nexcept BlockingIOError: pass\n\
+                os.dup2(c.fileno(), 90)\nc.close()\nos.close(90)\nprint('closed')";
+    let lines = ["tcatch close if fd == 90", "dup", "finish", "dup off", "continue"];
+    let options: Vec<&str> = lines.iter().flat_map(|l| ["-ex", *l]).collect();
+    let done = run(&[&["--break", "none", "--batch"][..], &options].concat(), &[&python, "-S", "-c", code]);
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "closed\n"), "{}", done.stderr);
+    assert!(done.stderr.contains("fdwatch has let go of #"), "{}", done.stderr);
+}

@@ -924,6 +924,63 @@ fn who_keeps_ctrl_c_to_himself_is_reached_by_another_way() {
     assert_eq!((refused.code(), lives), (125, true), "{}", refused.stderr);
 }
 
+#[test]
+fn a_break_can_be_asked_for_at_any_process_of_the_target() {
+    let Some(py) = python("a_break_can_be_asked_for_at_any_process_of_the_target") else { return };
+    let code = "import os, signal, sys\nchild = os.fork()\nif child == 0: signal.pause()\n\
+                print('child', child, flush=True)\nsys.stdin.readline()\nos.kill(child, 9)";
+    let mut p = Pty::start(&mut watched(&[], &[&py, "-S", "-c", code]));
+    p.expect("child ");
+    let child: i32 = p.expect("\n").trim().parse().unwrap();
+    p.expect_asleep(child);
+    let first = p.foreground();
+    for (n, pid) in [(1, child), (2, first), (3, child)] {
+        let asked = run(Command::new(fdwatch()).args(["break", &pid.to_string()]));
+        assert_eq!(asked.code(), 0, "{}", asked.stderr);
+        p.expect(&format!("break {n} [{pid} "));
+        p.expect(&format!(">  {pid} "));
+        p.expect("(fdwatch) ");
+        p.line("continue");
+        p.expect("[continuing]\n");
+        p.expect_owner(first);
+        p.expect_asleep(child);
+        p.expect_asleep(first);
+    }
+    p.line("");
+    assert_eq!(p.end().0, 0);
+}
+
+#[test]
+fn who_reads_single_keys_is_told_to_draw_anew_and_nobody_else() {
+    let Some(py) = python("who_reads_single_keys_is_told_to_draw_anew_and_nobody_else") else { return };
+    let code = "import os, signal, termios, tty\n\
+                def draws(number, frame): os.write(1, b'drawn\\n')\n\
+                signal.signal(signal.SIGWINCH, draws)\nmode = termios.tcgetattr(0)\ntty.setcbreak(0)\n\
+                os.write(1, b'keys\\n')\nos.read(0, 1)\ntermios.tcsetattr(0, termios.TCSANOW, mode)\n\
+                os.write(1, b'lines\\n')\nos.read(0, 9)\nos.write(1, b'over\\n')";
+    let mut p = Pty::start(&mut watched(&[], &[&py, "-S", "-c", code]));
+    let target = |p: &Pty| p.expect_asleep(p.foreground());
+    p.expect("keys\n");
+    target(&p);
+    p.send("\x03");
+    p.expect("break 1 [");
+    p.expect("(fdwatch) ");
+    p.line("continue");
+    p.expect("[continuing]\n");
+    p.expect("drawn\n");
+    p.send("k");
+    p.expect("lines\n");
+    target(&p);
+    p.send("\x03");
+    p.expect("break 2 [");
+    p.expect("(fdwatch) ");
+    p.line("continue");
+    p.expect("[continuing]\n");
+    p.line("x");
+    assert!(!p.expect("over\n").contains("drawn"), "{}", p.text());
+    assert_eq!(p.end().0, 0);
+}
+
 /// Opens and closes fd 8, then copies its input.
 const EIGHT: &str = "exec 8</etc/passwd; exec 8<&-; cat; echo end";
 

@@ -16,4 +16,6 @@ pub enum Alteration {
     Delay(u64),
     /// Its result was told so many nanoseconds later.
     DelayResult(u64),
+    /// It happened, but its number is held back: it does not become free.
+    Quarantine,
 }

@@ -68,12 +68,12 @@ impl Copies {
 
     /// Lets go of the copy of an object. Whether there was one.
     pub fn let_go(&mut self, of: FileId) -> bool {
-        self.held.remove(&of).is_some()
+        self.held.remove(&of).map(|held| end(held.fd)).is_some()
     }
 
     /// Lets go of all.
     pub fn clear(&mut self) {
-        self.held.clear();
+        std::mem::take(&mut self.held).into_values().for_each(|held| end(held.fd));
     }
 
     /// As [`look::content`], of a copy.
@@ -84,6 +84,15 @@ impl Copies {
         let held = self.held.get(&of).ok_or_else(|| format!("no copy of object {of} is held"))?;
         held.look.clone()?;
         look::read(Tid(own()), Fd(held.fd.as_raw_fd()), max)
+    }
+}
+
+/// Closes a copy. Whoever closes a socket last may have to wait until all is sent, or for as long as the program wanted
+/// (socket(7), SO_LINGER): the target is not to wait for that together with us.
+fn end(copy: OwnedFd) {
+    if sys::lingers(&copy) {
+        // Without a thread it is closed here.
+        let _ = std::thread::Builder::new().spawn(move || drop(copy));
     }
 }
 

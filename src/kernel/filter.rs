@@ -3,7 +3,7 @@
 //! A filter of our own, because the usual builder kills a program that makes an i386 call and always sets
 //! no_new_privs. Anything that it does not know is let through: a filter that watches must never forbid.
 
-use crate::syscall::{Row, rows, rows_with_uses};
+use crate::syscall::{Row, rows, rows_with, rows_with_uses};
 use libc::sock_filter;
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
@@ -57,6 +57,11 @@ impl Filter {
     /// The same with the calls that only use a descriptor.
     pub fn with_uses() -> Filter {
         Filter::of(|| Box::new(rows_with_uses()))
+    }
+
+    /// The same with what else is asked for, as [`rows_with`].
+    pub fn with(uses: bool, questions: bool) -> Filter {
+        Filter::of(|| Box::new(rows_with(uses, questions)))
     }
 
     fn of(rows: impl Fn() -> Rows) -> Filter {

@@ -7,6 +7,7 @@ mod attach;
 pub mod copies;
 mod debuginfod;
 pub mod doctor;
+pub mod errand;
 mod error;
 #[cfg(test)]
 pub(crate) mod fault;
@@ -30,7 +31,7 @@ pub use attach::{AttachError, Attached, attach};
 pub use debuginfod::Debuginfod;
 pub use error::Error;
 pub use filter::Filter;
-pub use knock::{KNOCK, knock};
+pub use knock::{KNOCK, knock, knocked_for};
 pub use launch::{Command, LaunchError, Launched, die_by, find};
 pub use memory::Memory;
 pub use requests::{Request, Requests};

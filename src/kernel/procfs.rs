@@ -123,7 +123,7 @@ const ENTRIES: usize = 32;
 
 /// The soft limit of RLIMIT_NOFILE, by prlimit(2), which a task of another user does not let us ask, or
 /// `/proc/TID/limits` (proc_pid_limits(5)).
-fn most_fds(tid: Tid) -> Option<u64> {
+pub fn most_fds(tid: Tid) -> Option<u64> {
     if let Ok(limit) = sys::most_fds(tid.0) {
         return Some(limit);
     }
@@ -137,6 +137,15 @@ pub(super) fn status_field(tid: Tid, name: &str) -> Option<String> {
     let status = read(format!("/proc/{tid}/status")).ok()?;
     let text = String::from_utf8_lossy(&status);
     text.lines().find_map(|l| Some(l.strip_prefix(name)?.strip_prefix(':')?.trim().to_string()))
+}
+
+/// Whether a task sleeps in a call that makes a task (proc_pid_syscall(5)): after vfork(2) until that executes a program or
+/// ends.
+pub(super) fn is_making_a_task(tid: Tid) -> bool {
+    let Ok(text) = read(format!("/proc/{tid}/syscall")) else { return false };
+    let number = text.split(|b| *b == b' ').next().and_then(|n| std::str::from_utf8(n).ok()?.parse().ok());
+    // clone, vfork and clone3 of both tables.
+    matches!(number, Some(56 | 58 | 120 | 190 | 435))
 }
 
 /// The CPUs that a task may run on, those that are off-line included, where sched_getaffinity(2) leaves them out.

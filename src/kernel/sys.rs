@@ -159,6 +159,23 @@ pub(super) fn tee(from: &impl AsFd, to: &impl AsFd, max: usize) -> Result<usize,
     Errno::result(unsafe { libc::tee(from, to, max, libc::SPLICE_F_NONBLOCK) }).map(|n| n as usize)
 }
 
+/// Whether it is a socket whose close may wait (socket(7), SO_LINGER).
+pub(super) fn lingers(socket: &impl AsFd) -> bool {
+    let mut linger = libc::linger { l_onoff: 0, l_linger: 0 };
+    let mut size = std::mem::size_of_val(&linger) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes to `linger`, and to `size` how many those were.
+    let got = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw mut linger).cast(),
+            &raw mut size,
+        )
+    };
+    got == 0 && linger.l_onoff != 0 && linger.l_linger > 0
+}
+
 /// Writes one word of the task's `struct user` (PTRACE_POKEUSER).
 fn poke_user(tid: i32, offset: usize, value: u64) -> Result<(), Errno> {
     request(libc::PTRACE_POKEUSER, tid, offset, value as usize).map(drop)
@@ -172,6 +189,47 @@ pub(super) fn skip_call(tid: i32, result: i64) -> Result<(), Errno> {
     poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, orig_rax), u64::MAX)?;
     poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, rax), result as u64)
 }
+
+/// Makes the call that the task is about to enter another one, of the 64-bit table.
+pub(super) fn exchange_call(tid: i32, nr: u64, args: [u64; 3]) -> Result<(), Errno> {
+    poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, orig_rax), nr)?;
+    set_args(tid, args)
+}
+
+/// Lets the task go on at `rip` with `rax` and with these arguments of a call; at the exit of one.
+pub(super) fn set_call(tid: i32, rip: u64, rax: u64, args: [u64; 3]) -> Result<(), Errno> {
+    poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, rip), rip)?;
+    poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, rax), rax)?;
+    set_args(tid, args)
+}
+
+fn set_args(tid: i32, [rdi, rsi, rdx]: [u64; 3]) -> Result<(), Errno> {
+    poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, rdi), rdi)?;
+    poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, rsi), rsi)?;
+    poke_user(tid, std::mem::offset_of!(libc::user_regs_struct, rdx), rdx)
+}
+
+/// PTRACE_GETSIGMASK: the kernel's mask of 64 signals.
+pub(super) fn mask_of(tid: i32) -> Result<u64, Errno> {
+    about_to(tid)?;
+    let mut mask = 0u64;
+    let size = std::mem::size_of_val(&mask);
+    // SAFETY: the kernel writes `addr` = `size` bytes to `data`, which points to that many.
+    Errno::result(unsafe { libc::ptrace(GETSIGMASK, tid as pid_t, size, &raw mut mask as *mut c_void) })?;
+    Ok(mask)
+}
+
+/// PTRACE_SETSIGMASK.
+pub(super) fn set_mask_of(tid: i32, mask: u64) -> Result<(), Errno> {
+    about_to(tid)?;
+    let size = std::mem::size_of_val(&mask);
+    // SAFETY: the kernel reads `addr` = `size` bytes from `data`, which points to that many.
+    Errno::result(unsafe { libc::ptrace(SETSIGMASK, tid as pid_t, size, &raw const mask as *mut c_void) }).map(drop)
+}
+
+/// linux/ptrace.h.
+const GETSIGMASK: libc::c_uint = 0x420a;
+const SETSIGMASK: libc::c_uint = 0x420b;
 
 /// What PTRACE_GET_SYSCALL_INFO says of the stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -425,8 +483,10 @@ pub(super) fn sleeps(tid: i32, sleeps: bool) {
     }
 }
 
-extern "C" fn knock(_: c_int) {
-    let target = TARGET.load(Ordering::Relaxed);
+extern "C" fn knock(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
+    // SAFETY: with SA_SIGINFO the kernel hands over a siginfo_t that is valid as long as the handler runs.
+    let wanted = unsafe { info.as_ref() }.and_then(wanted).filter(|pid| traces(*pid));
+    let target = wanted.unwrap_or_else(|| TARGET.load(Ordering::Relaxed));
     if target > 0 {
         // SAFETY: kill(2) is async-signal-safe and takes numbers.
         unsafe {
@@ -438,6 +498,42 @@ extern "C" fn knock(_: c_int) {
             libc::kill(target, libc::SIGSTOP);
         }
     }
+}
+
+/// The task that [`send_wanting`] was told, if it is the signal's origin and in this pid namespace (there a sender of none
+/// has number 0, pid_namespaces(7)).
+fn wanted(info: &libc::siginfo_t) -> Option<i32> {
+    if info.si_code != libc::SI_QUEUE {
+        return None;
+    }
+    // SAFETY: a signal of sigqueue(3) has both (sigaction(2), SI_QUEUE).
+    let (sender, value) = unsafe { (info.si_pid(), info.si_value().sival_ptr as usize) };
+    i32::try_from(value).ok().filter(|pid| *pid > 0 && sender != 0)
+}
+
+/// Whether a task is one of ours. Async-signal-safe: it only asks the kernel, and leaves errno as it was.
+fn traces(tid: i32) -> bool {
+    let before = Errno::last_raw();
+    let flags = libc::WEXITED | libc::WSTOPPED | libc::__WALL | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: waitid(2) may be told nothing but the answer; WNOWAIT takes no report away.
+    let asked = unsafe { libc::waitid(libc::P_PID, tid as libc::id_t, std::ptr::null_mut(), flags) };
+    Errno::set_raw(before);
+    asked == 0
+}
+
+/// The task that the last knock wanted, for who takes the signal by [`take_signal`].
+static WANTED: AtomicI32 = AtomicI32::new(0);
+
+/// Whom the last knock was for that was taken by [`take_signal`]; asked once.
+pub(super) fn take_wanted() -> Option<i32> {
+    Some(WANTED.swap(0, Ordering::Relaxed)).filter(|tid| *tid > 0)
+}
+
+/// Sends a signal together with the number of a task (sigqueue(3)).
+pub(super) fn send_wanting(pid: i32, signal: c_int, tid: i32) -> Result<(), Errno> {
+    let value = libc::sigval { sival_ptr: tid as usize as *mut c_void };
+    // SAFETY: sigqueue takes numbers; the value is not read through.
+    Errno::result(unsafe { libc::sigqueue(pid as pid_t, signal, value) }).map(drop)
 }
 
 static NOTED: AtomicBool = AtomicBool::new(false);
@@ -505,7 +601,10 @@ pub(super) fn dispose(signal: c_int, how: Disposition) -> bool {
             Disposition::Default => libc::SIG_DFL,
             Disposition::Ignore => libc::SIG_IGN,
             Disposition::PassOn => pass_on as extern "C" fn(c_int) as usize,
-            Disposition::Knock => knock as extern "C" fn(c_int) as usize,
+            Disposition::Knock => {
+                new.sa_flags = libc::SA_SIGINFO;
+                knock as extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) as usize
+            }
             Disposition::Note => note as extern "C" fn(c_int) as usize,
         };
         libc::sigaction(signal, &raw const new, &raw mut old);
@@ -556,8 +655,14 @@ pub(super) fn take_signal(signals: &[c_int], timeout: Option<Duration>) -> Optio
         tv_nsec: libc::c_long::from(t.subsec_nanos()),
     });
     let until = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
-    // SAFETY: `set` and `timeout` are valid for the whole call; the information about the signal is not asked for.
-    let got = unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), until) };
+    // SAFETY: all-zero bytes are a valid siginfo_t; `set`, `info` and `timeout` are valid for the whole call.
+    let (got, info) = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        (libc::sigtimedwait(&raw const set, &raw mut info, until), info)
+    };
+    if got == libc::SIGUSR1 {
+        WANTED.store(wanted(&info).unwrap_or(0), Ordering::Relaxed);
+    }
     (got > 0).then_some(got)
 }
 

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::time::Instant;
 
 /// PTRACE_O_EXITKILL: a target that is stopped when fdwatch dies would stay so for ever.
 ///
@@ -38,6 +39,9 @@ pub(super) const OPTIONS_ATTACHED: c_int = OPTIONS & !(libc::PTRACE_O_EXITKILL |
 
 /// How long a look at the tasks that are to stop lasts until the next.
 const HOLD_STEP: std::time::Duration = std::time::Duration::from_micros(200);
+
+/// Uninterruptible sleeps that last longer are not waited for.
+const SHORT_SLEEP: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// How a task goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,7 +82,7 @@ impl Stopped {
         Memory(self.tid)
     }
 
-    fn ask<T>(&self, request: &'static str, answer: Result<T, Errno>) -> Result<Option<T>, Error> {
+    pub(super) fn ask<T>(&self, request: &'static str, answer: Result<T, Errno>) -> Result<Option<T>, Error> {
         let answer = unless_gone(request, self.tid.0, answer)?;
         if answer.is_none() {
             self.denied.set(true);
@@ -735,7 +739,9 @@ impl Tracer {
     /// Stops every task that runs, so that what is looked at holds. What they report meanwhile is reported later.
     ///
     /// Tasks that cannot be stopped do not hold it up: a parent that waits for its vfork child, and whatever else is in
-    /// uninterruptible sleep, cannot change anything either.
+    /// uninterruptible sleep for long, cannot change anything either. A short one is waited for: who reads from a terminal
+    /// is in such a one while what was typed is on its way (drivers/tty/n_tty.c, tty_buffer_flush_work), and would read what
+    /// is meant for the prompt.
     pub fn hold(&mut self) -> Result<(), Error> {
         // What is looked at is the target's own; what the prompt starts inherits our own.
         self.placement.release();
@@ -744,6 +750,7 @@ impl Tracer {
         };
         // One that is said to be gone and runs all the same is asked again.
         let mut ask = running(self);
+        let began = Instant::now();
         loop {
             let mut denied = Vec::new();
             for tid in ask {
@@ -756,7 +763,11 @@ impl Tracer {
             self.collect()?;
             let running = running(self);
             ask.retain(|tid| running.contains(tid));
-            let busy = running.into_iter().any(|tid| !matches!(procfs::state(Tid(tid)), None | Some('D' | 'Z' | 'X')));
+            let busy = running.into_iter().any(|tid| match procfs::state(Tid(tid)) {
+                None | Some('Z' | 'X') => false,
+                Some('D') => began.elapsed() < SHORT_SLEEP && !procfs::is_making_a_task(Tid(tid)),
+                Some(_) => true,
+            });
             if !busy {
                 return Ok(());
             }

@@ -23,7 +23,7 @@ use crate::model::World;
 use crate::policy::{Break, Policy, Why};
 use crate::render::backtrace::{Trace, trace};
 use crate::render::banner::banner;
-use crate::render::style::Ink;
+use crate::render::style::{Ink, wrap};
 use crate::render::why::of_break;
 use crate::render::{Live, Names, Sources, Style};
 use std::collections::VecDeque;
@@ -127,6 +127,8 @@ pub struct Prompt {
     attached: bool,
     style: Style,
     last: Option<String>,
+    /// Ctrl-C came while lines were collected.
+    given_up: bool,
     /// What the break that was hit wants done.
     at_hit: VecDeque<ScriptLine>,
     /// Breaks were set that are worth stopping for without a user.
@@ -238,6 +240,7 @@ impl Prompt {
             attached: false,
             style,
             last: None,
+            given_up: false,
             at_hit: VecDeque::new(),
             standing: false,
             resumed: None,
@@ -507,6 +510,9 @@ impl Prompt {
         }
         loop {
             let line = match self.next_line(at, BLOCK_PROMPT)? {
+                None if std::mem::take(&mut self.given_up) => {
+                    return Ok(Err(format!("given up: the commands of break {number} are what they were")));
+                }
                 None => break,
                 Some((line, _)) => line,
             };
@@ -551,7 +557,11 @@ impl Prompt {
             match at.console.read(prompt, &offered)? {
                 Input::End if prompt != PROMPT => return Ok(None),
                 Input::End => return Ok(Some(("quit".to_string(), Origin::Typed))),
-                Input::Interrupted if prompt != PROMPT => return Ok(None),
+                // What is being collected is given up.
+                Input::Interrupted if prompt != PROMPT => {
+                    self.given_up = true;
+                    return Ok(None);
+                }
                 Input::Interrupted => continue,
                 // A paste comes as one input of several lines: each is a command, also those behind one that resumes.
                 Input::Line(text) => {
@@ -598,9 +608,20 @@ impl At<'_, '_> {
         }
     }
 
-    /// Shows a line.
+    /// Shows a line, broken between words where a user has less room.
     pub fn say(&mut self, line: &str) {
+        let line = self.folded(line);
         self.show(&format!("{line}\n"));
+    }
+
+    fn folded(&self, line: &str) -> String {
+        match self.interactive {
+            true => {
+                let width = self.scene.style.width;
+                line.split('\n').map(|line| wrap(line, 0, 2, width)).collect::<Vec<_>>().join("\n")
+            }
+            false => line.to_string(),
+        }
     }
 
     fn echo(&mut self, prompt: &str, line: &str) {
@@ -662,8 +683,8 @@ impl At<'_, '_> {
     }
 
     fn complain(&mut self, error: &str) {
-        let text = self.scene.style.paint(Ink::Error, error);
-        self.say(&text);
+        let text = self.scene.style.paint(Ink::Error, &self.folded(error));
+        self.show(&format!("{text}\n"));
     }
 
     /// Asks a question that has an answer of yes or no; a script means what it says.

@@ -125,9 +125,12 @@ impl Terminal {
     }
 
     /// Gives the terminal back as it was taken. What was typed and not read yet stays for the target. Whoever gets it
-    /// back is told of another size, as the kernel tells the group in the foreground alone (SIGWINCH, ioctl_tty(2)).
+    /// back is told of another size, as the kernel tells the group in the foreground alone (SIGWINCH, ioctl_tty(2)); and so is
+    /// who reads single keys, of the same size: what stands on the screen is not what it drew, and a full-screen program, or
+    /// a line editor, draws it anew. Who does not care for the size is not disturbed (signal(7): ignored by default).
     pub fn give_back(&mut self) -> io::Result<()> {
         let Some(Held { mode, group, size }) = self.held.take() else { return Ok(()) };
+        let draws = !mode.local_flags.contains(LocalFlags::ICANON);
         self.quietly(|t| {
             tcsetattr(&t.file, SetArg::TCSANOW, &mode)?;
             match tcsetpgrp(&t.file, group) {
@@ -137,7 +140,7 @@ impl Terminal {
             }
         })?;
         // Read with the terminal given back: of what changes from here on the kernel tells the group itself.
-        if group != getpgrp() && self.size() != size {
+        if group != getpgrp() && (self.size() != size || draws) {
             // It may be gone: then there is nobody to be told.
             let _ = killpg(group, Signal::SIGWINCH);
         }

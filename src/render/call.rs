@@ -93,6 +93,7 @@ pub fn alteration(how: Alteration) -> String {
         Alteration::Return(n) => format!("return {n}"),
         Alteration::Delay(ns) => format!("delay {}", span(ns)),
         Alteration::DelayResult(ns) => format!("delay {} of the result", span(ns)),
+        Alteration::Quarantine => "quarantine".to_string(),
     }
 }
 

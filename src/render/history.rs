@@ -135,6 +135,7 @@ fn alteration(altered: &Altered) -> Entry {
     let happened = match altered.how {
         Alteration::Keep | Alteration::Fail(_) | Alteration::Return(_) => ": it did not happen",
         Alteration::Delay(_) | Alteration::DelayResult(_) => "",
+        Alteration::Quarantine => ": the number does not become free",
     };
     let note = format!("altered by fdwatch, {}{happened}", call::alteration(altered.how));
     entry(&altered.moment, what, vec![note], 0)

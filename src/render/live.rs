@@ -2,7 +2,7 @@
 
 use super::style::{Ink, Style};
 use crate::base::text::escape;
-use crate::base::{Fd, FileId, Tid};
+use crate::base::{Fd, FileId, TableId, Tid};
 use crate::event::{FileKind, NewFile};
 
 /// Answers about descriptors that are open now; the session implements it, and tests do.
@@ -25,6 +25,8 @@ pub trait Live {
     fn hold(&mut self, tid: Tid, fd: Fd, of: FileId) -> Result<(), String>;
     /// The objects of which a copy is held, in ascending order.
     fn held(&self) -> Vec<FileId>;
+    /// The numbers of a table that are held back after their close, in the order of that.
+    fn quarantined(&self, table: TableId) -> &[Fd];
     /// Lets go of the copy of an object. Whether there was one.
     fn let_go(&mut self, of: FileId) -> bool;
     /// At most `max` bytes of the content of an object of which a copy is held, without taking them.
@@ -105,6 +107,9 @@ pub(crate) mod tests {
     pub(crate) struct Paper;
 
     impl Live for Paper {
+        fn quarantined(&self, _: TableId) -> &[Fd] {
+            &[]
+        }
         fn position(&mut self, _: Tid, fd: Fd) -> Option<u64> {
             (fd == Fd(3)).then_some(12)
         }

@@ -1,6 +1,6 @@
 //! The page of a finding: what it means, an example, the fix, and how to silence it.
 
-use super::style::{Ink, Style, wrap};
+use super::style::{Ink, Style, columns, wrap};
 use crate::base::nearest;
 use crate::base::text::escape;
 use crate::finding::rules;
@@ -54,7 +54,9 @@ pub fn health(checks: &[(&str, &str, &str, Option<&str>)], style: Style) -> Stri
         let mark = style.paint(ink, &format!("{mark:<8}"));
         out += &format!("{mark} {what:<12} {}\n", wrap(found, 22, 22, style.width));
         if let Some(step) = step {
-            out += &format!("{:22}{} {step}\n", "", style.paint(Ink::Label, "mend:"));
+            // What is to be copied stays whole: a URL that does not fit behind begins further left.
+            let indent = style.width.saturating_sub(columns(step) + 6).min(22);
+            out += &format!("{:indent$}{} {step}\n", "", style.paint(Ink::Label, "mend:"));
         }
     }
     out

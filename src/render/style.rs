@@ -120,6 +120,26 @@ pub(crate) fn keep_path(path: &str, max: usize) -> String {
     fitting.map_or_else(|| keep_end(&path, max), |t| format!("…{t}"))
 }
 
+/// What is open in at most `max` columns: of a path as many of its last components as fit, and of a name that is too long its
+/// beginning and its end: `…/2024-01-rep…-final.csv`, `pipe:[12…(write end)`.
+pub(crate) fn keep_name(text: &str, max: usize) -> String {
+    if columns(text) <= max {
+        return text.to_string();
+    }
+    let tails = text.match_indices('/').filter_map(|(i, _)| text.get(i..));
+    match tails.clone().find(|tail| columns(tail) < max) {
+        Some(tail) if columns(tail) > 1 => format!("…{tail}"),
+        _ if max < 8 => keep_end(text, max),
+        _ => {
+            let name = tails.last().filter(|name| columns(name) > 1).map_or((text, ""), |name| (name, "…"));
+            let room = max.saturating_sub(columns(name.1));
+            let end = keep_end(name.0, room.div_ceil(2));
+            let start = keep_start(name.0, room.saturating_sub(columns(&end)) + 1);
+            format!("{}{}{end}", name.1, start.trim_end_matches('…'))
+        }
+    }
+}
+
 /// `text` in at most `max` columns, its end given up for an ellipsis.
 pub(crate) fn keep_start(text: &str, max: usize) -> String {
     cut(text, max, false)
@@ -188,6 +208,21 @@ mod tests {
         assert_eq!(keep_path(path, 40), "…/Python-3.11.7/Modules/_io/fileio.c");
         assert_eq!(keep_path("/a/./b/./c.c", 40), "/a/b/c.c");
         assert_eq!(keep_path("/a/verylongname.c", 8), "…gname.c");
+    }
+
+    #[test]
+    fn names_keep_what_tells_them_apart() {
+        assert_eq!(keep_name("/usr/lib/x/gconv.cache", 18), "…/x/gconv.cache");
+        assert_eq!(keep_name("/tmp/report-of-monday-final.csv", 18), "…/report-…inal.csv");
+        assert_eq!(keep_name("pipe:[76122740] (write end)", 20), "pipe:[7612…rite end)");
+        assert_eq!(keep_name("/tmp/", 5), "/tmp/");
+        for max in 0..40 {
+            for text in ["/漢漢漢/漢漢漢漢漢漢漢漢漢", "pipe:[76122740] (write end)", "/a/b/", "socket:[1]"]
+            {
+                let cut = keep_name(text, max);
+                assert!(columns(&cut) <= max.max(1), "{text} in {max}: {cut}");
+            }
+        }
     }
 
     #[test]

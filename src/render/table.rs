@@ -2,7 +2,7 @@
 
 use super::call::file;
 use super::place::place;
-use super::style::{Ink, Style, columns, keep_end, wrap};
+use super::style::{Ink, Style, columns, keep_name, wrap};
 use super::why::why;
 use super::{Names, style};
 use crate::base::text::escape;
@@ -33,7 +33,7 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>], flexible: usize, style:
     for (i, row) in [&heading].into_iter().chain(rows).enumerate() {
         let mut line = String::new();
         for (c, (cell, w)) in row.iter().zip(&widths).enumerate() {
-            let cell = if c == flexible { keep_end(cell, *w) } else { cell.clone() };
+            let cell = if c == flexible { keep_name(cell, *w) } else { cell.clone() };
             line.push_str(&cell);
             line.push_str(&" ".repeat((w + GAP).saturating_sub(columns(&cell))));
         }
@@ -88,7 +88,7 @@ pub fn fds(
 
 /// How a life began, in a few words.
 fn origin(world: &World, life: &Life, names: &mut dyn Names) -> String {
-    let at = place(names, &life.began.site).user.map(|p| keep_end(p.split(" in ").next().unwrap_or(&p), PLACE));
+    let at = place(names, &life.began.site).user.map(|p| keep_name(p.split(" in ").next().unwrap_or(&p), PLACE));
     match life.origin {
         Origin::Opened => at.unwrap_or_else(|| "opened".to_string()),
         Origin::Duplicated(from) => {
@@ -116,7 +116,8 @@ pub fn fd(world: &World, tid: Tid, fd: Fd, names: &mut dyn Names, style: Style) 
             };
             if let Some(f) = what {
                 line("kind", f.file.noun());
-                line("flags", &super::call::open_flags(f.file.flags));
+                // FD_CLOEXEC is the number's own, and has a line of its own: a copy of what was opened with it may have none.
+                line("flags", &super::call::open_flags(f.file.flags & !(libc::O_CLOEXEC as u32)));
             }
             line("cloexec", if life.cloexec { "yes" } else { "no: a program that is executed gets it" });
             line("since", &format!("[{}] {}", life.began.tid, origin(world, life, names)));
@@ -304,7 +305,7 @@ mod tests {
         let text = fds(&s.world, MAIN, &mut cpython(), Style::plain(), &mut |_| true, &mut |_| None);
         let expected = "\
 FD  OBJECT  CLOEXEC  FILE                                               SINCE
-5   #2      yes      …long/long/long/long/long/long/long/long//end\\x1b  opened
+5   #2      yes      …/long/long/long/long/long/long/long//end\\x1b      opened
 7   #1      no       /tmp/a                                             dup of 3
 ";
         assert_eq!(text, expected);
@@ -320,7 +321,7 @@ FD  OBJECT  CLOEXEC  FILE                                               SINCE
         let expected = "\
 fd 7 #1 /tmp/a
   kind     file
-  flags    O_WRONLY|O_CREAT|O_CLOEXEC
+  flags    O_WRONLY|O_CREAT
   cloexec  no: a program that is executed gets it
   since    [100] dup of 3
   also     7 in [200]

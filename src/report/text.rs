@@ -1,6 +1,7 @@
 //! The report as text, for people.
 
 use super::{Format, Mode, Report, Target};
+use crate::event::Alteration;
 use crate::render::finding::record;
 use crate::render::style::{Ink, Style};
 use nix::sys::signal::Signal;
@@ -52,7 +53,13 @@ pub fn text(report: &Report, style: Style) -> String {
     let altered = report.altered.len() as u64 + report.altered_unlisted;
     if altered > 0 {
         say(&format!("results altered by {}", count(altered, "injection")));
-        some_of(report.altered.iter(), "altered calls", &mut say, |a| {
+        // One wish has altered so many calls: the others are not to be lost among them.
+        let quarantine = crate::render::call::alteration(Alteration::Quarantine);
+        let (held, rest): (Vec<_>, Vec<_>) = report.altered.iter().partition(|a| a.how == quarantine);
+        if !held.is_empty() {
+            say(&format!("  {quarantine} of {}", count(held.len() as u64, "close")));
+        }
+        some_of(rest.into_iter(), "altered calls", &mut say, |a| {
             let object = a.object.map(|o| format!(" {o}")).unwrap_or_default();
             let fd = a.fd.map(|f| format!(", fd {f}{object}")).unwrap_or_default();
             format!("  {} of {} by [{}]{fd}", a.how, a.call, a.tid)

@@ -82,7 +82,8 @@ impl Session {
         self.tracer.hold()?;
         let main = self.main;
         let known = |tid: &Tid| self.world.task(*tid).is_some();
-        let Some(tid) = [main].into_iter().chain(self.tracer.tids()).find(known) else { return Ok(()) };
+        let wanted = crate::kernel::knocked_for();
+        let Some(tid) = wanted.into_iter().chain([main]).chain(self.tracer.tids()).find(known) else { return Ok(()) };
         let pid = self.pid_of(tid);
         let make = move |_: &World, number| Break::at(number, tid, pid, Why::Interrupted);
         self.ignore = 0;

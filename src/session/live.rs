@@ -1,20 +1,22 @@
 //! What only the kernel knows, for whoever looks.
 
-use crate::base::{Fd, FileId, Tid};
+use crate::base::{Fd, FileId, TableId, Tid};
 use crate::kernel::copies::Copies;
 use crate::kernel::look;
 use crate::render::{Live, Seen};
+use std::collections::BTreeMap;
 
 /// The kernel, and what is held of it.
 pub(super) struct Kernel<'c> {
     copies: &'c mut Copies,
     /// The sockets of the namespace of the task that was asked about last.
     sockets: Option<(Tid, look::Sockets)>,
+    quarantine: BTreeMap<TableId, Vec<Fd>>,
 }
 
 impl<'c> Kernel<'c> {
-    pub(super) fn new(copies: &'c mut Copies) -> Kernel<'c> {
-        Kernel { copies, sockets: None }
+    pub(super) fn new(copies: &'c mut Copies, quarantine: BTreeMap<TableId, Vec<Fd>>) -> Kernel<'c> {
+        Kernel { copies, sockets: None, quarantine }
     }
 }
 
@@ -48,6 +50,10 @@ impl Live for Kernel<'_> {
 
     fn held(&self) -> Vec<FileId> {
         self.copies.all()
+    }
+
+    fn quarantined(&self, table: TableId) -> &[Fd] {
+        self.quarantine.get(&table).map_or(&[], Vec::as_slice)
     }
 
     fn let_go(&mut self, of: FileId) -> bool {

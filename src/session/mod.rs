@@ -3,6 +3,7 @@
 //! The only place where the kernel, the model, the stacks and what the user sees meet.
 
 mod activations;
+mod alter;
 mod attach;
 mod catch;
 mod claim;
@@ -13,6 +14,7 @@ mod log;
 mod names;
 mod pipeline;
 mod placement;
+mod quarantine;
 mod received;
 mod reconcile;
 mod record;
@@ -21,6 +23,7 @@ mod replay;
 mod sites;
 mod stops;
 mod supervised;
+mod tasks;
 
 #[cfg(test)]
 mod hostile;
@@ -108,6 +111,8 @@ struct TaskState {
     entered: bool,
     /// The number of a call that was committed at its entry, where its exit is a stop, too.
     early: Option<Fd>,
+    /// What it does for us in the place of a call of its own.
+    errand: Option<Box<quarantine::Running>>,
 }
 
 /// What is to be done when a delay is over.
@@ -133,7 +138,12 @@ impl TaskState {
             untraced: false,
             entered: false,
             early: None,
+            errand: None,
         }
+    }
+
+    fn has_errand(&self) -> bool {
+        self.errand.is_some()
     }
 }
 
@@ -153,6 +163,8 @@ pub struct Session {
     sites: Sites,
     /// What the user wants to look at after its end.
     copies: crate::kernel::copies::Copies,
+    /// Numbers that are held back after their close, if that is wanted.
+    quarantine: Option<quarantine::Quarantine>,
     tasks: FxHashMap<Tid, TaskState>,
     flights: Flights,
     unclaimed: Vec<Unclaimed>,
@@ -222,6 +234,7 @@ impl Session {
             policy,
             sites: Sites::new(),
             copies: crate::kernel::copies::Copies::default(),
+            quarantine: None,
             tasks: FxHashMap::default(),
             flights: Flights::default(),
             unclaimed: Vec::new(),
@@ -355,6 +368,7 @@ impl Session {
     fn notes(&self) -> Vec<String> {
         let mut notes = self.attachment_notes();
         notes.extend(self.divergences.iter().cloned());
+        notes.extend(self.quarantine_notes());
         if self.copies.made() > 0 {
             notes.push(
                 "fdwatch held open what it had copied by dup: its last end came later than by itself".to_string(),
@@ -488,6 +502,9 @@ impl Session {
                 Next::Reached(tid) => self.on_reached(tid, frontend),
                 Next::Gone(tid, stop) => self.on_gone(tid, stop, frontend)?,
                 Next::Adopted(tid) => self.on_adopted(tid, frontend),
+                Next::Stopped(task, Stop::Seccomp | Stop::Syscall) if self.relay && self.has_errand(task.tid()) => {
+                    self.on_errand(task, frontend)?;
+                }
                 Next::Stopped(task, stop) if self.relay => match stop {
                     Stop::Signal(KNOCK) if task.signal_is_passed_on() => self.tracer.resume(task, Resume::Go)?,
                     Stop::Signal(sig) => self.tracer.resume(task, Resume::Deliver(sig))?,
@@ -523,6 +540,7 @@ impl Session {
             self.on_adopted(task.tid(), frontend);
         }
         match stop {
+            Stop::Seccomp | Stop::Syscall if self.has_errand(task.tid()) => self.on_errand(task, frontend),
             Stop::Seccomp => self.on_entry(task, frontend),
             Stop::Syscall => self.on_call(task, frontend),
             Stop::Fork(_) => self.on_fork(task, frontend),
@@ -655,6 +673,7 @@ impl Session {
     /// Asks the front end until it lets the target go on: meanwhile it may want a report of all so far.
     fn ask(&mut self, at: &Break, tids: &[(Tid, String, String)], frontend: &mut dyn Frontend) -> Decision {
         loop {
+            let quarantine = self.held_back();
             let mut names = names::NamesAtBreak {
                 names: names::SessionNames { sites: &mut self.sites, sweeps: &self.pipeline.sweeps },
                 tracer: &self.tracer,
@@ -668,7 +687,7 @@ impl Session {
                 at,
                 tids,
                 policy: &mut self.policy,
-                live: &mut live::Kernel::new(&mut self.copies),
+                live: &mut live::Kernel::new(&mut self.copies, quarantine),
                 can_leave: self.limits.all_calls,
             };
             let decision = frontend.on_break(view);

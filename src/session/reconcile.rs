@@ -109,7 +109,9 @@ impl Session {
             by_table.entry(task.table).or_default().push(tid);
         }
         for tids in by_table.into_values() {
-            let told = |t: &Tid| self.tasks.get(t).is_some_and(|s| s.pending.is_none()) && !self.tracer.has_report(*t);
+            let told = |t: &Tid| {
+                self.tasks.get(t).is_some_and(|s| s.pending.is_none() && !s.has_errand()) && !self.tracer.has_report(*t)
+            };
             if tids.iter().all(told)
                 && let Some(tid) = tids.into_iter().find(|t| matches!(procfs::state(*t), Some('t' | 'T')))
             {
@@ -130,6 +132,9 @@ impl Session {
         frontend: &mut dyn Frontend,
     ) -> Doubt {
         let mut undecided = Doubt::default();
+        let mut seen = open.clone();
+        self.without_held_back(tid, &mut seen);
+        let open = &seen;
         let Some((id, table)) = self.table_of(tid) else { return undecided };
         let known: BTreeMap<Fd, LifeId> = table.open().filter(|(fd, _)| only.is_none_or(|o| o.contains(fd))).collect();
         let mut corrections = Vec::new();

@@ -1,18 +1,16 @@
 //! What to do at each kind of stop.
 
+use super::alter::{skipped_result, told_instead};
 use super::frontend::{Decision, Frontend, Then};
 use super::reconcile::Because;
 use super::sites::Where;
 use super::{Decided, Session, TaskState};
-use crate::base::{Arch, Fd, LifeId, Pid, RawCall, ReadMemory, Regs, Tid};
-use crate::event::{
-    Alteration, Call, CallInfo, Correction, Effect, Event, EventKind, ExitStatus, Fork, Found, Site, Start,
-};
+use crate::base::{Arch, Fd, Pid, RawCall, Regs, Tid};
+use crate::event::{Alteration, Call, CallInfo, Correction, Effect, Event, EventKind, Site};
 use crate::finding::{SWEEP, object};
 use crate::kernel::{Entering, Error, KNOCK, Resume, Stop, Stopped, procfs};
 use crate::model::{Transition, World};
 use crate::policy::catch::Kind;
-use crate::policy::inject::{How, Injection, Instead};
 use crate::policy::{Break, Why};
 use crate::syscall::{InTheWay, Made, Need, Row, delivery, in_the_way};
 use std::time::Duration;
@@ -122,6 +120,14 @@ impl Session {
         let (Some(row), true) = (row, followed) else {
             return self.tracer.resume(task, Resume::Go);
         };
+        if self.makes_base(&task, row, &call)? {
+            return self.tracer.resume(task, Resume::ToExit);
+        }
+        // What is held back is not open, as far as the program is concerned.
+        let held_back = self.names_held_back(tid, row, &call);
+        if held_back {
+            task.skip_call(-i64::from(libc::EBADF))?;
+        }
         let decided = self.tasks.get_mut(&tid).and_then(|s| s.decided.take());
         let need = row.need(&Made { call, ret: None, task: &task.memory() });
         let early = match need {
@@ -141,6 +147,7 @@ impl Session {
         };
         if decided.is_none()
             && need == Need::Exit
+            && !held_back
             && let Some(decision) = self.inject_maker(&task, row, &call, frontend)?
         {
             return self.carry_out(task, decision);
@@ -342,6 +349,7 @@ impl Session {
             // Shown before, committed after: the result is not known yet. Whoever leaves does not wait for it.
             return Ok(is_last_word(decision).then_some(decision));
         }
+        let to_hold = self.will_hold_back(task, row, raw).filter(|_| !is_last_word(decision));
         if let EventKind::Call(call) = &event.kind {
             self.flights.enter(&self.world, tid, &call.effects, true, event.at);
         }
@@ -350,13 +358,20 @@ impl Session {
             state.vain = 0;
             state.early = ends.or(marks).filter(|_| unmarked);
         }
+        if let (Some(_), EventKind::Call(call)) = (to_hold, &event.kind) {
+            let fds = to_hold.into_iter().collect();
+            self.tell_done(tid, &call.clone(), Alteration::Quarantine, fds, frontend);
+        }
         let first = self.commit(&event, transitions, frontend);
         self.settle(tid, frontend);
         if is_last_word(decision) {
             return Ok(Some(decision));
         }
-        let also = self.show_findings(first, &event, frontend)?;
-        Ok(Some(also.unwrap_or(decision)))
+        let decision = self.show_findings(first, &event, frontend)?.unwrap_or(decision);
+        if let (Some(fd), false) = (to_hold, is_last_word(decision)) {
+            self.hold_back(task, fd)?;
+        }
+        Ok(Some(decision))
     }
 
     /// A call on a number that never was open: tells so while it may be news that it is a step of a loop. A child closes so
@@ -390,158 +405,6 @@ impl Session {
         row.name != "ioctl" || flags & libc::O_PATH as u32 == 0
     }
 
-    /// Alters the call as was asked for on the command line: how the task goes on, if that is all there is to it now; `None`
-    /// in it if nothing could be brought about because the task is gone; `None` if it is none of those.
-    fn inject(
-        &mut self,
-        task: &Stopped,
-        (row, need): (&'static Row, Need),
-        raw: &RawCall,
-        (event, transitions): (&mut Event, &[Transition]),
-        frontend: &mut dyn Frontend,
-    ) -> Result<Option<Option<Decision>>, Error> {
-        if need != Need::Entry
-            && self.policy.injections.iter().any(Injection::needs_stack)
-            && let (Some(at), EventKind::Call(call)) = (self.locate(task)?, &mut event.kind)
-        {
-            call.site = self.sites.site(&at, None);
-        }
-        let Some((life, how)) = self.injected(event, transitions) else { return Ok(None) };
-        let EventKind::Call(call) = &event.kind else { return Ok(None) };
-        let (call, How { delay, instead }) = (call.clone(), how);
-        if let Some(ns) = delay {
-            let decided = Decided { decision: None, instead, life: Some(life) };
-            return self.delay(task, &call, ns, decided, frontend).map(|d| Some(Some(d)));
-        }
-        let Some(instead) = instead else { return Ok(None) };
-        let altered = self.alter(task, &call, told_instead(instead, row, raw), Some(life), frontend)?;
-        Ok(Some(altered.then_some(Decision::default())))
-    }
-
-    /// The same of a call that is about to make a descriptor: `None` if it is to be made now.
-    fn inject_maker(
-        &mut self,
-        task: &Stopped,
-        row: &'static Row,
-        raw: &RawCall,
-        frontend: &mut dyn Frontend,
-    ) -> Result<Option<Decision>, Error> {
-        let (tid, memory) = (task.tid(), task.memory());
-        let fd = row.number(raw);
-        let mut path = || {
-            let (text, folder) = row.path(raw)?;
-            let path = memory.c_string(text, libc::PATH_MAX as usize)?;
-            let folder = match folder {
-                _ if path.starts_with(b"/") => return Some(path),
-                Some(folder) => procfs::link(tid, folder)?,
-                None => procfs::cwd(tid)?,
-            };
-            Some([folder.strip_suffix(b"/").unwrap_or(&folder), b"/", &path].concat())
-        };
-        let all = self.policy.injections.iter_mut().filter_map(|i| i.of_maker(row.name, fd, &mut path));
-        let Some(How { delay, instead }) = all.reduce(How::or) else { return Ok(None) };
-        let info = CallInfo { name: row.name, args: raw.args, ret: None };
-        let call = Call { info, effects: Vec::new(), site: Site::default() };
-        let life = fd.and_then(|fd| self.world.open_life(tid, fd)).map(|l| l.id);
-        if let Some(ns) = delay {
-            let decided = Decided { decision: None, instead, life };
-            return self.delay(task, &call, ns, decided, frontend).map(Some);
-        }
-        let Some(instead) = instead else { return Ok(None) };
-        let altered = self.alter(task, &call, told_instead(instead, row, raw), life, frontend)?;
-        Ok(altered.then(Decision::default))
-    }
-
-    /// Keeps a call from being made, if the user wants that. Whether it will not be.
-    fn alter_as_decided(
-        &mut self,
-        task: &Stopped,
-        call: &Call,
-        (row, raw): (&'static Row, &RawCall),
-        decision: Decision,
-        life: Option<LifeId>,
-        frontend: &mut dyn Frontend,
-    ) -> Result<bool, Error> {
-        let altered = match decision.fail {
-            Some(n) => Some((Alteration::Fail(n), -i64::from(n))),
-            None if decision.keep => skipped_result(row, raw).map(|result| (Alteration::Keep, result)),
-            None => None,
-        };
-        match altered {
-            Some(altered) => self.alter(task, call, altered, life, frontend),
-            None => Ok(false),
-        }
-    }
-
-    /// Lets a call that is about to be made wait: its entry is looked at once more when the time is over, so that nothing is
-    /// told before it happens.
-    fn delay(
-        &mut self,
-        task: &Stopped,
-        call: &Call,
-        ns: u64,
-        decided: Decided,
-        frontend: &mut dyn Frontend,
-    ) -> Result<Decision, Error> {
-        self.tell_altered(task, call, Alteration::Delay(ns), decided.life, frontend)?;
-        if let Some(state) = self.tasks.get_mut(&task.tid()) {
-            state.decided = Some(decided);
-        }
-        Ok(Decision { delay: Some(ns), ..Decision::default() })
-    }
-
-    /// Keeps a call from being made, and has the program told `result`. False if the task is gone.
-    fn alter(
-        &mut self,
-        task: &Stopped,
-        call: &Call,
-        (how, result): (Alteration, i64),
-        life: Option<LifeId>,
-        frontend: &mut dyn Frontend,
-    ) -> Result<bool, Error> {
-        if !task.skip_call(result)? {
-            return Ok(false);
-        }
-        self.tell_altered(task, call, how, life, frontend)?;
-        Ok(true)
-    }
-
-    /// Tells what was done to a call that is about the number of `life`, if it is about one.
-    fn tell_altered(
-        &mut self,
-        task: &Stopped,
-        call: &Call,
-        how: Alteration,
-        life: Option<LifeId>,
-        frontend: &mut dyn Frontend,
-    ) -> Result<(), Error> {
-        let mut call = call.clone();
-        if call.site == Site::default()
-            && let Some(at) = self.locate(task)?
-        {
-            call.site = self.sites.site(&at, None);
-        }
-        let fds = life.and_then(|life| self.world.life(life)).map(|l| l.fd).into_iter().collect();
-        self.tell_done(task.tid(), &call, how, fds, frontend);
-        Ok(())
-    }
-
-    /// The same of a call whose place is known, by its numbers.
-    pub(super) fn tell_done(
-        &mut self,
-        tid: Tid,
-        call: &Call,
-        how: Alteration,
-        fds: Vec<Fd>,
-        frontend: &mut dyn Frontend,
-    ) {
-        let effects = vec![Effect::Altered { how, fds }];
-        let kind = EventKind::Call(Call { effects, ..call.clone() });
-        let event = Event { at: self.now(), tid, kind };
-        let transitions = self.world.consequences(&event);
-        self.commit(&event, transitions, frontend);
-    }
-
     /// A call has been made.
     pub(super) fn on_exit(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
         let tid = task.tid();
@@ -551,6 +414,13 @@ impl Session {
                 None => self.tracer.resume(task, Resume::Go),
             };
         };
+        let row = self.table.row(&raw);
+        if let Some(row) = row
+            && self.gives_back(&task, row)?
+        {
+            self.flights.lost(&self.world, tid);
+            return self.tracer.resume(task, Resume::ToExit);
+        }
         let regs = task.registers()?;
         let told = match regs {
             Some(regs) => self.made(&task, raw, regs, frontend)?,
@@ -594,7 +464,8 @@ impl Session {
             return Ok(Told::All(None));
         }
         let memory = task.memory();
-        let made = Made { call: raw, ret: Some(ret), task: &memory };
+        let seen = self.as_the_program_sees(tid, &memory);
+        let made = Made { call: raw, ret: Some(ret), task: &seen };
         let mut effects = (row.decode)(&made);
         for _ in 0..TRIES {
             if !self.may_be_torn(tid, &effects) {
@@ -654,8 +525,12 @@ impl Session {
         let info = CallInfo { name: row.name, args: raw.args, ret: Some(ret) };
         let event = Event { at: self.now(), tid, kind: EventKind::Call(Call { info, effects, site }) };
         let transitions = self.world.consequences(&event);
+        let table = self.world.task(tid).map(|t| t.table);
         let changes = !transitions.is_empty();
         let first = self.commit(&event, transitions, frontend);
+        if let EventKind::Call(call) = &event.kind {
+            self.quarantine_follows(tid, table, &call.effects);
+        }
         if let Some(doubt) = copied {
             self.reconcile(tid, &doubt, Because::Copied, frontend);
         }
@@ -696,7 +571,7 @@ impl Session {
     }
 
     /// Breaks on the first finding since `first` that the policy wants shown.
-    fn show_findings(
+    pub(super) fn show_findings(
         &mut self,
         first: usize,
         event: &Event,
@@ -727,7 +602,7 @@ impl Session {
 
     /// Breaks at the making of a process or the execution of a program, if something was found there or that is to be
     /// caught.
-    fn show_process(
+    pub(super) fn show_process(
         &mut self,
         first: usize,
         event: &Event,
@@ -744,7 +619,11 @@ impl Session {
     }
 
     /// The call at which the prompt was has returned.
-    fn show_result(&mut self, task: &Stopped, frontend: &mut dyn Frontend) -> Result<Option<Decision>, Error> {
+    pub(super) fn show_result(
+        &mut self,
+        task: &Stopped,
+        frontend: &mut dyn Frontend,
+    ) -> Result<Option<Decision>, Error> {
         let tid = task.tid();
         if self.finishing != Some(tid) {
             return Ok(None);
@@ -779,7 +658,7 @@ impl Session {
     }
 
     /// Lets a task go on as was decided.
-    fn carry_out(&mut self, task: Stopped, decision: Decision) -> Result<(), Error> {
+    pub(super) fn carry_out(&mut self, task: Stopped, decision: Decision) -> Result<(), Error> {
         if decision.then == Then::Detach && self.limits.all_calls {
             return self.tracer.detach_all(Some(task));
         }
@@ -790,6 +669,7 @@ impl Session {
                 self.deliver_echoes = withheld.is_some() && (sig.is_none() || sig == withheld);
                 sig.or(withheld).map_or(Resume::Go, Resume::Deliver)
             }
+            _ if self.has_errand(task.tid()) => Resume::ToExit,
             // Its exit is of no interest otherwise.
             Then::Finish if self.finish_call.is_some() => Resume::ToExit,
             _ => Resume::Go,
@@ -809,206 +689,9 @@ impl Session {
         Ok(self.where_with(task.tid(), regs, task))
     }
 
-    fn where_with(&self, tid: Tid, regs: Regs, task: &Stopped) -> Option<Where> {
+    pub(super) fn where_with(&self, tid: Tid, regs: Regs, task: &Stopped) -> Option<Where> {
         let state = self.tasks.get(&tid)?;
         Some(Where { pid: self.pid_of(tid), tid, space: state.space, regs, memory: task.memory() })
-    }
-
-    /// A task was made.
-    pub(super) fn on_fork(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
-        let tid = task.tid();
-        let (Some(message), Some(regs)) = (task.message()?, task.registers()?) else {
-            return self.tracer.resume(task, Resume::Go);
-        };
-        let child = Tid(message as i32);
-        if self.tasks.contains_key(&child) {
-            // It was taken in without this word.
-            return self.tracer.resume(task, Resume::Go);
-        }
-        let flags = clone_flags(&regs, &task);
-        let parent_pid = self.pid_of(tid);
-        let thread = flags & libc::CLONE_THREAD as u64 != 0;
-        let child_pid = if thread { parent_pid } else { Pid(child.0) };
-        let mut site = Site::default();
-        let (mut held, mut plumbing) = (Vec::new(), Vec::new());
-        let at = self.where_with(tid, regs, &task);
-        if let (false, Some(at)) = (thread, &at) {
-            site = self.sites.site_of_fork(at);
-            held = self.sites.held(at, site.stack, self.world.recycled(tid));
-            plumbing = self.sites.plumbing(parent_pid, tid);
-        }
-        let space = match &at {
-            Some(at) if thread => at.space,
-            Some(at) => self.sites.fork(at.space, parent_pid, child_pid),
-            None => self.sites.new_space(),
-        };
-        self.tasks.insert(child, TaskState::new(space));
-        self.limits.processes += u64::from(!thread);
-        let fork = Fork {
-            child,
-            child_pid,
-            shares_files: flags & libc::CLONE_FILES as u64 != 0,
-            shares_memory: !thread && flags & libc::CLONE_VM as u64 != 0,
-            site,
-            held,
-            plumbing,
-        };
-        let copies = !thread && !fork.shares_files;
-        let shared = self.flights.has_rivals(&self.world, tid);
-        if copies && !shared {
-            self.reconcile_parent(tid, child, frontend);
-        }
-        let doubt = self.flights.snapshot(&self.world, tid);
-        tracing::trace!(%tid, %child, ?doubt, copies, shared, "fork");
-        let event = Event { at: self.now(), tid, kind: EventKind::Fork(fork) };
-        let transitions = self.world.consequences(&event);
-        let first = self.commit(&event, transitions, frontend);
-        if copies && shared {
-            self.reconcile(child, &doubt, Because::Copied, frontend);
-        }
-        if flags & libc::CLONE_PIDFD as u64 != 0 {
-            self.made_pidfd(&task, &regs, frontend);
-        }
-        self.settle(tid, frontend);
-        match self.show_process(first, &event, frontend)? {
-            Some(decision) => self.carry_out(task, decision),
-            None => self.tracer.resume(task, Resume::Go),
-        }
-    }
-
-    /// clone(2), CLONE_PIDFD: the maker of a task has got a descriptor for it, after the child's table was copied
-    /// (kernel/fork.c, copy_process).
-    fn made_pidfd(&mut self, task: &Stopped, regs: &Regs, frontend: &mut dyn Frontend) {
-        let tid = task.tid();
-        let memory = task.memory();
-        let Some((name, args, place)) = pidfd_place(regs, &memory) else { return };
-        let Some(fd) = place.and_then(|at| memory.half(at)).map(|n| Fd(n as i32)).filter(|fd| fd.0 >= 0) else {
-            return;
-        };
-        let Some((file, cloexec)) = procfs::descriptor(tid, fd) else { return };
-        let info = CallInfo { name, args, ret: None };
-        let effects = vec![Effect::Open { fd, cloexec, file }];
-        self.flights.committed(&self.world, tid, &effects, self.now());
-        let site = self.where_with(tid, *regs, task).map(|at| self.sites.site_of_fork(&at)).unwrap_or_default();
-        let event = Event { at: self.now(), tid, kind: EventKind::Call(Call { info, effects, site }) };
-        let transitions = self.world.consequences(&event);
-        self.commit(&event, transitions, frontend);
-    }
-
-    /// A task is followed from now on that nobody has announced: what it has open is asked for, as at the start.
-    pub(super) fn on_adopted(&mut self, tid: Tid, frontend: &mut dyn Frontend) {
-        let kind = self.start(tid);
-        let EventKind::Start(Start { pid, .. }) = &kind else { return };
-        let of_process = |t: &&Tid| self.world.task(**t).is_some_and(|k| k.pid == *pid);
-        let sibling = self.tasks.keys().find(of_process).and_then(|t| self.tasks.get(t)).map(|s| s.space);
-        self.limits.processes += u64::from(sibling.is_none());
-        let space = sibling.unwrap_or_else(|| self.sites.new_space());
-        self.tasks.insert(tid, TaskState::new(space));
-        let event = Event { at: self.now(), tid, kind };
-        let transitions = self.world.consequences(&event);
-        self.commit(&event, transitions, frontend);
-    }
-
-    /// A task of which nothing was seen, with what it has open now.
-    fn start(&self, tid: Tid) -> EventKind {
-        let pid = procfs::process_of(tid).unwrap_or(Pid(tid.0));
-        let shares = |(other, _): &(Tid, &crate::model::Task)| *other != tid && procfs::same_table(tid, *other);
-        // A thread of the same process, most likely, but a process may share its table, too.
-        let of_process = |(_, known): &(Tid, &crate::model::Task)| known.pid == pid;
-        let thread = self.world.tasks().filter(of_process).find(shares);
-        let table = match thread.or_else(|| self.world.tasks().filter(|t| !of_process(t)).find(shares)) {
-            Some((other, _)) => Found::SharedWith(other),
-            None => Found::Own(procfs::open_descriptors(tid)),
-        };
-        EventKind::Start(Start { pid, parent: None, program: procfs::program(tid), table })
-    }
-
-    /// A program was executed.
-    pub(super) fn on_exec(&mut self, task: Stopped, frontend: &mut dyn Frontend) -> Result<(), Error> {
-        let tid = task.tid();
-        let former = task.message()?.map_or(tid, |m| Tid(m as i32));
-        let pid = self.pid_of(tid);
-        for gone in [former, tid] {
-            self.sites.forget_task(gone);
-            if let Some(state) = self.tasks.remove(&gone) {
-                self.sites.drop_space(state.space, pid);
-            }
-        }
-        let space = self.sites.new_space();
-        self.tasks.insert(tid, TaskState::new(space));
-        let program = procfs::program(tid);
-        let kind = match self.world.task(tid).is_some() || self.world.task(former).is_some() {
-            true => EventKind::Exec { former, program },
-            false => self.start(tid),
-        };
-        let is_exec = matches!(kind, EventKind::Exec { .. });
-        // The threads that are gone may have been in calls that were carried out, or not.
-        let pid = self.pid_of(former);
-        let threads: Vec<Tid> = self.world.tasks().filter(|(_, t)| t.pid == pid).map(|(t, _)| t).collect();
-        let doubt = self.flights.snapshot(&self.world, former);
-        let why = match self.flights.has_rivals(&self.world, former) {
-            true => Because::Copied,
-            false => Because::Unseen,
-        };
-        tracing::trace!(%tid, %former, ?threads, ?doubt, ?why, "exec");
-        let event = Event { at: self.now(), tid, kind };
-        let transitions = self.world.consequences(&event);
-        let first = self.commit(&event, transitions, frontend);
-        for gone in threads {
-            match gone == former {
-                true => self.flights.executed(gone, tid),
-                false => self.flights.gone(&self.world, gone),
-            }
-        }
-        if is_exec {
-            self.reconcile(tid, &doubt, why, frontend);
-            self.claim_executed(tid, former, frontend);
-        }
-        self.settle(tid, frontend);
-        match self.show_process(first, &event, frontend)? {
-            Some(decision) => self.carry_out(task, decision),
-            None => self.tracer.resume(task, Resume::Go),
-        }
-    }
-
-    /// A task is gone.
-    pub(super) fn on_gone(&mut self, tid: Tid, stop: Stop, frontend: &mut dyn Frontend) -> Result<(), Error> {
-        let status = match stop {
-            Stop::Exited(code) => ExitStatus::Code(code),
-            Stop::Killed(sig) => ExitStatus::Signal(sig),
-            _ => return Ok(()),
-        };
-        if tid == self.main {
-            self.status = Some(status);
-        }
-        let pid = self.pid_of(tid);
-        let event = Event { at: self.now(), tid, kind: EventKind::Exit { status } };
-        let transitions = self.world.consequences(&event);
-        let table = self.world.task(tid).map(|t| t.table);
-        let first = self.commit(&event, transitions, frontend);
-        self.is_no_maker(tid);
-        self.flights.gone(&self.world, tid);
-        if !self.flights.is_idle() {
-            // One that runs may be in the middle of execve, and what it has open half closed: its next stop is early enough.
-            let other = {
-                let mut sharing = self.world.tasks().filter(|(_, t)| Some(t.table) == table).map(|(t, _)| t);
-                sharing.find(|t| self.tracer.is_stopped(*t))
-            };
-            if let Some(other) = other {
-                self.settle(other, frontend);
-            }
-        }
-        self.sites.forget_task(tid);
-        if let Some(state) = self.tasks.remove(&tid)
-            && !self.tasks.values().any(|t| t.space == state.space)
-        {
-            self.sites.drop_space(state.space, pid);
-        }
-        // There is no task any more that could be let go; what became of its descriptors is there to be looked at.
-        match self.show_findings(first, &event, frontend)?.map(|d| d.then) {
-            Some(Then::Detach) => self.leave(),
-            _ => Ok(()),
-        }
     }
 
     /// A signal is about to be delivered. Every one is passed on, but for an interrupt that the user means for us.
@@ -1094,57 +777,4 @@ fn is_trapped(call: RawCall, ret: i64) -> bool {
 /// Whether nothing is to be asked any more.
 fn is_last_word(decision: Decision) -> bool {
     matches!(decision.then, Then::Kill | Then::Detach | Then::Rewind(_))
-}
-
-/// What a call that is kept from happening returns; `None` where that makes no sense.
-fn skipped_result(row: &Row, raw: &RawCall) -> Option<i64> {
-    match row.name {
-        "close" | "close_range" => Some(0),
-        // dup2 says that it has done what it was asked for.
-        "dup2" | "dup3" => raw.args.get(1).map(|to| i64::from(*to as i32)),
-        _ => None,
-    }
-}
-
-/// How a call is altered that is not made, and its result.
-fn told_instead(instead: Instead, row: &Row, raw: &RawCall) -> (Alteration, i64) {
-    match instead {
-        Instead::Keep => (Alteration::Keep, skipped_result(row, raw).unwrap_or(0)),
-        Instead::Error(n) => (Alteration::Fail(n), -i64::from(n)),
-        Instead::Value(n) => (Alteration::Return(n), n),
-    }
-}
-
-/// The call that made a task and a descriptor for it: its name, its arguments, and where the number was written.
-fn pidfd_place(regs: &Regs, memory: &dyn ReadMemory) -> Option<(&'static str, [u64; 6], Option<u64>)> {
-    // clone(2): the place of the parent's tid takes the number; clone3: the second word of `struct clone_args`.
-    let of_args = |at: u64| at.checked_add(8).and_then(|a| memory.word(a));
-    let args64 = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-    let args32 = [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp];
-    Some(match (regs.is_32bit(), regs.orig_rax) {
-        (false, 56) => ("clone", args64, Some(regs.rdx)),
-        (false, 435) => ("clone3", args64, of_args(regs.rdi)),
-        (_, 120) => ("clone", args32, Some(regs.rdx)),
-        (true, 435) => ("clone3", args32, of_args(regs.rbx)),
-        _ => return None,
-    })
-}
-
-/// The flags of the clone(2), clone3(2), fork(2) or vfork(2) that a task is in.
-fn clone_flags(regs: &Regs, task: &Stopped) -> u64 {
-    const VFORK: u64 = (libc::CLONE_VM | libc::CLONE_VFORK) as u64;
-    // At the event stop the registers are those of the entry. The number tells which table it belongs to: `int 0x80`
-    // in a 64-bit program is told by the arguments' place only, which for these calls means rbx.
-    let at = |addr: u64| task.memory().word(addr).unwrap_or(0);
-    match (regs.is_32bit(), regs.orig_rax) {
-        (false, 56) => regs.rdi,
-        (false, 57) | (true, 2) => 0,
-        (false, 58) | (true, 190) => VFORK,
-        (false, 435) => at(regs.rdi),
-        (_, 120) => regs.rbx,
-        (true, 435) => at(regs.rbx),
-        (false, 2) => 0,
-        (false, 190) => VFORK,
-        _ => 0,
-    }
 }

@@ -43,12 +43,33 @@ fn needs_fcntl(m: &Made<'_>) -> Need {
     match m.int(1) {
         // fcntl(2): on a descriptor that is open F_SETFD has nothing to fail at, with O_PATH neither.
         libc::F_SETFD => Need::Entry,
+        libc::F_GETFD | libc::F_GETFL => Need::Nothing,
         _ => Need::Exit,
     }
 }
 
 const COMMANDS: Option<(usize, &[u32])> =
     Some((1, &[libc::F_DUPFD as u32, libc::F_DUPFD_CLOEXEC as u32, libc::F_SETFD as u32]));
+
+/// With the commands that ask, which an open file description of O_PATH allows, too.
+pub(super) const FCNTL_WITH_QUESTIONS: Row = Row {
+    name: "fcntl",
+    nr64: Some(72),
+    nr32: Some(55),
+    only: Some((
+        1,
+        &[
+            libc::F_DUPFD as u32,
+            libc::F_DUPFD_CLOEXEC as u32,
+            libc::F_SETFD as u32,
+            libc::F_GETFD as u32,
+            libc::F_GETFL as u32,
+        ],
+    )),
+    when: When::Arguments(needs_fcntl),
+    args: &[Arg::Fd, Arg::Fcntl, Arg::Int],
+    decode: fcntl,
+};
 
 pub(super) static ROWS: &[Row] = &[
     Row {

@@ -15,6 +15,7 @@ mod mount;
 mod open;
 mod place;
 mod process;
+mod questions;
 mod receive;
 mod uses;
 
@@ -272,6 +273,16 @@ pub fn rows_with_uses() -> impl Iterator<Item = &'static Row> {
     rows().chain(uses::ROWS)
 }
 
+/// All rows; with `uses` those of the calls that only use a descriptor, and with `questions` those of the calls that ask about
+/// one. Of several with the same number the last counts.
+pub fn rows_with(uses: bool, questions: bool) -> impl Iterator<Item = &'static Row> {
+    let asked: &[Row] = if questions { questions::ROWS } else { &[] };
+    let used: &[Row] = if uses { uses::ROWS } else { &[] };
+    // A filter takes the first.
+    let is_replaced = move |row: &&Row| asked.iter().any(|other| other.nr64 == row.nr64);
+    rows().filter(move |row| !is_replaced(row)).chain(asked).chain(used)
+}
+
 /// The calls that make a descriptor from nothing, from a path or from another one.
 pub fn makers() -> impl Iterator<Item = &'static Row> + Clone {
     let families = [open::ROWS, dup::ROWS, channel::ROWS, anon::ROWS];
@@ -320,6 +331,11 @@ impl Table {
     /// The same with the calls that only use a descriptor.
     pub fn with_uses() -> Table {
         Table::of(|| Box::new(rows_with_uses()))
+    }
+
+    /// The same with what else is asked for, as [`rows_with`].
+    pub fn with(uses: bool, questions: bool) -> Table {
+        Table::of(|| Box::new(rows_with(uses, questions)))
     }
 
     fn of(rows: impl Fn() -> Box<dyn Iterator<Item = &'static Row>>) -> Table {

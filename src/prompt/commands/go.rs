@@ -274,7 +274,8 @@ impl Command for Gdb {
             return Err("its seccomp filter needs fdwatch to the end: start it with --no-seccomp".to_string());
         }
         let pid = at.scene.at.pid;
-        at.say(&format!("process {pid} stands still until somebody continues it: gdb -p {pid}, or kill -CONT {pid}"));
+        at.say(&format!("process {pid} stands still until somebody continues it:"));
+        at.say(&format!("  gdb -p {pid}, or kill -CONT {pid}"));
         Ok(Flow::Resume(Then::HandOver))
     }
 }

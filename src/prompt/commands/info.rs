@@ -9,7 +9,7 @@ use crate::policy::catch::{Kind, Lookup, Occurrence, holds};
 use crate::policy::condition::{Condition, FIELDS, Field, Flag, Number, Word};
 use crate::prompt::console::Offer;
 use crate::render::call::open_flags;
-use crate::render::style::Ink;
+use crate::render::style::{Ink, wrap};
 use crate::render::{Names, history, holders, live, table};
 
 pub(super) struct Info;
@@ -113,7 +113,7 @@ fn descriptors(at: &mut At<'_, '_>, asked: &Asked) -> String {
     let mut details = |life: &Life| {
         let mut words = Vec::new();
         if let (true, Some(opened)) = (asked.full, world.file(life.file)) {
-            words.extend(Some(open_flags(opened.file.flags)).filter(|w| !w.is_empty()));
+            words.extend(Some(open_flags(opened.file.flags & !(libc::O_CLOEXEC as u32))).filter(|w| !w.is_empty()));
             words.extend(live::now(live, tid, life.fd, &opened.file));
             words.extend(holders::others(world, life));
         }
@@ -126,6 +126,18 @@ fn descriptors(at: &mut At<'_, '_>, asked: &Asked) -> String {
     };
     let mut wanted = |life: &Life| asked.condition.is_none() || chosen.contains(&life.id);
     table::fds(world, tid, s.names, s.style, &mut wanted, &mut details)
+}
+
+/// The numbers that are held back after their close in the table that is looked at, if there are some.
+fn held_back(at: &At<'_, '_>) -> String {
+    let table = at.scene.world.task(at.tid).map(|t| t.table);
+    let held = table.map_or(&[][..], |t| at.scene.live.quarantined(t));
+    if held.is_empty() {
+        return String::new();
+    }
+    let numbers: Vec<String> = held.iter().map(Fd::to_string).collect();
+    let text = format!("held back after their close (--quarantine): {}", numbers.join(", "));
+    format!("{}\n", wrap(&text, 0, 2, at.scene.style.width))
 }
 
 impl Command for Info {
@@ -162,6 +174,7 @@ impl Command for Info {
         if asked.list == "fds" {
             let mut text = descriptors(at, &asked);
             if asked.condition.is_none() {
+                text += &held_back(at);
                 text += &super::copies::left(at);
             }
             at.show(&text);
