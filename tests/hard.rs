@@ -288,26 +288,26 @@ fn setuid_programs_keep_their_privilege_under_root_and_lose_it_with_a_word_under
     }
 }
 
-/// Runs `many WAY N` under fdwatch: how long, and how much memory fdwatch took at most, in KiB.
+/// Runs `many WAY N` under fdwatch: how long both were on a CPU, and how much memory fdwatch took at most, in KiB.
 fn grown(path: &Path, way: &str, n: u32) -> Option<(Duration, u64)> {
     let dir = tempfile::tempdir().expect("a folder");
     let peak = dir.path().join("peak");
-    let began = Instant::now();
     let mut command = Command::new(target("peak")?);
     command.arg(&peak).arg(fdwatch()).args(["audit", "--"]).arg(path).args([way, &n.to_string()]);
     let done = run(&mut command);
-    let took = began.elapsed();
     if done.code() == 77 {
         skip(way, done.stdout.trim());
         return None;
     }
     assert_eq!((done.errors(), done.code()), (0, 0), "{way} {n}: {}", done.stderr);
-    let most = std::fs::read_to_string(&peak).expect("the peak").trim().parse().expect("a number");
-    Some((took, most))
+    let number = |file: &Path| -> u64 {
+        std::fs::read_to_string(file).expect("what peak writes").trim().parse().expect("a number")
+    };
+    Some((Duration::from_millis(number(&peak.with_extension("ms"))), number(&peak)))
 }
 
-/// Ten times as much takes about ten times as long: twenty allow for a busy machine, and thirty a tenth of what a square
-/// would need.
+/// Ten times as much takes about ten times as long on a CPU, whatever else the machine does: thirty times are a third of what a
+/// square would need.
 fn grows_in_step(way: &str, n: u32) -> Option<(u64, u64)> {
     let Some(path) = target("many") else {
         skip(way, "no C compiler");

@@ -125,6 +125,11 @@ impl Stopped {
         sys::signal_sender(self.tid.0) == i32::try_from(std::process::id()).ok()
     }
 
+    /// Whether this signal has been sent to it alone and waits (proc_pid_status(5), SigPnd).
+    pub fn has_pending(&self, sig: i32) -> bool {
+        procfs::has_signal(self.tid, "SigPnd", sig)
+    }
+
     /// Whether the signal that it is about to get was sent by this process.
     pub fn signal_is_from(&self, pid: Pid) -> bool {
         sys::signal_sender(self.tid.0) == Some(pid.0)

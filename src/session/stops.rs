@@ -437,8 +437,8 @@ impl Session {
         };
         self.flights.leave(tid);
         self.is_no_maker(tid);
-        if let Some(fd) = regs.map(|r| r.rax as i32).filter(|fd| *fd >= 0)
-            && (self.is_supervised(tid) || is_trapped(raw, i64::from(fd)))
+        if self.is_supervised(tid)
+            && let Some(fd) = regs.map(|r| r.rax as i32).filter(|fd| *fd >= 0)
         {
             self.verify(tid, Fd(fd), frontend);
         }
@@ -460,7 +460,9 @@ impl Session {
         let (Some(row), false) = (row, RESTARTS.contains(&ret)) else {
             return Ok(Told::All(None));
         };
-        if is_trapped(raw, ret) && procfs::link(tid, Fd(ret as i32)).is_none() {
+        // A filter of the target's own may have answered with SIGSYS (SECCOMP_RET_TRAP): the call was not made, and its number
+        // stands where the result would (kernel/seccomp.c, syscall_rollback).
+        if ret == i64::from(raw.nr) && self.stops_unmarked(tid) && task.has_pending(libc::SIGSYS) {
             return Ok(Told::All(None));
         }
         let memory = task.memory();
@@ -766,12 +768,6 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// Whether a call may not have been made, but answered with SIGSYS by a filter of the target's own (SECCOMP_RET_TRAP): then its
-/// number stands where the result would (kernel/seccomp.c, syscall_rollback).
-fn is_trapped(call: RawCall, ret: i64) -> bool {
-    ret == i64::from(call.nr)
 }
 
 /// Whether nothing is to be asked any more.
