@@ -336,7 +336,9 @@ fn a_saved_report_is_shown_again() {
     assert_eq!(reports.go(&["show", "--format", "json", "a"]).stdout, json);
     assert_eq!(reports.go(&["show", "a", "-o", "out"]).stdout, "");
     assert_eq!(std::fs::read_to_string(reports.path("out")).unwrap(), done.stdout);
-    assert!(reports.go(&["show", "a", "--color", "always"]).stdout.contains("\x1b["));
+    let coloured = reports.go(&["show", "a", "--color", "always"]).stdout;
+    assert!(coloured.contains("\x1b["));
+    assert_eq!(anstream::adapter::strip_str(&coloured).to_string(), done.stdout, "nothing else changes");
     std::fs::write(reports.path("newer"), "{\"schema\":\"fdwatch-report/2\"}").unwrap();
     for (args, part) in [
         (&["show", "none"][..], "none: No such file"),

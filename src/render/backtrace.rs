@@ -339,6 +339,18 @@ mod tests {
     }
 
     #[test]
+    fn colour_changes_nothing_else() {
+        let t = at(2, 1);
+        for form in [Form::Merged, Form::Full, Form::Python, Form::Native] {
+            let coloured = t.text(form, Some(8), Style::colored());
+            let plain = t.text(form, Some(8), Style::plain());
+            assert_eq!(anstream::adapter::strip_str(&coloured).to_string(), plain);
+            // What is marked is a frame of Python.
+            assert_eq!(coloured == plain, form == Form::Native, "{coloured}");
+        }
+    }
+
+    #[test]
     fn long_runs_of_a_runtime_are_one_line_and_what_proves_something_stays() {
         let frames = native(&[
             ("__close", "/lib/libc.so.6"),

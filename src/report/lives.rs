@@ -12,6 +12,7 @@ use crate::render::call::call;
 use crate::render::record::{ObjectRecord, PythonRecord, escape_words, what_word};
 use crate::render::why::{Why, why};
 use crate::render::{Names, NativeFrame};
+use crate::report::is_zero;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,9 @@ pub struct Lives {
     pub list: Vec<LifeRecord>,
     /// How many more there were than are listed ([`MOST`]); those that were forgotten are not counted here.
     pub unlisted: u64,
+    /// How many of their native stacks were given no names ([`NAMED`]); an end with one of these has no reason.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unnamed: u64,
     /// The objects that they refer to, in the order of their ids.
     pub objects: Vec<ObjectRecord>,
     /// The stacks.
@@ -171,18 +175,21 @@ pub fn listed<'w>(world: &'w World, ledger: &Ledger) -> (Vec<(&'w Life, Mark)>, 
     (lives, more as u64)
 }
 
-/// The native stacks of lives that are [`listed`] whose names a report shows, each once.
-pub fn named(lives: &[(&Life, Mark)]) -> Vec<StackId> {
+/// The native stacks of lives that are [`listed`] whose names a report shows, each once, and how many more there are.
+pub fn named(lives: &[(&Life, Mark)]) -> (Vec<StackId>, u64) {
     let moments = lives.iter().flat_map(|(l, _)| [Some(&l.began), l.end.as_ref().map(|e| &e.moment)]).flatten();
     let mut known = FxHashSet::default();
-    moments.filter_map(|m| m.site.stack).filter(|id| known.insert(*id)).take(NAMED).collect()
+    let mut stacks = moments.filter_map(|m| m.site.stack).filter(|id| known.insert(*id));
+    let named = stacks.by_ref().take(NAMED).collect();
+    (named, stacks.count() as u64)
 }
 
 impl Lives {
     /// The lives that are remembered.
     pub fn of<N: Names + Stacks>(world: &World, ledger: &mut Ledger, names: &mut N) -> Lives {
         let (lives, unlisted) = listed(world, ledger);
-        let mut tables = Tables { named: named(&lives).into_iter().collect(), ..Tables::default() };
+        let (named, unnamed) = named(&lives);
+        let mut tables = Tables { named: named.into_iter().collect(), ..Tables::default() };
         let mut objects: FxHashMap<FileId, ObjectRecord> = FxHashMap::default();
         let mut list = Vec::with_capacity(lives.len());
         let copies = Copies::new(world);
@@ -223,7 +230,7 @@ impl Lives {
         objects.sort_by_key(|o| o.id);
         let Tables { stacks, frames, python, modules, whys, .. } = tables;
         let (frames, python, modules, whys) = (frames.list, python.list, modules.list, whys.list);
-        Lives { list, unlisted, objects, stacks, frames, python, modules, whys }
+        Lives { list, unlisted, unnamed, objects, stacks, frames, python, modules, whys }
     }
 
     /// The object of this id.

@@ -103,6 +103,40 @@ fn json_is_read_back_and_renders_the_same() {
     assert!(format("yaml").is_none());
 }
 
+/// Of the stacks of lives only so many are given names, and the report says how many were not.
+#[test]
+fn stacks_without_names_are_counted() {
+    let lives_of = |count: u32| {
+        let mut s = Script::new();
+        let at = |n| Site { stack: Some(StackId(n)), py: None, cause: Cause::Explicit, escape: None, owner: None };
+        for n in 0..count {
+            // Of each number not so many lives are remembered.
+            let fd = 3 + n as i32 / 100;
+            s.at(at(2 * n)).open(MAIN, fd, "/tmp/a");
+            s.at(at(2 * n + 1)).close(MAIN, fd);
+        }
+        let (mut ledger, mut names) = (Ledger::new(), cpython());
+        for (event, changes) in &s.events {
+            ledger.note(&s.world, event, changes, &names);
+        }
+        let report = Report::new(facts(), &s.world, &[], &mut ledger, &mut names);
+        report.with_lives(&s.world, &mut ledger, &mut names)
+    };
+    let whys =
+        |r: &Report| r.lives.as_ref().unwrap().list.iter().filter(|l| l.ended.as_ref().unwrap().why.is_some()).count();
+    let few = lives_of(1024);
+    assert_eq!((few.lives.as_ref().unwrap().unnamed, whys(&few)), (0, 1024));
+    let many = lives_of(1030);
+    assert_eq!((many.lives.as_ref().unwrap().unnamed, whys(&many)), (12, 1024));
+    let json = format("json").unwrap();
+    assert!(String::from_utf8(json.write(&many)).unwrap().contains("\"unnamed\": 12"));
+    assert!(!String::from_utf8(json.write(&few)).unwrap().contains("unnamed"));
+    let (a, b) = (("a", &few), ("b", &many));
+    let aligned = diff::compare(&few, &many).unwrap();
+    let said = diff::report_diff(a, b, &aligned, false, Style::plain());
+    assert!(said.contains("12 more stacks of B were given no names"), "{said}");
+}
+
 #[test]
 fn what_is_no_report_is_refused_in_one_line() {
     assert!(Report::read(b"{}").unwrap_err().starts_with("not a report of fdwatch"));

@@ -313,7 +313,7 @@ impl Session {
         if let Some(mut recorder) = self.recorder.take() {
             let facts = self.facts(outcome, Vec::new());
             let (lives, _) = report::lives::listed(&self.world, &self.ledger);
-            let stacks = report::lives::named(&lives);
+            let (stacks, _) = report::lives::named(&lives);
             recorder.end(outcome.status, facts, &self.pipeline.findings, &stacks, &mut self.sites);
             self.recorder = Some(recorder);
         }

@@ -119,6 +119,9 @@ except gdb.error as e:
     # A thread that ends with its process may be gone before gdb has asked for its registers. Tests count the stops.
     if "No such process" not in str(e):
         tell({"error": str(e)})
-if gdb.selected_inferior().pid:
-    gdb.execute("kill", to_string=True)
+try:
+    if gdb.selected_inferior().pid:
+        gdb.execute("kill", to_string=True)
+except gdb.error:
+    pass  # gone
 tell({})

@@ -30,6 +30,13 @@ pub fn report_diff(a: (&str, &Report), b: (&str, &Report), aligned: &Aligned, al
                 "{missing} more lives of {side} were forgotten or not listed: they are not compared"
             );
         }
+        let unnamed = report.lives.as_ref().map_or(0, |l| l.unnamed);
+        if unnamed > 0 {
+            let _ = writeln!(
+                uncompared,
+                "{unnamed} more stacks of {side} were given no names: why lives ended there is not known"
+            );
+        }
     }
     if aligned.is_empty() {
         return uncompared;
