@@ -430,5 +430,8 @@ pub enum Effect {
         how: Alteration,
         /// The numbers that the call is about, in ascending order, as far as it is about any.
         fds: Vec<Fd>,
+        /// The path that the call names, where it names one and was not made; else empty.
+        #[serde(default, with = "wire::bytes", skip_serializing_if = "wire::is_default")]
+        path: Vec<u8>,
     },
 }

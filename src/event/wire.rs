@@ -162,6 +162,9 @@ mod tests {
             Effect::Altered { how: Alteration::Return(i64::MIN), fds: vec![Fd(1), Fd(2)] },
             Effect::Altered { how: Alteration::Keep, fds: vec![] },
             Effect::Altered { how: Alteration::Quarantine, fds: vec![Fd(3)] },
+            Effect::Altered { how: Alteration::Return(i64::MIN), fds: vec![Fd(1), Fd(2)], path: b"/\xc3\x28".to_vec() },
+            Effect::Altered { how: Alteration::Keep, fds: vec![], path: vec![] },
+            Effect::Altered { how: Alteration::Quarantine, fds: vec![Fd(3)], path: vec![] },
         ];
         let held = vec![(Fd(3), Held::Number("n".into())), (Fd(4), Held::Object("f".into()))];
         let start = |table| Start { pid: Pid(1), parent: Some(Pid(2)), program: program.clone(), table };

@@ -21,6 +21,8 @@ pub struct Altered {
     pub how: Alteration,
     /// The descriptors that it is about, the first few of them: their lives, numbers and objects.
     pub about: Vec<(LifeId, Fd, FileId)>,
+    /// The path that the call names, where that is known; else empty.
+    pub path: Vec<u8>,
 }
 
 impl World {
@@ -39,12 +41,12 @@ impl World {
         self.altered.iter().filter(move |a| a.about.iter().any(|(l, ..)| *l == life))
     }
 
-    pub(super) fn note_alteration(&mut self, moment: Moment, how: Alteration, lives: Vec<LifeId>) {
+    pub(super) fn note_alteration(&mut self, moment: Moment, how: Alteration, lives: Vec<LifeId>, path: Vec<u8>) {
         if self.altered.len() >= LISTED {
             self.altered_unlisted += 1;
             return;
         }
         let about = lives.iter().filter_map(|l| self.life(*l)).take(LIVES).map(|l| (l.id, l.fd, l.file)).collect();
-        self.altered.push(Altered { moment, how, about });
+        self.altered.push(Altered { moment, how, about, path });
     }
 }

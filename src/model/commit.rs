@@ -88,9 +88,9 @@ impl World {
             Transition::Unshare => self.unshare(event, changes),
             Transition::TaskGone { tid } => self.task_gone(event, tid, changes),
             Transition::Exec { program } => self.exec(event, program, changes),
-            Transition::Altered { how, lives } => {
+            Transition::Altered { how, lives, path } => {
                 let moment = self.moment(event);
-                self.note_alteration(moment, how, lives);
+                self.note_alteration(moment, how, lives, path);
             }
         }
     }

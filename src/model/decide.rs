@@ -94,6 +94,8 @@ pub enum Transition {
         how: Alteration,
         /// The lives that it is about.
         lives: Vec<LifeId>,
+        /// The path that it names, if it is known.
+        path: Vec<u8>,
     },
     /// A process runs another program.
     Exec {
@@ -215,8 +217,9 @@ impl World {
                 }
             }
             Effect::Unshare if table.tasks > 1 => out.push(Transition::Unshare),
-            Effect::Altered { how, fds } => {
-                out.push(Transition::Altered { how: *how, lives: fds.iter().filter_map(now).collect() });
+            Effect::Altered { how, fds, path } => {
+                let lives = fds.iter().filter_map(now).collect();
+                out.push(Transition::Altered { how: *how, lives, path: path.clone() });
             }
             Effect::Unshare | Effect::Refused { .. } | Effect::Vain { .. } | Effect::NotExecuted { .. } => {}
         }

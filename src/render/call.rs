@@ -16,6 +16,11 @@ pub fn call(info: &CallInfo, path: Option<&[u8]>) -> String {
     }
 }
 
+/// A path, where one is known.
+pub fn some(path: &[u8]) -> Option<&[u8]> {
+    (!path.is_empty()).then_some(path)
+}
+
 /// `dup2(3, 1)`: a call without its result.
 pub fn invocation(info: &CallInfo, path: Option<&[u8]>) -> String {
     let Some(row) = by_name(info.name) else { return format!("{}(…)", escape(info.name.as_bytes())) };

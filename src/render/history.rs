@@ -129,7 +129,7 @@ fn beginning(world: &World, life: &Life, show_object: bool) -> Entry {
 /// What fdwatch did to a call. A delayed one has a line of its own besides, if it ended the life or began another.
 fn alteration(altered: &Altered) -> Entry {
     let what = match &altered.moment.what {
-        What::Call(info) => call::invocation(info, None),
+        What::Call(info) => call::invocation(info, call::some(&altered.path)),
         _ => String::new(),
     };
     let happened = match altered.how {
@@ -316,7 +316,7 @@ mod tests {
         s.open(MAIN, 3, "/tmp/a");
         for how in [Alteration::Keep, Alteration::Delay(1_500_000)] {
             let info = CallInfo { name: "close", args: [3, 0, 0, 0, 0, 0], ret: None };
-            let effects = vec![Effect::Altered { how, fds: vec![Fd(3)] }];
+            let effects = vec![Effect::Altered { how, fds: vec![Fd(3)], path: vec![] }];
             s.event(MAIN, EventKind::Call(Call { info, effects, site: Site::default() }));
         }
         let told = crate::render::table::fd(&s.world, MAIN, Fd(3), &mut cpython(), Style::plain());
@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(s.world.altered_unlisted(), 0);
         for _ in 0..5000 {
             let info = CallInfo { name: "close", args: [3, 0, 0, 0, 0, 0], ret: None };
-            let effects = vec![Effect::Altered { how: Alteration::Keep, fds: vec![] }];
+            let effects = vec![Effect::Altered { how: Alteration::Keep, fds: vec![], path: vec![] }];
             s.event(MAIN, EventKind::Call(Call { info, effects, site: Site::default() }));
         }
         assert_eq!(s.world.altered().len() as u64 + s.world.altered_unlisted(), 5002, "memory is bounded");

@@ -126,12 +126,12 @@ pub(crate) fn keep_name(text: &str, max: usize) -> String {
     if columns(text) <= max {
         return text.to_string();
     }
-    let tails = text.match_indices('/').filter_map(|(i, _)| text.get(i..));
+    let mut tails = text.match_indices('/').filter_map(|(i, _)| text.get(i..));
     match tails.clone().find(|tail| columns(tail) < max) {
         Some(tail) if columns(tail) > 1 => format!("…{tail}"),
         _ if max < 8 => keep_end(text, max),
         _ => {
-            let name = tails.last().filter(|name| columns(name) > 1).map_or((text, ""), |name| (name, "…"));
+            let name = tails.next_back().filter(|name| columns(name) > 1).map_or((text, ""), |name| (name, "…"));
             let room = max.saturating_sub(columns(name.1));
             let end = keep_end(name.0, room.div_ceil(2));
             let start = keep_start(name.0, room.saturating_sub(columns(&end)) + 1);

@@ -177,7 +177,7 @@ const ALTERATIONS: usize = 8;
 pub fn alterations(world: &World, life: &Life) -> Vec<String> {
     let text = |a: &Altered| {
         let what = match &a.moment.what {
-            What::Call(info) => super::call::invocation(info, None),
+            What::Call(info) => super::call::invocation(info, super::call::some(&a.path)),
             _ => "what it did".to_string(),
         };
         format!("{} of {what} by [{}]", super::call::alteration(a.how), a.moment.tid)

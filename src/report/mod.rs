@@ -15,7 +15,7 @@ use crate::base::{Fd, FileId, Pid, Tid};
 use crate::finding::{Finding, Severity};
 use crate::identity::{Ledger, Stacks};
 use crate::model::{self, What, World};
-use crate::render::call::{alteration, invocation};
+use crate::render::call::{alteration, invocation, some};
 use crate::render::place::place;
 use crate::render::record::{FindingRecord, LifeRef};
 use crate::render::{Names, Sources};
@@ -131,7 +131,7 @@ impl Altered {
             // Of two objects one may have become known since.
             let object = first.map(|(life, _, file)| world.life(*life).map_or(*file, |l| l.file));
             let call = match &a.moment.what {
-                What::Call(info) => invocation(info, None),
+                What::Call(info) => invocation(info, some(&a.path)),
                 _ => String::new(),
             };
             let (at_ns, pid, tid, how) = (a.moment.at, a.moment.pid, a.moment.tid, alteration(a.how));

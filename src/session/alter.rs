@@ -7,7 +7,7 @@ use crate::event::{Alteration, Call, CallInfo, Effect, Event, EventKind, Site};
 use crate::kernel::{Error, Stopped, procfs};
 use crate::model::Transition;
 use crate::policy::inject::{How, Injection, Instead};
-use crate::syscall::{Need, Row};
+use crate::syscall::{Need, Row, by_name};
 
 impl Session {
     /// Alters the call as was asked for on the command line: how the task goes on, if that is all there is to it now; `None`
@@ -46,18 +46,9 @@ impl Session {
         raw: &RawCall,
         frontend: &mut dyn Frontend,
     ) -> Result<Option<Decision>, Error> {
-        let (tid, memory) = (task.tid(), task.memory());
+        let tid = task.tid();
         let fd = row.number(raw);
-        let mut path = || {
-            let (text, folder) = row.path(raw)?;
-            let path = memory.c_string(text, libc::PATH_MAX as usize)?;
-            let folder = match folder {
-                _ if path.starts_with(b"/") => return Some(path),
-                Some(folder) => procfs::link(tid, folder)?,
-                None => procfs::cwd(tid)?,
-            };
-            Some([folder.strip_suffix(b"/").unwrap_or(&folder), b"/", &path].concat())
-        };
+        let mut path = || path_of(task, row, raw.args);
         let all = self.policy.injections.iter_mut().filter_map(|i| i.of_maker(row.name, fd, &mut path));
         let Some(How { delay, instead }) = all.reduce(How::or) else { return Ok(None) };
         let info = CallInfo { name: row.name, args: raw.args, ret: None };
@@ -142,7 +133,9 @@ impl Session {
             call.site = self.sites.site(&at, None);
         }
         let fds = life.and_then(|life| self.world.life(life)).map(|l| l.fd).into_iter().collect();
-        self.tell_done(task.tid(), &call, how, fds, frontend);
+        let path = by_name(call.info.name).and_then(|row| path_of(task, row, call.info.args)).unwrap_or_default();
+        let effects = vec![Effect::Altered { how, fds, path }];
+        self.tell_effects(task.tid(), Call { effects, ..call }, frontend);
         Ok(())
     }
 
@@ -155,12 +148,28 @@ impl Session {
         fds: Vec<Fd>,
         frontend: &mut dyn Frontend,
     ) {
-        let effects = vec![Effect::Altered { how, fds }];
-        let kind = EventKind::Call(Call { effects, ..call.clone() });
+        let effects = vec![Effect::Altered { how, fds, path: Vec::new() }];
+        self.tell_effects(tid, Call { effects, ..call.clone() }, frontend);
+    }
+
+    fn tell_effects(&mut self, tid: Tid, call: Call, frontend: &mut dyn Frontend) {
+        let kind = EventKind::Call(call);
         let event = Event { at: self.now(), tid, kind };
         let transitions = self.world.consequences(&event);
         self.commit(&event, transitions, frontend);
     }
+}
+
+/// The path that a call names which a task is about to make: absolute, as text.
+fn path_of(task: &Stopped, row: &Row, args: [u64; 6]) -> Option<Vec<u8>> {
+    let (text, folder) = row.path(args)?;
+    let path = task.memory().c_string(text, libc::PATH_MAX as usize)?;
+    let folder = match folder {
+        _ if path.starts_with(b"/") => return Some(path),
+        Some(folder) => procfs::link(task.tid(), folder)?,
+        None => procfs::cwd(task.tid())?,
+    };
+    Some([folder.strip_suffix(b"/").unwrap_or(&folder), b"/", &path].concat())
 }
 
 /// What a call that is kept from happening returns; `None` where that makes no sense.

@@ -8,7 +8,7 @@ use super::{Decided, Session, TaskState};
 use crate::base::{Arch, Fd, Pid, RawCall, Regs, Tid};
 use crate::event::{Alteration, Call, CallInfo, Correction, Effect, Event, EventKind, Site};
 use crate::finding::{SWEEP, object};
-use crate::kernel::{Entering, Error, KNOCK, Resume, Stop, Stopped, procfs};
+use crate::kernel::{Entering, Error, KNOCK, Resume, Stop, Stopped};
 use crate::model::{Transition, World};
 use crate::policy::catch::Kind;
 use crate::policy::{Break, Why};

@@ -300,13 +300,13 @@ impl Row {
         self.args.iter().zip(call.args).find(|(arg, _)| **arg == Arg::Fd).map(|(_, v)| Fd(v as i32))
     }
 
-    /// The path that a call names: the address of its text, and the descriptor of the folder in which it begins unless it
+    /// The path that a call with these arguments names: the address of its text, and the descriptor of the folder in which it begins unless it
     /// is absolute; `None` for the current one (path_resolution(7)).
-    pub fn path(&self, call: &RawCall) -> Option<(u64, Option<Fd>)> {
+    pub fn path(&self, args: [u64; 6]) -> Option<(u64, Option<Fd>)> {
         let at = self.args.iter().position(|arg| *arg == Arg::Path)?;
         let folder = at.checked_sub(1).filter(|i| self.args.get(*i) == Some(&Arg::DirFd));
-        let folder = folder.and_then(|i| call.args.get(i)).map(|fd| *fd as i32);
-        Some((*call.args.get(at)?, folder.filter(|fd| *fd != libc::AT_FDCWD).map(Fd)))
+        let folder = folder.and_then(|i| args.get(i)).map(|fd| *fd as i32);
+        Some((*args.get(at)?, folder.filter(|fd| *fd != libc::AT_FDCWD).map(Fd)))
     }
 }
 
