@@ -32,7 +32,7 @@ pub struct Lives {
     pub list: Vec<LifeRecord>,
     /// How many more there were than are listed ([`MOST`]); those that were forgotten are not counted here.
     pub unlisted: u64,
-    /// How many of their native stacks were given no names ([`NAMED`]); an end with one of these has no reason.
+    /// How many of their native stacks were given no names, as more than 2,048 are not; an end with one of these has no reason.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unnamed: u64,
     /// The objects that they refer to, in the order of their ids.
