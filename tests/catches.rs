@@ -495,3 +495,35 @@ fn who_lets_go_of_a_socket_that_lingers_does_not_wait_for_it() {
     assert_eq!((done.code(), done.stdout.as_str()), (0, "closed\n"), "{}", done.stderr);
     assert!(done.stderr.contains("fdwatch has let go of #"), "{}", done.stderr);
 }
+
+#[test]
+fn results_are_told_later_and_what_copies_or_receives_a_descriptor_fails() {
+    let Some(python) = python("results_are_told_later_and_what_copies_or_receives_a_descriptor_fails") else { return };
+    let code = "import fcntl, os, socket, time\n\
+                def t(what, *a):\n    try: what(*a); return 'done'\n    except OSError as e: return os.strerror(e.errno)\n\
+                a, b = socket.socketpair()\nsocket.send_fds(a, [b'x'], [0])\n\
+                print('receive', t(socket.recv_fds, b, 1, 1))\nprint('again', t(socket.recv_fds, b, 1, 1))\n\
+                print('copy', t(fcntl.fcntl, a.fileno(), fcntl.F_DUPFD, 90), t(fcntl.fcntl, a.fileno(), fcntl.F_GETFD))\n\
+                os.dup2(0, 91)\nbegan = time.monotonic()\nprint('close', t(os.close, 91))\n\
+                print('slow', time.monotonic() - began >= 0.2, t(os.fstat, 91))";
+    let told = [
+        ("recvmsg:when=1:error=EIO", "fail EIO of recvmsg("),
+        ("fcntl:error=EMFILE", "fail EMFILE of fcntl("),
+        ("close:fd=91:delay_exit=200ms", "delay 200ms of the result of close(91) by ["),
+    ];
+    let expected = "receive Input/output error\nagain done\ncopy Too many open files done\nclose done\n\
+                    slow True Bad file descriptor\n";
+    for more in [&[][..], &["--no-seccomp"], &["--quarantine"]] {
+        let options = told.iter().flat_map(|(inject, _)| ["--inject", inject]).chain(more.iter().copied());
+        let mut command = Command::new(fdwatch());
+        command.arg("audit").args(options).args(["--", &python, "-S", "-c", code]);
+        let done = common::run(&mut command);
+        assert_eq!(done.stdout, expected, "{more:?}: {}", done.stderr);
+        if more != ["--quarantine"] {
+            assert!(done.stderr.contains("results altered by 3 injections\n"), "{more:?}: {}", done.stderr);
+        }
+        for (_, told) in told {
+            assert!(done.stderr.contains(told), "{more:?}: {told}: {}", done.stderr);
+        }
+    }
+}

@@ -101,6 +101,8 @@ struct TaskState {
     doubtful: u8,
     /// What was decided about the call at whose entry it stands, while that is delayed.
     decided: Option<Decided>,
+    /// The result of the call that it is in is to be told so many nanoseconds later.
+    late: Option<u64>,
     /// What it does for us in the place of a call of its own.
     errand: Option<Box<quarantine::Running>>,
 }
@@ -118,7 +120,7 @@ struct Decided {
 
 impl TaskState {
     fn new(space: crate::stack::SpaceId) -> TaskState {
-        TaskState { space, pending: None, vain: 0, doubtful: 0, decided: None, errand: None }
+        TaskState { space, pending: None, vain: 0, doubtful: 0, decided: None, late: None, errand: None }
     }
 
     fn has_errand(&self) -> bool {

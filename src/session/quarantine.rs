@@ -401,8 +401,8 @@ impl Session {
                 }
                 self.settle(tid, frontend);
                 match self.show_result(&task, frontend)? {
-                    Some(decision) => self.carry_out(task, decision),
-                    None => self.tracer.resume(task, Resume::Go),
+                    Some(decision) => self.leave_call_with(task, decision),
+                    None => self.leave_call(task),
                 }
             }
         }

@@ -271,10 +271,13 @@ pub fn rows_with(uses: bool, questions: bool) -> impl Iterator<Item = &'static R
     rows().filter(move |row| !is_replaced(row)).chain(asked).chain(used)
 }
 
-/// The calls that make a descriptor from nothing, from a path or from another one.
+/// The calls that make a descriptor from nothing, from a path or from another one, or that receive one, as far as they do:
+/// whether fcntl(2) and recvmsg(2) do the arguments say ([`Need::Exit`]).
 pub fn makers() -> impl Iterator<Item = &'static Row> + Clone {
     let families = [open::ROWS, dup::ROWS, channel::ROWS, anon::ROWS];
-    families.into_iter().flatten().filter(|row| matches!(row.when, When::Exit))
+    let by_arguments = ["fcntl", "fcntl64", "recvmsg", "recvmmsg", "recvmmsg_time64"];
+    let rows = families.into_iter().flatten().filter(|row| matches!(row.when, When::Exit));
+    rows.chain([dup::ROWS, receive::ROWS].into_iter().flatten().filter(move |row| by_arguments.contains(&row.name)))
 }
 
 impl Row {
