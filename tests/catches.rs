@@ -527,3 +527,27 @@ fn results_are_told_later_and_what_copies_or_receives_a_descriptor_fails() {
         }
     }
 }
+
+#[test]
+fn what_was_decided_holds_where_another_thread_has_closed_the_number_meanwhile() {
+    let Some(python) = python("what_was_decided_holds_where_another_thread_has_closed_the_number_meanwhile") else {
+        return;
+    };
+    let code = "import os, threading\nos.dup2(0, 90)\nsaid = []\nboth = threading.Barrier(2)\n\
+                def closes():\n    both.wait()\n    try: os.close(90); said.append('closed')\n    \
+                except OSError as e: said.append(os.strerror(e.errno))\n\
+                threads = [threading.Thread(target=closes) for _ in range(2)]\n\
+                for t in threads: t.start()\nfor t in threads: t.join()\n\
+                try: os.fstat(90)\nexcept OSError as e: said.append('gone')\nprint(*sorted(said))";
+    for (decision, said) in [("keep", "closed closed gone\n"), ("fail EIO", "Input/output error closed gone\n")] {
+        let lines = ["tcatch close if fd == 90", "delay 500ms", decision, "continue"];
+        let options: Vec<&str> = lines.iter().flat_map(|l| ["-ex", *l]).collect();
+        let none = ["--break", "none", "--no-break", "findings", "--batch"];
+        let done = run(&[&none[..], &options].concat(), &[&python, "-S", "-c", code]);
+        assert_eq!(done.stdout, said, "{decision}: {}", done.stderr);
+        assert!(done.stderr.contains("results altered by 2 injections\n"), "{decision}: {}", done.stderr);
+        for told in ["  delay 500ms of close(90) by [", &format!("  {decision} of close(90) by [")] {
+            assert!(done.stderr.contains(told), "{decision}: {told}: {}", done.stderr);
+        }
+    }
+}

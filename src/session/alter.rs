@@ -49,7 +49,7 @@ impl Session {
         frontend: &mut dyn Frontend,
     ) -> Result<Option<Decision>, Error> {
         let tid = task.tid();
-        let fd = row.number(raw);
+        let fd = row.number(raw.args);
         let mut path = || path_of(task, row, raw.args);
         let all = self.policy.injections.iter_mut().filter_map(|i| i.of_maker(row.name, fd, &mut path));
         let Some(How { delay, delay_result, instead }) = all.reduce(How::or) else { return Ok(None) };

@@ -602,7 +602,10 @@ impl Session {
         }
         if let (Some(ns), Some(call)) = (decision.delay, at.call.as_ref().filter(|c| c.info.ret.is_some())) {
             let how = Alteration::DelayResult(ns);
-            self.tell_done(at.tid, call, how, at.fd.into_iter().collect(), frontend);
+            // What was found may be about another number.
+            let own = || crate::syscall::by_name(call.info.name).and_then(|row| row.number(call.info.args));
+            let fd = if at.finding.is_some() { own() } else { at.fd };
+            self.tell_done(at.tid, call, how, fd.into_iter().collect(), frontend);
         }
         match decision.then {
             Then::Continue { ignore } => self.ignore = ignore,

@@ -286,9 +286,9 @@ impl Row {
         self.args.contains(&arg)
     }
 
-    /// The descriptor that a call takes first.
-    pub fn number(&self, call: &RawCall) -> Option<Fd> {
-        self.args.iter().zip(call.args).find(|(arg, _)| **arg == Arg::Fd).map(|(_, v)| Fd(v as i32))
+    /// The descriptor that a call with these arguments takes first.
+    pub fn number(&self, args: [u64; 6]) -> Option<Fd> {
+        self.args.iter().zip(args).find(|(arg, _)| **arg == Arg::Fd).map(|(_, v)| Fd(v as i32))
     }
 
     /// The path that a call with these arguments names: the address of its text, and the descriptor of the folder in which it begins unless it
