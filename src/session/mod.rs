@@ -252,10 +252,10 @@ impl Session {
         self.options = options;
     }
 
-    /// Looks at calls that only use a descriptor, too: the target has to run under [`crate::kernel::Filter::with_uses`], or
+    /// Looks at calls that only use a descriptor, too: the target has to run under [`crate::kernel::Filter::with`] uses, or
     /// with every call stopping.
     pub fn watch_uses(&mut self) {
-        self.table = Table::with_uses();
+        self.table = Table::with(true, false);
     }
 
     /// Leaves out, from now on, what these cover, in place of what ships with fdwatch; to be called before

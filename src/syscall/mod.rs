@@ -256,11 +256,6 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
     FAMILIES.iter().flat_map(|f| f.iter())
 }
 
-/// All rows, and those of the calls that only use a descriptor.
-pub fn rows_with_uses() -> impl Iterator<Item = &'static Row> {
-    rows().chain(uses::ROWS)
-}
-
 /// All rows; with `uses` those of the calls that only use a descriptor, and with `questions` those of the calls that ask about
 /// one. Of several with the same number the last counts.
 pub fn rows_with(uses: bool, questions: bool) -> impl Iterator<Item = &'static Row> {
@@ -317,11 +312,6 @@ impl Table {
     /// Indexes all rows.
     pub fn new() -> Table {
         Table::of(|| Box::new(rows()))
-    }
-
-    /// The same with the calls that only use a descriptor.
-    pub fn with_uses() -> Table {
-        Table::of(|| Box::new(rows_with_uses()))
     }
 
     /// The same with what else is asked for, as [`rows_with`].
