@@ -111,7 +111,7 @@ pub struct Common {
     #[arg(long)]
     pub no_seccomp: bool,
     /// Alter calls that end a descriptor or make one, in strace's words: openat:path=/tmp/*:error=EMFILE, close:path=/tmp/a:nth=1:keep, close,dup2:error=EIO:when=2+,
-    /// close:delay_enter=50ms, alone or with one of the others; if=CONDITION may come last; every report says so
+    /// close:delay_enter=50ms, delay_exit likewise, alone or with one of the others; if=CONDITION may come last; every report says so
     /// (repeatable)
     #[arg(long = "inject", value_name = "CALLS:HOW")]
     pub injections: Vec<String>,

@@ -495,3 +495,59 @@ fn who_lets_go_of_a_socket_that_lingers_does_not_wait_for_it() {
     assert_eq!((done.code(), done.stdout.as_str()), (0, "closed\n"), "{}", done.stderr);
     assert!(done.stderr.contains("fdwatch has let go of #"), "{}", done.stderr);
 }
+
+#[test]
+fn results_are_told_later_and_what_copies_or_receives_a_descriptor_fails() {
+    let Some(python) = python("results_are_told_later_and_what_copies_or_receives_a_descriptor_fails") else { return };
+    let code = "import fcntl, os, socket, time\n\
+                def t(what, *a):\n    try: what(*a); return 'done'\n    except OSError as e: return os.strerror(e.errno)\n\
+                a, b = socket.socketpair()\nsocket.send_fds(a, [b'x'], [0])\n\
+                print('receive', t(socket.recv_fds, b, 1, 1))\nprint('again', t(socket.recv_fds, b, 1, 1))\n\
+                print('copy', t(fcntl.fcntl, a.fileno(), fcntl.F_DUPFD, 90), t(fcntl.fcntl, a.fileno(), fcntl.F_GETFD))\n\
+                os.dup2(0, 91)\nbegan = time.monotonic()\nprint('close', t(os.close, 91))\n\
+                print('slow', time.monotonic() - began >= 0.2, t(os.fstat, 91))";
+    let told = [
+        ("recvmsg:when=1:error=EIO", "fail EIO of recvmsg("),
+        ("fcntl:error=EMFILE", "fail EMFILE of fcntl("),
+        ("close:fd=91:delay_exit=200ms", "delay 200ms of the result of close(91) by ["),
+    ];
+    let expected = "receive Input/output error\nagain done\ncopy Too many open files done\nclose done\n\
+                    slow True Bad file descriptor\n";
+    for more in [&[][..], &["--no-seccomp"], &["--quarantine"]] {
+        let options = told.iter().flat_map(|(inject, _)| ["--inject", inject]).chain(more.iter().copied());
+        let mut command = Command::new(fdwatch());
+        command.arg("audit").args(options).args(["--", &python, "-S", "-c", code]);
+        let done = common::run(&mut command);
+        assert_eq!(done.stdout, expected, "{more:?}: {}", done.stderr);
+        if more != ["--quarantine"] {
+            assert!(done.stderr.contains("results altered by 3 injections\n"), "{more:?}: {}", done.stderr);
+        }
+        for (_, told) in told {
+            assert!(done.stderr.contains(told), "{more:?}: {told}: {}", done.stderr);
+        }
+    }
+}
+
+#[test]
+fn what_was_decided_holds_where_another_thread_has_closed_the_number_meanwhile() {
+    let Some(python) = python("what_was_decided_holds_where_another_thread_has_closed_the_number_meanwhile") else {
+        return;
+    };
+    let code = "import os, threading\nos.dup2(0, 90)\nsaid = []\nboth = threading.Barrier(2)\n\
+                def closes():\n    both.wait()\n    try: os.close(90); said.append('closed')\n    \
+                except OSError as e: said.append(os.strerror(e.errno))\n\
+                threads = [threading.Thread(target=closes) for _ in range(2)]\n\
+                for t in threads: t.start()\nfor t in threads: t.join()\n\
+                try: os.fstat(90)\nexcept OSError as e: said.append('gone')\nprint(*sorted(said))";
+    for (decision, said) in [("keep", "closed closed gone\n"), ("fail EIO", "Input/output error closed gone\n")] {
+        let lines = ["tcatch close if fd == 90", "delay 500ms", decision, "continue"];
+        let options: Vec<&str> = lines.iter().flat_map(|l| ["-ex", *l]).collect();
+        let none = ["--break", "none", "--no-break", "findings", "--batch"];
+        let done = run(&[&none[..], &options].concat(), &[&python, "-S", "-c", code]);
+        assert_eq!(done.stdout, said, "{decision}: {}", done.stderr);
+        assert!(done.stderr.contains("results altered by 2 injections\n"), "{decision}: {}", done.stderr);
+        for told in ["  delay 500ms of close(90) by [", &format!("  {decision} of close(90) by [")] {
+            assert!(done.stderr.contains(told), "{decision}: {told}: {}", done.stderr);
+        }
+    }
+}

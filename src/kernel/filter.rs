@@ -3,7 +3,7 @@
 //! A filter of our own, because the usual builder kills a program that makes an i386 call and always sets
 //! no_new_privs. Anything that it does not know is let through: a filter that watches must never forbid.
 
-use crate::syscall::{Row, rows, rows_with, rows_with_uses};
+use crate::syscall::{Row, rows, rows_with};
 use libc::sock_filter;
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
@@ -52,11 +52,6 @@ impl Filter {
     /// The program for all rows.
     pub fn new() -> Filter {
         Filter::of(|| Box::new(rows()))
-    }
-
-    /// The same with the calls that only use a descriptor.
-    pub fn with_uses() -> Filter {
-        Filter::of(|| Box::new(rows_with_uses()))
     }
 
     /// The same with what else is asked for, as [`rows_with`].
@@ -171,16 +166,28 @@ mod tests {
 
     #[test]
     fn it_stops_what_the_table_knows_and_nothing_else() {
-        let (f, t) = (Filter::new(), Table::new());
+        let with = |(uses, questions)| (Filter::with(uses, questions), Table::with(uses, questions));
+        let all = [(false, false), (true, false), (false, true), (true, true)].map(with);
+        let ask = |t: &Table| {
+            let fcntl = RawCall { arch: Arch::X86_64, nr: 72, args: [3, libc::F_GETFD as u64, 0, 0, 0, 0] };
+            t.row(&fcntl).is_some()
+        };
+        assert_eq!(all.each_ref().map(|(_, t)| ask(t)), [false, false, true, true]);
+        for (f, t) in [(Filter::new(), Table::new())].into_iter().chain(all) {
+            stops_what_it_knows(&f, &t);
+        }
+    }
+
+    fn stops_what_it_knows(f: &Filter, t: &Table) {
         for (audit, arch) in [(AUDIT_ARCH_X86_64, Arch::X86_64), (AUDIT_ARCH_I386, Arch::I386)] {
             for nr in 0..600 {
-                for arg in [0u64, 1, 2, 8, 18, 77, 1030, 0x5441, 0x5451, 0xc040_aed4, 1 << 40 | 2] {
+                for arg in [0u64, 1, 2, 3, 8, 18, 77, 1030, 0x5441, 0x5451, 0xc040_aed4, 1 << 40 | 2] {
                     let args = [arg, arg, arg, 0, 0, 0];
                     let expected = match t.row(&RawCall { arch, nr, args }) {
                         Some(_) => TRACE,
                         None => libc::SECCOMP_RET_ALLOW,
                     };
-                    assert_eq!(run(&f, audit, nr, args), expected, "{arch:?} {nr} with {arg}");
+                    assert_eq!(run(f, audit, nr, args), expected, "{arch:?} {nr} with {arg}");
                 }
             }
         }
@@ -212,6 +219,6 @@ mod tests {
 
     #[test]
     fn it_is_as_short_as_the_kernel_wants() {
-        assert!(Filter::with_uses().program().len() < 4096, "BPF_MAXINSNS");
+        assert!(Filter::with(true, true).program().len() < 4096, "BPF_MAXINSNS");
     }
 }

@@ -177,7 +177,7 @@ impl World {
     /// What `fd` is in the table of `tid` now, if that reads as `file`, or else what it was before, if that does.
     pub(super) fn latest_as(&self, tid: Tid, fd: Fd, file: &NewFile) -> Option<&Life> {
         let slot = self.tables.get(&self.tasks.get(&tid)?.table)?.slots.get(&fd)?;
-        let reads_so = |l: &&Life| self.files.get(&l.file).is_some_and(|f| f.file.reads_as(file));
+        let reads_so = |l: &&Life| self.files.get(&l.file).is_some_and(|f| f.file.may_show_as(file));
         let now = slot.now.and_then(|l| self.lives.get(&l));
         let before = slot.past.back().and_then(|l| self.lives.get(l));
         now.filter(reads_so).or(before.filter(reads_so))
@@ -196,7 +196,7 @@ impl World {
         let slot = self.tables.get(&parent)?.slots.get(&fd)?;
         let last = self.lives.get(slot.past.back()?)?;
         let ended = last.end.as_ref().is_some_and(|e| e.moment.at >= since);
-        let reads_so = ended && slot.now.is_none() && self.files.get(&last.file)?.file.reads_as(file);
+        let reads_so = ended && slot.now.is_none() && self.files.get(&last.file)?.file.may_show_as(file);
         reads_so.then(|| self.tasks.iter().find(|(_, t)| t.table == parent).map(|(t, _)| *t)).flatten()
     }
 

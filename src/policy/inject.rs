@@ -39,6 +39,8 @@ pub enum Instead {
 pub struct How {
     /// It waits first, so many nanoseconds.
     pub delay: Option<u64>,
+    /// Its result is told so many nanoseconds later.
+    pub delay_result: Option<u64>,
     /// Then it is not made, and the program is told this; without that it is made.
     pub instead: Option<Instead>,
 }
@@ -46,7 +48,11 @@ pub struct How {
 impl How {
     /// What both want: where both say the same kind of thing, what this one says.
     pub fn or(self, other: How) -> How {
-        How { delay: self.delay.or(other.delay), instead: self.instead.or(other.instead) }
+        How {
+            delay: self.delay.or(other.delay),
+            delay_result: self.delay_result.or(other.delay_result),
+            instead: self.instead.or(other.instead),
+        }
     }
 }
 
@@ -181,7 +187,7 @@ fn calls(names: &str, makers: &[Maker]) -> Result<Vec<&'static str>, ParseError>
 }
 
 /// What may be said after the calls.
-const KEYS: &[&str] = &["keep", "error", "retval", "delay_enter", "when", "nth", "path", "fd", "if"];
+const KEYS: &[&str] = &["keep", "error", "retval", "delay_enter", "delay_exit", "when", "nth", "path", "fd", "if"];
 
 /// What was said after the calls.
 #[derive(Default)]
@@ -233,6 +239,7 @@ impl Said {
             "delay" | "delay_enter" => {
                 once(key, &mut self.how.delay, time(value, true).map_err(Mistake::value)?)?;
             }
+            "delay_exit" => once(key, &mut self.how.delay_result, time(value, true).map_err(Mistake::value)?)?,
             "when" | "nth" => {
                 let wrong =
                     || format!("{key} wants a number, or strace's FIRST..LAST or FIRST+STEP, not \"{}\"", shown());
@@ -285,7 +292,8 @@ impl Said {
     }
 
     fn instead(&mut self, instead: Instead) -> Result<(), Mistake> {
-        let exclude = "keep, error and retval exclude one another, and only delay_enter goes with them: say one";
+        let exclude =
+            "keep, error and retval exclude one another, and only delay_enter and delay_exit go with them: say one";
         match self.how.instead.replace(instead) {
             None => Ok(()),
             Some(_) => Err(Mistake::Key(exclude.to_string())),
@@ -409,7 +417,7 @@ mod tests {
     }
 
     fn instead(instead: Instead) -> How {
-        How { delay: None, instead: Some(instead) }
+        How { instead: Some(instead), ..How::default() }
     }
 
     #[test]
@@ -445,11 +453,13 @@ mod tests {
         for text in ["1500", "", "s", "0s", "-1s", "1.5s", "86401s", "99999999999999999999s", "1 s", "5µs"] {
             assert!(time(text, false).is_err(), "{text}");
         }
+        let how = parse("close:delay_exit=3ms:error=EIO:delay_enter=1").unwrap().how;
+        assert_eq!((how.delay, how.delay_result, how.instead), (Some(1_000), Some(3_000_000), Some(Instead::Error(5))));
         for text in ["close:delay_enter=10:error=EIO", "close:error=EIO:delay_enter=10"] {
             let how = parse(text).unwrap().how;
             assert_eq!(how, How { delay: Some(10_000), ..instead(Instead::Error(5)) });
         }
-        let (delay, keep) = (How { delay: Some(1), instead: None }, instead(Instead::Keep));
+        let (delay, keep) = (How { delay: Some(1), ..How::default() }, instead(Instead::Keep));
         assert_eq!(delay.or(keep).or(instead(Instead::Error(5))), How { delay: Some(1), ..keep });
     }
 
@@ -458,7 +468,8 @@ mod tests {
         let only = "Only calls that end a descriptor can (close, close_range, dup2, dup3), and calls that make one \
                     (openat, socket, pipe2, dup, accept4 ...)";
         let number = "it makes a descriptor, and the program would go on with a number that nobody made";
-        let exclude = "keep, error and retval exclude one another, and only delay_enter goes with them: say one";
+        let exclude =
+            "keep, error and retval exclude one another, and only delay_enter and delay_exit go with them: say one";
         let nth = "when=N says at which of those that match";
         for (text, column, expected) in [
             ("clos:keep", 1, format!("\"clos\" cannot be altered; did you mean close? {only}")),

@@ -665,7 +665,8 @@ impl At<'_, '_> {
                 (self.fail, self.keep) = (Some(errno), false);
                 Ok(())
             }
-            Some(Some(_)) => Err("this call has been made already: it cannot be made to fail".to_string()),
+            Some(Some(_)) => Err("this call has been made already: fail works before one ends a descriptor; others fail by --inject CALL:error=ERRNO"
+                .to_string()),
             None => Err("the target is not at a call that could be made to fail".to_string()),
         }
     }

@@ -4,10 +4,11 @@ use super::frontend::{Decision, Frontend};
 use super::{Decided, Session};
 use crate::base::{Fd, LifeId, RawCall, ReadMemory, Tid};
 use crate::event::{Alteration, Call, CallInfo, Effect, Event, EventKind, Site};
-use crate::kernel::{Error, Stopped, procfs};
+use crate::kernel::{Error, Resume, Stopped, procfs};
 use crate::model::Transition;
 use crate::policy::inject::{How, Injection, Instead};
 use crate::syscall::{Need, Row, by_name};
+use std::time::Duration;
 
 impl Session {
     /// Alters the call as was asked for on the command line: how the task goes on, if that is all there is to it now; `None`
@@ -28,7 +29,8 @@ impl Session {
         }
         let Some((life, how)) = self.injected(event, transitions) else { return Ok(None) };
         let EventKind::Call(call) = &event.kind else { return Ok(None) };
-        let (call, How { delay, instead }) = (call.clone(), how);
+        let (call, How { delay, delay_result, instead }) = (call.clone(), how);
+        self.tell_late(task, &call, delay_result, Some(life), frontend)?;
         if let Some(ns) = delay {
             let decided = Decided { decision: None, instead, life: Some(life) };
             return self.delay(task, &call, ns, decided, frontend).map(|d| Some(Some(d)));
@@ -47,13 +49,14 @@ impl Session {
         frontend: &mut dyn Frontend,
     ) -> Result<Option<Decision>, Error> {
         let tid = task.tid();
-        let fd = row.number(raw);
+        let fd = row.number(raw.args);
         let mut path = || path_of(task, row, raw.args);
         let all = self.policy.injections.iter_mut().filter_map(|i| i.of_maker(row.name, fd, &mut path));
-        let Some(How { delay, instead }) = all.reduce(How::or) else { return Ok(None) };
+        let Some(How { delay, delay_result, instead }) = all.reduce(How::or) else { return Ok(None) };
         let info = CallInfo { name: row.name, args: raw.args, ret: None };
         let call = Call { info, effects: Vec::new(), site: Site::default() };
         let life = fd.and_then(|fd| self.world.open_life(tid, fd)).map(|l| l.id);
+        self.tell_late(task, &call, delay_result, life, frontend)?;
         if let Some(ns) = delay {
             let decided = Decided { decision: None, instead, life };
             return self.delay(task, &call, ns, decided, frontend).map(Some);
@@ -99,6 +102,37 @@ impl Session {
             state.decided = Some(decided);
         }
         Ok(Decision { delay: Some(ns), ..Decision::default() })
+    }
+
+    /// Lets the result of a call that is about to be made be told later, if that is wanted.
+    fn tell_late(
+        &mut self,
+        task: &Stopped,
+        call: &Call,
+        ns: Option<u64>,
+        life: Option<LifeId>,
+        frontend: &mut dyn Frontend,
+    ) -> Result<(), Error> {
+        let Some(ns) = ns else { return Ok(()) };
+        if let Some(state) = self.tasks.get_mut(&task.tid()) {
+            state.late = Some(ns);
+        }
+        self.tell_altered(task, call, Alteration::DelayResult(ns), life, frontend)
+    }
+
+    /// Lets a task go on from the exit of a call of its own, now or when its result is to be told.
+    pub(super) fn leave_call(&mut self, task: Stopped) -> Result<(), Error> {
+        match self.tasks.get_mut(&task.tid()).and_then(|s| s.late.take()) {
+            Some(ns) => self.tracer.resume_later(task, Resume::Go, Duration::from_nanos(ns)),
+            None => self.tracer.resume(task, Resume::Go)?,
+        }
+        Ok(())
+    }
+
+    /// The same where something was decided.
+    pub(super) fn leave_call_with(&mut self, task: Stopped, decision: Decision) -> Result<(), Error> {
+        let late = self.tasks.get_mut(&task.tid()).and_then(|s| s.late.take());
+        self.carry_out(task, Decision { delay: decision.delay.or(late), ..decision })
     }
 
     /// Keeps a call from being made, and has the program told `result`. False if the task is gone.

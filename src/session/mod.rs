@@ -111,6 +111,8 @@ struct TaskState {
     entered: bool,
     /// The number of a call that was committed at its entry, where its exit is a stop, too.
     early: Option<Fd>,
+    /// The result of the call that it is in is to be told so many nanoseconds later.
+    late: Option<u64>,
     /// What it does for us in the place of a call of its own.
     errand: Option<Box<quarantine::Running>>,
 }
@@ -138,6 +140,7 @@ impl TaskState {
             untraced: false,
             entered: false,
             early: None,
+            late: None,
             errand: None,
         }
     }
@@ -277,10 +280,10 @@ impl Session {
         self.options = options;
     }
 
-    /// Looks at calls that only use a descriptor, too: the target has to run under [`crate::kernel::Filter::with_uses`], or
+    /// Looks at calls that only use a descriptor, too: the target has to run under [`crate::kernel::Filter::with`] uses, or
     /// with every call stopping.
     pub fn watch_uses(&mut self) {
-        self.table = Table::with_uses();
+        self.table = Table::with(true, false);
     }
 
     /// Leaves out, from now on, what these cover, in place of what ships with fdwatch; to be called before
@@ -633,7 +636,10 @@ impl Session {
         }
         if let (Some(ns), Some(call)) = (decision.delay, at.call.as_ref().filter(|c| c.info.ret.is_some())) {
             let how = Alteration::DelayResult(ns);
-            self.tell_done(at.tid, call, how, at.fd.into_iter().collect(), frontend);
+            // What was found may be about another number.
+            let own = || crate::syscall::by_name(call.info.name).and_then(|row| row.number(call.info.args));
+            let fd = if at.finding.is_some() { own() } else { at.fd };
+            self.tell_done(at.tid, call, how, fd.into_iter().collect(), frontend);
         }
         match decision.then {
             Then::Continue { ignore } => self.ignore = ignore,

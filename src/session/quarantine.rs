@@ -191,7 +191,7 @@ impl Session {
         }
         let folder = |(arg, _): &(&Arg, u64)| **arg == Arg::DirFd;
         let folders = row.args.iter().zip(call.args).filter(folder).map(|(_, v)| Fd(v as i32));
-        let named: Vec<Fd> = row.number(call).into_iter().chain(folders).collect();
+        let named: Vec<Fd> = row.number(call.args).into_iter().chain(folders).collect();
         let Some(kept) = self.kept_mut(tid) else { return false };
         // What somebody put there whom nobody saw is his.
         let (held, others): (Vec<Fd>, Vec<Fd>) =
@@ -240,7 +240,7 @@ impl Session {
     /// The descriptor that a call closes whose number may be held back.
     fn closes(&self, tid: Tid, row: &Row, call: &RawCall) -> Option<Fd> {
         self.quarantine.as_ref()?;
-        let fd = row.number(call).filter(|fd| fd.0 >= FIRST)?;
+        let fd = row.number(call.args).filter(|fd| fd.0 >= FIRST)?;
         let may = row.name == "close" && call.arch == Arch::X86_64 && self.world.open_life(tid, fd).is_some();
         may.then_some(fd)
     }
@@ -401,8 +401,8 @@ impl Session {
                 }
                 self.settle(tid, frontend);
                 match self.show_result(&task, frontend)? {
-                    Some(decision) => self.carry_out(task, decision),
-                    None => self.tracer.resume(task, Resume::Go),
+                    Some(decision) => self.leave_call_with(task, decision),
+                    None => self.leave_call(task),
                 }
             }
         }

@@ -53,7 +53,7 @@ impl Session {
     /// file's by now, and what is known of it may be of before or after that.
     fn source(&self, tid: Tid, fd: Fd, file: &NewFile, source: (Tid, Fd)) -> Option<(Tid, Fd)> {
         let known = self.world.open_life(source.0, source.1);
-        let reads_so = known.and_then(|l| self.world.file(l.file)).is_none_or(|f| f.file.reads_as(file));
+        let reads_so = known.and_then(|l| self.world.file(l.file)).is_none_or(|f| f.file.may_show_as(file));
         match procfs::compare_files(tid, fd, source.0, source.1) {
             Some(Ordering::Equal) if known.is_some() && reads_so && !self.is_replaced(source) => Some(source),
             // What put it there has yet to be told.

@@ -318,7 +318,9 @@ impl Session {
                     break 'all;
                 }
                 let known = self.world.life(life).and_then(|l| self.world.file(l.file));
-                if (k, n) == (own, fd) || !known.is_some_and(|f| f.file.reads_as(file)) {
+                // One that is known with another access mode may have got this object meanwhile: whoever put it there is
+                // asked when his call is told.
+                if (k, n) == (own, fd) || !known.is_some_and(|f| f.file.may_show_as(file)) {
                     continue;
                 }
                 match self.standing(k, n, k == own && open(n)) {

@@ -129,6 +129,10 @@ impl Session {
             task.skip_call(-i64::from(libc::EBADF))?;
         }
         let decided = self.tasks.get_mut(&tid).and_then(|s| s.decided.take());
+        // The exit of the one before, which was to be told later, may not have been seen.
+        if let (None, Some(state)) = (decided, self.tasks.get_mut(&tid)) {
+            state.late = None;
+        }
         let need = row.need(&Made { call, ret: None, task: &task.memory() });
         let early = match need {
             Need::Nothing => return self.tracer.resume(task, Resume::Go),
@@ -274,6 +278,10 @@ impl Session {
         let wanted = frontend.wants_breaks();
         if let Some(Decided { decision: Some(former), .. }) = decided {
             decision = former;
+            // Another break that came meanwhile has forgotten what was asked for before.
+            if former.then == Then::Finish && self.finishing.is_none() {
+                self.finishing = Some(tid);
+            }
         } else if wanted || self.step || self.is_rehearsing() {
             let rehearsed = self.rehearsed(task, &event, &transitions)?;
             if need != Need::Entry
@@ -410,8 +418,8 @@ impl Session {
         let tid = task.tid();
         let Some(raw) = self.tasks.get_mut(&tid).and_then(|s| s.pending.take()) else {
             return match self.show_result(&task, frontend)? {
-                Some(decision) => self.carry_out(task, decision),
-                None => self.tracer.resume(task, Resume::Go),
+                Some(decision) => self.leave_call_with(task, decision),
+                None => self.leave_call(task),
             };
         };
         let row = self.table.row(&raw);
@@ -444,8 +452,8 @@ impl Session {
         }
         self.settle(tid, frontend);
         match decision {
-            Some(d) => self.carry_out(task, d),
-            None => self.tracer.resume(task, Resume::Go),
+            Some(decision) => self.leave_call_with(task, decision),
+            None => self.leave_call(task),
         }
     }
 
@@ -671,7 +679,7 @@ impl Session {
                 self.deliver_echoes = withheld.is_some() && (sig.is_none() || sig == withheld);
                 sig.or(withheld).map_or(Resume::Go, Resume::Deliver)
             }
-            _ if self.has_errand(task.tid()) => Resume::ToExit,
+            _ if self.tasks.get(&task.tid()).is_some_and(|s| s.has_errand() || s.late.is_some()) => Resume::ToExit,
             // Its exit is of no interest otherwise.
             Then::Finish if self.finish_call.is_some() => Resume::ToExit,
             _ => Resume::Go,

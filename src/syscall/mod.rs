@@ -268,11 +268,6 @@ pub fn rows() -> impl Iterator<Item = &'static Row> {
     FAMILIES.iter().flat_map(|f| f.iter())
 }
 
-/// All rows, and those of the calls that only use a descriptor.
-pub fn rows_with_uses() -> impl Iterator<Item = &'static Row> {
-    rows().chain(uses::ROWS)
-}
-
 /// All rows; with `uses` those of the calls that only use a descriptor, and with `questions` those of the calls that ask about
 /// one. Of several with the same number the last counts.
 pub fn rows_with(uses: bool, questions: bool) -> impl Iterator<Item = &'static Row> {
@@ -283,10 +278,13 @@ pub fn rows_with(uses: bool, questions: bool) -> impl Iterator<Item = &'static R
     rows().filter(move |row| !is_replaced(row)).chain(asked).chain(used)
 }
 
-/// The calls that make a descriptor from nothing, from a path or from another one.
+/// The calls that make a descriptor from nothing, from a path or from another one, or that receive one, as far as they do:
+/// whether fcntl(2) and recvmsg(2) do the arguments say ([`Need::Exit`]).
 pub fn makers() -> impl Iterator<Item = &'static Row> + Clone {
     let families = [open::ROWS, dup::ROWS, channel::ROWS, anon::ROWS];
-    families.into_iter().flatten().filter(|row| matches!(row.when, When::Exit))
+    let by_arguments = ["fcntl", "fcntl64", "recvmsg", "recvmmsg", "recvmmsg_time64"];
+    let rows = families.into_iter().flatten().filter(|row| matches!(row.when, When::Exit));
+    rows.chain([dup::ROWS, receive::ROWS].into_iter().flatten().filter(move |row| by_arguments.contains(&row.name)))
 }
 
 impl Row {
@@ -295,9 +293,9 @@ impl Row {
         self.args.contains(&arg)
     }
 
-    /// The descriptor that a call takes first.
-    pub fn number(&self, call: &RawCall) -> Option<Fd> {
-        self.args.iter().zip(call.args).find(|(arg, _)| **arg == Arg::Fd).map(|(_, v)| Fd(v as i32))
+    /// The descriptor that a call with these arguments takes first.
+    pub fn number(&self, args: [u64; 6]) -> Option<Fd> {
+        self.args.iter().zip(args).find(|(arg, _)| **arg == Arg::Fd).map(|(_, v)| Fd(v as i32))
     }
 
     /// The path that a call with these arguments names: the address of its text, and the descriptor of the folder in which it begins unless it
@@ -326,11 +324,6 @@ impl Table {
     /// Indexes all rows.
     pub fn new() -> Table {
         Table::of(|| Box::new(rows()))
-    }
-
-    /// The same with the calls that only use a descriptor.
-    pub fn with_uses() -> Table {
-        Table::of(|| Box::new(rows_with_uses()))
     }
 
     /// The same with what else is asked for, as [`rows_with`].

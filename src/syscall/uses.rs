@@ -72,7 +72,7 @@ mod tests {
     fn they_are_there_only_when_asked_for_and_take_no_others_place() {
         let read = RawCall { arch: Arch::X86_64, nr: 0, args: [0; 6] };
         assert!(Table::new().row(&read).is_none());
-        assert_eq!(Table::with_uses().row(&read).map(|r| r.name), Some("read"));
+        assert_eq!(Table::with(true, false).row(&read).map(|r| r.name), Some("read"));
         for row in ROWS {
             let taken = |r: &Row| (r.nr64.is_some() && r.nr64 == row.nr64) || (r.nr32.is_some() && r.nr32 == row.nr32);
             assert!(!rows().any(taken), "{}", row.name);

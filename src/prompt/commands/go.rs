@@ -114,6 +114,8 @@ impl Command for Fail {
             group: Group::WhatIf,
             summary: "the call will not happen, and fails with ERRNO",
             help: "ERRNO is a name or a number of errno(3). The target goes on with continue.\n\
+                   Works before a call that ends a descriptor. At calls that make one the prompt opens when they have\n\
+                   returned: they fail by --inject CALL:error=ERRNO, on the command line.\n\
                    Every report of this run says that its results were altered.",
             example: ("fail EIO", "then continue: how the program bears a close that fails"),
             repeats: false,
