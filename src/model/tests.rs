@@ -364,6 +364,22 @@ fn a_fork_does_not_copy_the_command_line() {
     assert!(std::sync::Arc::ptr_eq(&program(&s.world, 100), &program(&s.world, 200)));
 }
 
+/// An access mode is for good (open(2), fcntl(2)): what was received with another is no copy of what the number is known as.
+/// Somebody has replaced that, whose call has yet to be told.
+#[test]
+fn a_number_known_with_another_access_mode_is_another_object() {
+    let mut s = Script::new();
+    let with = |flags: i32| NewFile { flags: flags as u32, ..file("/tmp/x") };
+    s.does(MAIN, Effect::Open { fd: Fd(8), cloexec: false, file: with(libc::O_RDWR | libc::O_APPEND) });
+    for (fd, flags) in [(5, libc::O_RDWR), (6, libc::O_WRONLY)] {
+        let from = Some((MAIN, Fd(8)));
+        s.does(MAIN, Effect::Receive { fd: Fd(fd), cloexec: false, file: with(flags), from });
+    }
+    let table = s.table(MAIN);
+    assert_eq!(table[&5], table[&8]);
+    assert_ne!(table[&6], table[&8]);
+}
+
 #[test]
 fn two_numbers_of_one_call_can_be_one_object_that_nobody_holds() {
     let mut s = Script::new();

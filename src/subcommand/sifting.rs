@@ -56,7 +56,7 @@ impl Sifting {
         let named: Vec<_> = written.into_iter().filter_map(|(option, path)| Some((option, path?))).collect();
         for (n, (option, path)) in named.iter().enumerate() {
             report::check_writable(path).map_err(anyhow::Error::msg)?;
-            if let Some((other, _)) = named.iter().take(n).find(|(_, p)| crate::is_same_file(p, path)) {
+            if let Some((other, _)) = named.iter().take(n).find(|(_, p)| super::common::is_same_file(p, path)) {
                 bail!("{other} and {option} name the same file: give each its own");
             }
         }
