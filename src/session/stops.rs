@@ -80,8 +80,8 @@ impl Session {
         match task.call()? {
             Some(Entering::Entry(call)) => {
                 let state = self.tasks.get_mut(&task.tid());
-                // It was looked at before the filter was asked.
-                if let Some(state) = state.filter(|s| s.entered) {
+                // It was looked at before the filter was asked. But after a delay it is looked at once more.
+                if let Some(state) = state.filter(|s| s.entered && s.decided.is_none()) {
                     state.entered = false;
                     let how = if state.pending.is_some() { Resume::ToExit } else { Resume::Go };
                     return self.tracer.resume(task, how);
