@@ -33,6 +33,18 @@ impl ReadTask for Paper {
     fn link(&self, _: Fd) -> Option<Vec<u8>> {
         Some(b"/dev/null".to_vec())
     }
+
+    fn flags(&self, _: Fd) -> Option<u32> {
+        None
+    }
+
+    fn leads_to(&self, _: Option<Fd>, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn pidfd(&self, _: Fd) -> Option<fdwatch::base::Pid> {
+        None
+    }
 }
 
 fn call(nr: u32, args: [u64; 6]) -> RawCall {

@@ -129,6 +129,10 @@ impl<T: ReadTask> ReadTask for Without<'_, T> {
         if self.held.contains(&fd) { None } else { self.task.flags(fd) }
     }
 
+    fn leads_to(&self, dir: Option<Fd>, path: &[u8]) -> Option<Vec<u8>> {
+        self.task.leads_to(dir, path)
+    }
+
     fn pidfd(&self, fd: Fd) -> Option<crate::base::Pid> {
         self.task.pidfd(fd)
     }

@@ -146,24 +146,15 @@ pub trait ReadTask: ReadMemory {
 
     /// The O_* flags of `fd`, with O_CLOEXEC where execve closes it (proc_pid_fdinfo(5), "flags"); `None` when it is not
     /// open or cannot be read.
-    fn flags(&self, fd: Fd) -> Option<u32> {
-        let _ = fd;
-        None
-    }
+    fn flags(&self, fd: Fd) -> Option<u32>;
 
     /// The file that `path` leads the task to, as `/proc` names it; a relative path begins at the descriptor `dir`, without
     /// one in the current folder (path_resolution(7)), and an empty one is `dir` itself. `None` where that cannot be known.
-    fn leads_to(&self, dir: Option<Fd>, path: &[u8]) -> Option<Vec<u8>> {
-        let _ = (dir, path);
-        None
-    }
+    fn leads_to(&self, dir: Option<Fd>, path: &[u8]) -> Option<Vec<u8>>;
 
     /// The process that the pidfd `fd` refers to (proc_pid_fdinfo(5), "Pid"), in our own pid namespace; `None` when it is
     /// no pidfd, or the process is gone.
-    fn pidfd(&self, fd: Fd) -> Option<Pid> {
-        let _ = fd;
-        None
-    }
+    fn pidfd(&self, fd: Fd) -> Option<Pid>;
 }
 
 impl Made<'_> {
@@ -238,6 +229,18 @@ impl ReadMemory for Unread {
 
 impl ReadTask for Unread {
     fn link(&self, _: Fd) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn flags(&self, _: Fd) -> Option<u32> {
+        None
+    }
+
+    fn leads_to(&self, _: Option<Fd>, _: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn pidfd(&self, _: Fd) -> Option<Pid> {
         None
     }
 }
