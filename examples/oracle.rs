@@ -150,6 +150,8 @@ struct Counts {
 /// Something that does not agree although one side was not standing still: it is a mismatch if that side turns out to have
 /// been as it is known, when it stops next.
 struct Suspect {
+    /// The task that stood still.
+    still: Tid,
     /// The other task, and its table.
     task: Tid,
     table: TableId,
@@ -488,7 +490,7 @@ impl Oracle {
                 if (order == Ordering::Equal) != (id == table) {
                     let says = if id == table { "one table in the model, two" } else { "two tables in the model, one" };
                     let text = format!("{tid} and {other} have {says} in the kernel");
-                    self.suspects.push(Suspect { task: other, table, lives: None, text });
+                    self.suspects.push(Suspect { still: tid, task: other, table, lives: None, text });
                 }
             }
             if table == id || !seen.insert(table) {
@@ -530,7 +532,7 @@ impl Oracle {
                         (*l, false, text)
                     }
                 };
-                self.suspects.push(Suspect { task: other, table, lives: Some((mine, life, expected)), text });
+                self.suspects.push(Suspect { still: tid, task: other, table, lives: Some((mine, life, expected)), text });
             }
         }
     }
@@ -550,7 +552,14 @@ impl Oracle {
                 },
             };
             if stands && world.task(tid).is_some_and(|t| t.table == s.table) {
-                self.mismatch(tid, s.text);
+                let mut text = s.text;
+                if let Some(life) = s.lives.and_then(|l| world.life(l.0)) {
+                    text.push_str(&format!("; that of {}: {life:?}", s.still));
+                }
+                for line in self.last.get(&s.still).into_iter().flatten() {
+                    text.push_str(&format!("\n      {}: {line}", s.still));
+                }
+                self.mismatch(tid, text);
                 self.control.stop();
             }
         }
