@@ -205,7 +205,8 @@ impl Session {
         }
         // There is no task any more that could be let go; what became of its descriptors is there to be looked at.
         match self.show_findings(first, &event, frontend)?.map(|d| d.then) {
-            Some(Then::Detach) => self.leave(),
+            // With a filter of ours somebody has to answer for it to the end; then nothing is asked any more (`relay`).
+            Some(Then::Detach) if self.limits.all_calls => self.leave(),
             _ => Ok(()),
         }
     }
