@@ -276,6 +276,9 @@ impl Command for Gdb {
             return Err("its seccomp filter needs fdwatch to the end: start it with --no-seccomp".to_string());
         }
         let pid = at.scene.at.pid;
+        if at.scene.world.process(pid).is_none_or(|p| p.tasks == 0) {
+            return Err(format!("process {pid} has ended: there is nothing to hand over"));
+        }
         at.say(&format!("process {pid} stands still until somebody continues it:"));
         at.say(&format!("  gdb -p {pid}, or kill -CONT {pid}"));
         Ok(Flow::Resume(Then::HandOver))
