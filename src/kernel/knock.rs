@@ -23,7 +23,8 @@ pub fn knock(pid: i32) -> Result<i32, String> {
             None => return Err(format!("fdwatch does not watch process {pid}")),
         },
     };
-    let sent = match watcher != pid && may_stop(pid) {
+    // In another pid namespace nobody would know whom the signal is from, and it would be the target's.
+    let sent = match watcher != pid && procfs::same_pid_namespace(watcher, pid) && may_stop(pid) {
         true => sys::send_wanting(watcher, libc::SIGUSR1, pid),
         false => kill(NixPid::from_raw(watcher), Signal::SIGUSR1),
     };

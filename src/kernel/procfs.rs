@@ -66,6 +66,12 @@ pub(super) fn foreign_root(tid: Tid) -> Option<Root> {
     Some(Root { dir, path: read_link(path).ok()?, namespace: theirs })
 }
 
+/// Whether two processes give pids the same meaning (pid_namespaces(7)); not so where that cannot be known.
+pub(super) fn same_pid_namespace(a: i32, b: i32) -> bool {
+    let of = |pid: i32| read_link(format!("/proc/{pid}/ns/pid")).ok();
+    of(a).is_some_and(|ns| of(b) == Some(ns))
+}
+
 /// The number of a task's process in its own, innermost pid namespace (proc_pid_status(5), NStgid).
 pub(super) fn inner_pid(tid: Tid) -> Option<i32> {
     status_field(tid, "NStgid")?.split_whitespace().last()?.parse().ok()

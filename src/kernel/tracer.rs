@@ -130,9 +130,11 @@ impl Stopped {
         procfs::has_signal(self.tid, "SigPnd", sig)
     }
 
-    /// Whether the signal that it is about to get was sent by this process.
-    pub fn signal_is_from(&self, pid: Pid) -> bool {
-        sys::signal_sender(self.tid.0) == Some(pid.0)
+    /// Whether the signal that it is about to get was sent by its own process `pid`: `si_pid` is the sender's number in the
+    /// receiver's pid namespace (pid_namespaces(7)).
+    pub fn signal_is_from_itself(&self, pid: Pid) -> bool {
+        let sender = sys::signal_sender(self.tid.0);
+        sender == Some(pid.0) || sender.is_some() && sender == procfs::inner_pid(self.tid)
     }
 
     /// Makes the call that it is entering not happen and return `result`; false when it is gone.
@@ -229,6 +231,8 @@ pub struct Tracer {
     reticent: FxHashSet<i32>,
     /// Children of a thread that was killed, by another thread's exec, before it could announce them.
     unannounced: FxHashSet<i32>,
+    /// Tasks that were found in a long uninterruptible sleep, and have not reported since: none of them is waited for again.
+    sleepers: FxHashSet<i32>,
     placement: Placement,
     park: Park,
     /// ptrace requests are valid only from the thread that seized.
@@ -264,6 +268,7 @@ impl Tracer {
             unanswered: 0,
             reticent: FxHashSet::default(),
             unannounced: FxHashSet::default(),
+            sleepers: FxHashSet::default(),
             placement: Placement::default(),
             park: Park::default(),
             _bound: std::marker::PhantomData,
@@ -448,6 +453,7 @@ impl Tracer {
                 sys::pass_signals_from(tid, || self.tasks.keys().min().copied());
                 return Ok(Next::Gone(Tid(tid), stop));
             }
+            self.sleepers.remove(&tid);
             let stopped = Stopped::new(tid);
             if !matches!(stop, Stop::Fork(_) | Stop::Exec) {
                 self.placement.on_stop(tid);
@@ -768,11 +774,16 @@ impl Tracer {
             self.collect()?;
             let running = running(self);
             ask.retain(|tid| running.contains(tid));
-            let busy = running.into_iter().any(|tid| match procfs::state(Tid(tid)) {
-                None | Some('Z' | 'X') => false,
-                Some('D') => began.elapsed() < SHORT_SLEEP && !procfs::is_making_a_task(Tid(tid)),
-                Some(_) => true,
-            });
+            let mut busy = false;
+            for tid in running {
+                busy |= match procfs::state(Tid(tid)) {
+                    None | Some('Z' | 'X') => false,
+                    Some('D') if self.sleepers.contains(&tid) || procfs::is_making_a_task(Tid(tid)) => false,
+                    Some('D') if began.elapsed() < SHORT_SLEEP => true,
+                    Some('D') => !self.sleepers.insert(tid),
+                    Some(_) => true,
+                };
+            }
             if !busy {
                 return Ok(());
             }
