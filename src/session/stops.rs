@@ -12,7 +12,7 @@ use crate::kernel::{Entering, Error, KNOCK, Resume, Stop, Stopped};
 use crate::model::{Transition, World};
 use crate::policy::catch::Kind;
 use crate::policy::{Break, Why};
-use crate::syscall::{InTheWay, Made, Need, Row, delivery, in_the_way};
+use crate::syscall::{InTheWay, Made, Need, ReadTask, Row, When, delivery, in_the_way};
 use std::time::Duration;
 
 /// Results that the kernel keeps to itself: the call will be made again (ERESTARTSYS … ERESTART_RESTARTBLOCK,
@@ -120,6 +120,13 @@ impl Session {
         let (Some(row), true) = (row, followed) else {
             return self.tracer.resume(task, Resume::Go);
         };
+        // Who asked to be traced, saw the refusal and goes about his business means a SIGSTOP when he sends himself one.
+        if !matches!(row.when, When::Use)
+            && row.name != "ptrace"
+            && let Some(state) = self.tasks.get_mut(&tid)
+        {
+            state.untraced = false;
+        }
         if self.makes_base(&task, row, &call)? {
             return self.tracer.resume(task, Resume::ToExit);
         }
@@ -491,8 +498,12 @@ impl Session {
         if self.world.shares_table(tid) && task.registers()?.is_none() {
             return Ok(Told::Lost);
         }
+        let answered_by_another = self.is_supervised(tid) && !self.world.shares_table(tid);
         effects.retain(|e| match e {
             Effect::Refused { fd, .. } => self.world.ever_lived(tid, *fd),
+            Effect::Open { fd, .. } | Effect::Alias { to: fd, .. } | Effect::Receive { fd, .. } => {
+                !answered_by_another || memory.link(*fd).is_some()
+            }
             _ => true,
         });
         if effects.is_empty() {
@@ -734,7 +745,7 @@ impl Session {
         // would who waits for it, as gdb does without looking whether the request was granted.
         let asked = self.tasks.get_mut(&tid).filter(|s| sig == libc::SIGSTOP && s.untraced);
         if let Some(state) = asked
-            && task.signal_is_from(pid)
+            && task.signal_is_from_itself(pid)
         {
             state.untraced = false;
             return self.tracer.resume(task, Resume::Go);
