@@ -532,7 +532,13 @@ impl Oracle {
                         (*l, false, text)
                     }
                 };
-                self.suspects.push(Suspect { still: tid, task: other, table, lives: Some((mine, life, expected)), text });
+                self.suspects.push(Suspect {
+                    still: tid,
+                    task: other,
+                    table,
+                    lives: Some((mine, life, expected)),
+                    text,
+                });
             }
         }
     }
