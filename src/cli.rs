@@ -557,7 +557,8 @@ fn gdb_style(mut args: Vec<OsString>) -> Vec<OsString> {
                 || text
                     .strip_prefix('-')
                     .is_some_and(|s| a.get_short().is_some_and(|c| s.len() == c.len_utf8() && s.starts_with(c)));
-            named && a.get_action().takes_values()
+            // `--quarantine` has its value behind a =, or none.
+            named && a.get_action().takes_values() && !a.is_require_equals_set()
         })
     };
     let mut i = 2;

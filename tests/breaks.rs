@@ -215,6 +215,11 @@ fn the_last_thing_that_a_task_does_wrong_breaks_before_it_ends() {
         (format!("void *work(void *p) {{ {twice} return p; }} int main(void) {{ {thread} }}"), &[]),
     ] {
         let Some(program) = built(dir.path(), &body) else { return };
+        let late = ["-ex", "keep"];
+        let done = run(&[options, &["--batch"], &late].concat(), &[&program]);
+        let made = "the close has been made already: catch it before, with catch close";
+        let one_line = done.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(one_line.contains(made), "{}", done.stderr);
         let script = ["--batch", "-ex", "info fds", "-ex", "hist", "-ex", "continue"];
         let done = run(&[options, &script].concat(), &[&program]);
         let (break_1, rest) = done.stderr.split_once("(fdwatch) info fds").unwrap_or_else(|| panic!("{done:#?}"));

@@ -290,6 +290,14 @@ fn loops_over_all_numbers_are_no_mistake_and_one_place_twice_is() {
         let told = audited(&[], &words(&program, &[mode]));
         assert!(told.findings.is_empty(), "{mode}: {}", told.text);
     }
+    for way in ["up", "down"] {
+        for then in ["exit", "exec", "open", "thread", "mark", "mark, thread"] {
+            let told = audited(&[], &words(&program, &[way, then]));
+            assert!(told.findings.is_empty(), "{way} {then}: {}", told.text);
+        }
+        let told = audited(&[], &words(&program, &[way, "again"]));
+        assert_eq!(told.one_error()["name"], "double-close", "{way}: {}", told.text);
+    }
     let told = audited(&[], &words(&program, &["queue"]));
     assert_eq!(told.one_error()["name"], "double-close", "{}", told.text);
 }

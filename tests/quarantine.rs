@@ -122,3 +122,35 @@ fn where_it_cannot_be_it_is_refused() {
         assert!(done.stderr.contains(why) && !done.status.success(), "{options:?}: {}", done.stderr);
     }
 }
+
+/// Where too few numbers are left the kernel drops descriptors of a message, and the call succeeds (unix(7), MSG_CTRUNC).
+#[test]
+fn what_is_received_has_room() {
+    if !is_there("what_is_received_has_room") {
+        return;
+    }
+    if !has("python3") || !has("bash") {
+        return skip("what_is_received_has_room", "no python3 or no bash");
+    }
+    let script = "import os, resource, socket\n\
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\n\
+        a, b = socket.socketpair()\n\
+        socket.send_fds(a, [b'x'], [0] * 20)\n\
+        for fd in [os.open('/dev/null', 0) for _ in range(20)]: os.close(fd)\n\
+        kept = [os.open('/dev/null', 0) for _ in range(20)]\n\
+        print(len(socket.recv_fds(b, 1, 20)[1]))\n";
+    let done = audit(&["--quarantine", "--fail-on", "never"], &["python3", "-S", "-c", script]);
+    assert_eq!((done.code(), done.stdout.as_str()), (0, "20\n"), "{}", done.stderr);
+    assert!(done.stderr.contains("got those back"), "{}", done.stderr);
+}
+
+#[test]
+fn its_number_stands_behind_an_equals_sign_and_nothing_else_is_taken_for_it() {
+    if !is_there("its_number_stands_behind_an_equals_sign_and_nothing_else_is_taken_for_it") {
+        return;
+    }
+    let mut command = Command::new(fdwatch());
+    command.args(["run", "--quarantine", "-ex", "tcatch exec", "--batch", "--", "true"]);
+    let done = common::run(&mut command);
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+}

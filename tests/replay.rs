@@ -379,14 +379,16 @@ fn a_log_that_is_cut_off_shows_what_precedes() {
     assert!(last.starts_with(&format!("fdwatch: cut:{}: ", lines.len())), "{last}");
 }
 
+const HEADER: &str =
+    r#"{"log":"fdwatch-log/1","version":"9","command":[],"mode":"full","no_new_privs":false,"main":1}"#;
+
 /// A log with this line after the header and a first task.
 fn with(line: &str) -> Result<LogError, Box<Report>> {
-    let header = r#"{"log":"fdwatch-log/1","version":"9","command":[],"mode":"full","no_new_privs":false,"main":1}"#;
     let start =
         r#"{"event":{"at":1,"tid":1,"kind":{"start":{"pid":1,"program":{"exe":"a","argv":[]},"table":{"own":[]}}}}}"#;
     let end = r#"{"end":{"events":2,"status":{"code":0},"facts":{"target":{"how":"exited","status":0},"mode":"full","no_new_privs":false,"processes":1,"altered":[],"notes":[]}}}"#;
     let mut replay =
-        Replay::read(format!("{header}\n{start}\n{line}\n{end}\n").as_bytes(), Suppressions::shipped()).unwrap();
+        Replay::read(format!("{HEADER}\n{start}\n{line}\n{end}\n").as_bytes(), Suppressions::shipped()).unwrap();
     match replay.damage() {
         Some(damage) => Ok(damage.clone()),
         None => Err(Box::new(replay.report())),
@@ -402,6 +404,9 @@ fn what_makes_no_sense_is_told_with_its_line() {
     };
     assert!(with(&call("close", "", "")).is_err(), "the line itself is well formed");
     assert!(with(&call("close", "", r#","new":[{"field":1}]"#)).is_err(), "what is not known is passed over");
+    // The log says that version 9 wrote it.
+    let own = env!("CARGO_PKG_VERSION");
+    let newer = format!(": fdwatch 9 wrote it, this is {own}: replay it with the fdwatch that wrote it");
     let long = "x".repeat(100_000);
     let range = r#"{"close_range":{"first":0,"last":9,"mark":true}}"#;
     let ranges = vec![range; 1000].join(",");
@@ -414,6 +419,7 @@ fn what_makes_no_sense_is_told_with_its_line() {
         ("null", "not a line of an event log"),
         (r#"{"event":{}}"#, "missing field `at`"),
         (r#"{"frob":{}}"#, "unknown variant `frob`, expected one of `module`"),
+        (&call("close", r#"{"frob":{"fd":3}}"#, ""), &newer),
         (&format!(r#"{{"{long}":{{}}}}"#), "unknown variant"),
         (&deep, "not a line of an event log"),
         (r#"{"event":{"at":-1,"tid":1,"kind":{"exit":{"status":{"code":0}}}}}"#, "invalid value"),
@@ -443,6 +449,10 @@ fn what_makes_no_sense_is_told_with_its_line() {
         assert!(damage.what.contains(part), "{line:.100}: {damage}");
         assert!(damage.what.len() < 2000, "{}", damage.what.len());
     }
+    let of_this = format!("{}\n{{\"frob\":{{}}}}\n", HEADER.replace("\"9\"", &format!("\"{own}\"")));
+    let replay = Replay::read(of_this.as_bytes(), Suppressions::shipped()).unwrap();
+    let damage = replay.damage().unwrap();
+    assert!(damage.what.contains("unknown variant") && !damage.what.contains("wrote it"), "{damage}");
     for twice in
         [r#"{"module":{"id":1,"path":"a"}}"#, r#"{"stack":{"id":1,"frames":[]}}"#, r#"{"python":{"id":1,"frames":[]}}"#]
     {

@@ -110,7 +110,7 @@ fn signal_handlers_that_interrupt_one_another() {
     assert_eq!(names.iter().filter(|n| *n == "nested").count(), 20, "{names:#?}");
     assert_calls(&names, &["target_close", "nested", "main", "_start"]);
     let (names, end) = functions_of(&program, "nested40");
-    assert_eq!(end, StackEnd::Truncated(Why::TooManySignals), "{names:#?}");
+    assert_eq!(end, StackEnd::Truncated(Why::TooManySwitches), "{names:#?}");
     assert_eq!(names.iter().filter(|n| *n == "nested").count(), 33, "{names:#?}");
 }
 
@@ -317,7 +317,7 @@ fn whole_stacks(go: &str, follows: bool) {
     }
 }
 
-/// From C back to the goroutine that called it, and from Go to the C that called that, as often as they take turns.
+/// From C back to the goroutine that called it, and from Go to the C that called that.
 #[test]
 fn go_that_calls_c_that_calls_go() {
     gos().iter().for_each(|go| with_c(go));
@@ -364,6 +364,28 @@ fn with_c(go: &str) {
                 calls.iter().copied().filter(|n| of_go(n) || !label.contains("stripped")).collect();
             assert_eq!(shown, expected, "{go} {label}: {names:#?}");
             assert_eq!(seen.end, StackEnd::Complete, "{go} {label}: {names:#?}");
+        }
+    }
+}
+
+/// Followed for long, as handlers that interrupt one another are, and then the end says why.
+#[test]
+fn go_and_c_that_take_many_turns() {
+    for go in gos() {
+        let dir = tempfile::tempdir().unwrap();
+        let Some(program) = build(&go, "turns.go", "whole", &["-ldflags="], dir.path()) else { return };
+        for (turns, end, seen) in
+            [("15", StackEnd::Complete, 16), ("40", StackEnd::Truncated(Why::TooManySwitches), 17)]
+        {
+            let mut tracee = Tracee::start(&program, &[turns]);
+            let mut stacks = Stacks::new();
+            let entry = tracee.run_to(|e| is_close(e, CLOSED)).unwrap();
+            let id = stacks.capture(SpaceId(0), &entry.regs, &tracee.space());
+            let frames = stacks.frames(id).to_vec();
+            let named: Vec<Named> = frames.into_iter().flat_map(|f| stacks.explain_frame(f).to_vec()).collect();
+            let names: Vec<_> = named.into_iter().filter_map(|n| n.function).collect();
+            assert_eq!(stacks.end(id), end, "{go} {turns}: {names:#?}");
+            assert_eq!(names.iter().filter(|n| *n == "turn").count(), seen, "{go} {turns}: {names:#?}");
         }
     }
 }

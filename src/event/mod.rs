@@ -404,9 +404,9 @@ pub enum Effect {
         /// Whether the call was a close.
         close: bool,
     },
-    /// A call is about to close, or to mark FD_CLOEXEC, a number that never was open. No mistake, and nothing changes; those
-    /// are told that may show a loop: of a child that tidies up before it executes a program the first few closes in
-    /// succession, of others what comes next after a call that was refused.
+    /// A call closes, marks FD_CLOEXEC or uses a number that never was open. No mistake, and nothing changes; those are told
+    /// that may show a loop: of a child that tidies up before it executes a program the first few closes in succession, of
+    /// others what comes next after a call that was refused; and of all a call on the number next to one that was closed.
     Vain {
         /// The number.
         fd: Fd,

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 ///
 /// A loop over all numbers (daemons, shells, spawners) closes what is closed already, and its first step looks like a
 /// mistake. So a finding waits for the task's next event: a close of the next number from the same place makes it a
-/// loop.
+/// loop, as one just before has made it.
 #[derive(Default)]
 pub(super) struct DoubleClose {
     suspects: Suspects<Finding>,
@@ -202,6 +202,27 @@ mod tests {
             }
             assert!(s.exit(MAIN.0).is_empty());
         }
+    }
+
+    /// Of the numbers that never were open the one is told that comes before.
+    #[test]
+    fn a_loop_whose_last_number_alone_was_ever_open_is_no_mistake() {
+        let at = |n| Site { stack: Some(crate::base::StackId(n)), ..Site::default() };
+        for (before, place, told) in [(4, 7, 0), (2, 7, 0), (5, 7, 1), (4, 8, 1)] {
+            let mut s = Script::new();
+            s.open(MAIN, 3, "/tmp/a");
+            s.close(MAIN, 3);
+            s.at(at(place)).vain(MAIN, before);
+            s.at(at(7)).refused_close(MAIN.0, 3);
+            assert_eq!(s.exit(MAIN.0).len(), told, "{before} {place}");
+        }
+        let mut s = Script::new();
+        s.open(MAIN, 3, "/tmp/a");
+        s.close(MAIN, 3);
+        s.at(at(7)).vain(MAIN, 4);
+        s.at(at(7)).refused_close(MAIN.0, 3);
+        assert!(s.at(at(9)).refused_close(MAIN.0, 3).is_empty());
+        assert_eq!(s.exit(MAIN.0).len(), 1, "a close after the loop");
     }
 
     /// Both in one native stack: in a script nothing else tells a loop from two statements.

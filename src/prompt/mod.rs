@@ -19,7 +19,7 @@ pub use tty::Terminal;
 use crate::base::text::escape;
 use crate::base::{Pid, Tid};
 use crate::finding::Finding;
-use crate::model::World;
+use crate::model::{What, World};
 use crate::policy::{Break, Policy, Why};
 use crate::render::backtrace::{Trace, trace};
 use crate::render::banner::banner;
@@ -660,7 +660,7 @@ impl At<'_, '_> {
     /// Marks the call as one that does not happen and fails.
     fn fail(&mut self, errno: i32) -> Result<(), String> {
         match self.scene.at.call.as_ref().map(|c| c.info.ret) {
-            Some(None) if self.scene.at.finding.is_some() => Err(TOLD.to_string()),
+            Some(None) if self.scene.at.finding.is_some() => Err(self.told()),
             Some(None) => {
                 (self.fail, self.keep) = (Some(errno), false);
                 Ok(())
@@ -677,7 +677,7 @@ impl At<'_, '_> {
             return Err("the target is not at a call that could be delayed".to_string());
         };
         if call.info.ret.is_none() && self.scene.at.finding.is_some() {
-            return Err(TOLD.to_string());
+            return Err(self.told());
         }
         self.delay = Some(ns);
         Ok(call.info.ret.is_some())
@@ -730,11 +730,30 @@ impl At<'_, '_> {
         Ok(self.agreed)
     }
 
+    /// Why nothing can be done about a finding where the target is at the entry of a call: of this call, or, where the task
+    /// is about to end, of the one before.
+    fn told(&self) -> String {
+        let at = self.scene.at;
+        let here = at.call.as_ref().map(|c| c.info.name);
+        match at.finding.as_ref().and_then(|f| f.steps.last()).map(|s| s.moment.what) {
+            Some(What::Call(info)) if here != Some(info.name) => {
+                let kind = if info.name == "close" { "close" } else { "finding" };
+                format!("the {} has been made already: catch it before, with catch {kind}", info.name)
+            }
+            _ => TOLD.to_string(),
+        }
+    }
+
     /// Marks the close as one that does not happen.
     fn keep(&mut self) -> Result<(), String> {
         if !self.scene.at.can_keep {
             return Err(match self.scene.at.why {
                 Why::Interrupted => "the target is not at a call that could be kept from happening".to_string(),
+                _ if self.scene.at.call.as_ref().is_some_and(|c| c.info.ret.is_none())
+                    && self.scene.at.finding.is_some() =>
+                {
+                    self.told()
+                }
                 _ => "this call has been made already: it cannot be kept from happening".to_string(),
             });
         }

@@ -120,6 +120,11 @@ impl Terminal {
             tcsetpgrp(&t.file, getpgrp())?;
             tcsetattr(&t.file, SetArg::TCSANOW, &mode)
         })?;
+        // The cursor of a full-screen program is anywhere: what stands below it would stand between our lines. It draws that
+        // anew when it gets the terminal back (ECMA-48, ED).
+        if draws(&theirs.mode) && self.edits() {
+            self.file.write_all(b"\r\n\x1b[0m\x1b[J")?;
+        }
         self.held = Some(theirs);
         Ok(())
     }
@@ -130,7 +135,7 @@ impl Terminal {
     /// a line editor, draws it anew. Who does not care for the size is not disturbed (signal(7): ignored by default).
     pub fn give_back(&mut self) -> io::Result<()> {
         let Some(Held { mode, group, size }) = self.held.take() else { return Ok(()) };
-        let draws = !mode.local_flags.contains(LocalFlags::ICANON);
+        let draws = draws(&mode);
         self.quietly(|t| {
             tcsetattr(&t.file, SetArg::TCSANOW, &mode)?;
             match tcsetpgrp(&t.file, group) {
@@ -273,6 +278,11 @@ fn without_quit(mut mode: Termios) -> Termios {
         *quit = interrupt;
     }
     mode
+}
+
+/// Whether who set this mode reads single keys, as what fills the screen does, and line editors.
+fn draws(mode: &Termios) -> bool {
+    !mode.local_flags.contains(LocalFlags::ICANON)
 }
 
 /// Whether the editor would refuse the terminal and turn to stdin and stdout, which are the target's.

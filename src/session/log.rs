@@ -12,9 +12,12 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::{BufRead, Read};
 
-/// What the first line of a log says. The number changes when a reader of the former would misread the new; new fields
-/// do not change it.
+/// What the first line of a log says. The number changes when a reader of the former would misread the new; new fields,
+/// which it passes over, and new kinds, which it refuses, do not change it.
 pub const FORMAT: &str = "fdwatch-log/1";
+
+/// This fdwatch's own, as it writes it into the first line.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The longest line, in bytes: a table of some 300,000 descriptors. A longer one is neither written nor read.
 pub(super) const MAX_LINE: usize = 64 << 20;
@@ -186,12 +189,14 @@ pub(super) struct Reader<R> {
     /// The number of the line that was read last, or is to be read now.
     line: u64,
     buffer: Vec<u8>,
+    /// The version of fdwatch that wrote it, as the first line says.
+    version: String,
 }
 
 impl<R: BufRead> Reader<R> {
     /// Reads the first line.
     pub(super) fn new(input: R) -> Result<(Reader<R>, Header), LogError> {
-        let mut reader = Reader { input, line: 0, buffer: Vec::new() };
+        let mut reader = Reader { input, line: 0, buffer: Vec::new(), version: String::new() };
         if !reader.fill()? {
             return Err(reader.error("the file is empty: expected a log that `--record` wrote".to_string()));
         }
@@ -213,7 +218,8 @@ impl<R: BufRead> Reader<R> {
             );
             return Err(reader.error(what));
         }
-        let header = serde_json::from_slice(&reader.buffer).map_err(|e| reader.error(reader.damage(&e)))?;
+        let header: Header = serde_json::from_slice(&reader.buffer).map_err(|e| reader.error(reader.damage(&e)))?;
+        reader.version.clone_from(&header.version);
         Ok((reader, header))
     }
 
@@ -251,7 +257,14 @@ impl<R: BufRead> Reader<R> {
             return "the log is cut off in this line: expected the rest of it, and more up to a line \"end\""
                 .to_string();
         }
-        format!("column {}: not a line of an event log: {}", e.column(), describe(e))
+        let why = describe(e);
+        let mut what = format!("column {}: not a line of an event log: {why}", e.column());
+        // Kinds are added without a new number of the format, and only a version that has them reads them.
+        if why.starts_with("unknown variant") && !self.version.is_empty() && self.version != VERSION {
+            let by = quoted(&self.version);
+            what += &format!(": fdwatch {by} wrote it, this is {VERSION}: replay it with the fdwatch that wrote it");
+        }
+        what
     }
 }
 

@@ -26,6 +26,9 @@ const OUT_OF_THE_WAY: i32 = 200;
 /// So many of the numbers that a process may have open (RLIMIT_NOFILE) are held back at most: one in this many.
 const SHARE: u64 = 4;
 
+/// So many descriptors come with one message at most (unix(7), SCM_RIGHTS).
+const SCM_MAX_FD: u64 = 253;
+
 /// What is held back in one table.
 #[derive(Clone, Debug, Default)]
 struct Kept {
@@ -210,6 +213,11 @@ impl Session {
         if self.kept(tid).is_some_and(|k| k.given_up) {
             return false;
         }
+        // Linux before 5.9 does not tell how many there are.
+        if filters.is_none() {
+            self.give_up(tid, "this kernel does not tell whether the program has a seccomp filter of its own");
+            return false;
+        }
         if seccomp_filters(tid) != filters {
             self.give_up(tid, "a seccomp filter of the program's own may forbid what it takes");
             return false;
@@ -316,8 +324,12 @@ impl Session {
 
     /// Where there is no number left for what a task wants to open because so many are held back: they are given back, and
     /// its call is made again. Whether it is at that now. To be called at the exit of a call.
-    pub(super) fn gives_back(&mut self, task: &Stopped, row: &Row) -> Result<bool, Error> {
+    pub(super) fn gives_back(&mut self, task: &Stopped, row: &Row, call: &RawCall) -> Result<bool, Error> {
         let tid = task.tid();
+        // A call of ours is made by the instruction that made this one.
+        if call.arch != Arch::X86_64 {
+            return Ok(false);
+        }
         let is_full = |e: Option<Entering>| e == Some(Entering::Exit(-i64::from(libc::EMFILE)));
         if self.kept(tid).is_none_or(|k| k.base.is_none()) || !is_full(task.call()?) {
             return Ok(false);
@@ -325,6 +337,37 @@ impl Session {
         if !makers().any(|maker| maker.name == row.name) {
             return Ok(false);
         }
+        self.lets_go(task, Stopped::make_next)
+    }
+
+    /// The same before a call that receives descriptors: where there are too few numbers for all of them the call does not
+    /// fail, but what has no place is lost (unix(7), MSG_CTRUNC). To be called at the entry of a call.
+    pub(super) fn makes_room(&mut self, task: &Stopped, row: &Row, call: &RawCall) -> Result<bool, Error> {
+        let tid = task.tid();
+        let messages = match row.name {
+            "recvmsg" => 1,
+            "recvmmsg" => call.args.get(2).copied().unwrap_or(1),
+            _ => return Ok(false),
+        };
+        if call.arch != Arch::X86_64 || self.kept(tid).is_none_or(|k| k.base.is_none()) {
+            return Ok(false);
+        }
+        let open = procfs::open_numbers(tid).map_or(0, |open| open.len() as u64);
+        let free = procfs::most_fds(tid).map_or(u64::MAX, |most| most.saturating_sub(open));
+        if free >= messages.saturating_mul(SCM_MAX_FD) {
+            return Ok(false);
+        }
+        self.lets_go(task, |task, _, errand| task.make_instead(errand))
+    }
+
+    /// Lets a task close what is held back in its table, and nothing be held back there any more; its own call is made
+    /// again after that. Whether it is at that now; `begin` makes it make the first call.
+    fn lets_go(
+        &mut self,
+        task: &Stopped,
+        begin: impl FnOnce(&Stopped, &Regs, Errand) -> Result<bool, Error>,
+    ) -> Result<bool, Error> {
+        let tid = task.tid();
         let (Some(regs), Some(mask)) = (task.registers()?, task.block_signals()?) else { return Ok(false) };
         let Some(kept) = self.kept_mut(tid) else { return Ok(false) };
         let mut left = std::mem::take(&mut kept.numbers);
@@ -335,8 +378,10 @@ impl Session {
             return Ok(false);
         };
         kept.ours.extend(&left);
-        self.give_up(tid, "the program had no number left, and got those back that were held");
-        task.make_next(&regs, Errand::close(first))?;
+        self.give_up(tid, "the program had no number left, or too few for what it was to receive, and got those back");
+        if !begin(task, &regs, Errand::close(first))? {
+            return Ok(false);
+        }
         self.runs(tid, Running { regs, mask: Some(mask), step: Step::Close { left, then: Then::Again } });
         Ok(true)
     }

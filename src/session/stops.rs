@@ -127,7 +127,7 @@ impl Session {
         {
             state.untraced = false;
         }
-        if self.makes_base(&task, row, &call)? {
+        if self.makes_base(&task, row, &call)? || self.makes_room(&task, row, &call)? {
             return self.tracer.resume(task, Resume::ToExit);
         }
         // What is held back is not open, as far as the program is concerned.
@@ -252,10 +252,7 @@ impl Session {
             && !self.will_succeed(tid, fd, row)
         {
             // A number that never was open can be no one's mistake; a child tidies up what it inherited.
-            let dull = match self.world.window(tid) {
-                Some(_) if ends.is_some() => !self.world.opened_here(tid, fd),
-                _ => !self.world.ever_lived(tid, fd),
-            };
+            let dull = self.is_dull(tid, fd, ends.is_some());
             // Unless another task may be given that number before this call comes to it.
             if !dull || self.world.shares_table(tid) {
                 return Ok(None);
@@ -389,8 +386,25 @@ impl Session {
         Ok(Some(decision))
     }
 
+    /// Whether a close of `fd`, or another call on it, is nobody's mistake, though `fd` is not open.
+    fn is_dull(&self, tid: Tid, fd: Fd, closes: bool) -> bool {
+        match self.world.window(tid) {
+            Some(_) if closes => !self.world.opened_here(tid, fd),
+            _ => !self.world.ever_lived(tid, fd),
+        }
+    }
+
+    /// Whether a call on a number next to `fd` would look like a mistake. A loop that comes to `fd` comes to that number
+    /// next, and must be known for a loop by then: it may be the last that it comes to.
+    fn is_beside_a_mistake(&self, tid: Tid, fd: Fd, closes: bool) -> bool {
+        let beside = [fd.0.checked_sub(1), fd.0.checked_add(1)];
+        let mut beside = beside.into_iter().flatten().filter(|_| fd.0 >= 0).map(Fd);
+        beside.any(|fd| !self.is_dull(tid, fd, closes) && self.world.open_life(tid, fd).is_none())
+    }
+
     /// A call on a number that never was open: tells so while it may be news that it is a step of a loop. A child closes so
-    /// what it got; and of any other task a call before was refused, which may have been the loop's first step.
+    /// what it got; and of any other task a call before was refused, which may have been the loop's first step, or one that
+    /// is refused may follow.
     fn tell_vain(
         &mut self,
         task: &Stopped,
@@ -401,7 +415,8 @@ impl Session {
     ) -> Result<Option<Decision>, Error> {
         let tid = task.tid();
         let in_child = ends.is_some() && self.world.window(tid).is_some();
-        let is_news = |s: &&mut TaskState| if in_child { s.vain < SWEEP } else { s.doubtful > 0 };
+        let beside = self.is_beside_a_mistake(tid, fd, ends.is_some());
+        let is_news = |s: &&mut TaskState| beside || if in_child { s.vain < SWEEP } else { s.doubtful > 0 };
         let Some(state) = self.tasks.get_mut(&tid).filter(is_news) else { return Ok(None) };
         state.vain += 1;
         let Some(at) = self.locate(task)? else { return Ok(None) };
@@ -431,7 +446,7 @@ impl Session {
         };
         let row = self.table.row(&raw);
         if let Some(row) = row
-            && self.gives_back(&task, row)?
+            && self.gives_back(&task, row, &raw)?
         {
             self.flights.lost(&self.world, tid);
             return self.tracer.resume(task, Resume::ToExit);
@@ -499,8 +514,15 @@ impl Session {
             return Ok(Told::Lost);
         }
         let answered_by_another = self.is_supervised(tid) && !self.world.shares_table(tid);
-        effects.retain(|e| match e {
-            Effect::Refused { fd, .. } => self.world.ever_lived(tid, *fd),
+        effects.retain_mut(|e| match e {
+            Effect::Refused { fd, .. } if self.world.ever_lived(tid, *fd) => true,
+            // In a table that others share the closes come here that are told at their entry otherwise.
+            Effect::Refused { fd, to: None, close } => {
+                let (fd, told) = (*fd, self.is_beside_a_mistake(tid, *fd, *close));
+                *e = Effect::Vain { fd };
+                told
+            }
+            Effect::Refused { .. } => false,
             Effect::Open { fd, .. } | Effect::Alias { to: fd, .. } | Effect::Receive { fd, .. } => {
                 !answered_by_another || memory.link(*fd).is_some()
             }

@@ -75,8 +75,11 @@ pub enum Why {
     UnreadableStack,
     /// The next frame would not lie further out: following it could go round for ever.
     NoProgress,
-    /// More signal handlers have interrupted one another than are followed.
-    TooManySignals,
+    /// The stack changed more often than is followed: for signal handlers that have interrupted one another, or between
+    /// Go and C.
+    TooManySwitches,
+    /// The frames lie in more pieces of memory than are read of one stack.
+    TooScattered,
     /// More frames than the limit ([`MAX_FRAMES`](super::MAX_FRAMES)).
     TooDeep,
     /// The mappings of the process could not be read; it is gone or hidden.
@@ -94,7 +97,10 @@ impl fmt::Display for Why {
             Why::LostRegister => "a needed register was not preserved",
             Why::UnreadableStack => "the stack could not be read",
             Why::NoProgress => "the stack does not lead outwards",
-            Why::TooManySignals => "more nested signal handlers than are followed",
+            Why::TooManySwitches => {
+                "more changes of stack, for nested signal handlers or between Go and C, than are followed"
+            }
+            Why::TooScattered => "its frames lie in more pieces of memory than are read",
             Why::TooDeep => "more frames than are followed",
             Why::NoMaps => "the memory map could not be read",
             Why::TooManyStacks => "too many different stacks",

@@ -148,6 +148,8 @@ impl Unwinder {
             };
             let cfa = match cfa {
                 Ok(cfa) => cfa,
+                // What was not read for that may look like anything.
+                Err(_) if self.window.is_spent() => return truncated(Why::TooScattered),
                 Err(why) => return truncated(why),
             };
             if signal {
@@ -159,7 +161,7 @@ impl Unwinder {
             if signal || switched {
                 switches += 1;
                 if switches > MAX_SWITCHES {
-                    return truncated(Why::TooManySignals);
+                    return truncated(Why::TooManySwitches);
                 }
             } else if cfa < sp || (cfa == sp && self.frames.len() > 1) {
                 // Only the innermost frame may have no stack of its own: glibc's vfork keeps its return address in a
@@ -172,6 +174,7 @@ impl Unwinder {
             match regs.get(m.ra) {
                 Some(0) => return (StackEnd::Complete, pc),
                 Some(next) => pc = next,
+                None if self.window.is_spent() => return truncated(Why::TooScattered),
                 None => return truncated(Why::UnreadableStack),
             }
         }

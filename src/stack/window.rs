@@ -10,6 +10,9 @@ const LARGEST: usize = 128 << 10;
 const FURTHER: usize = 32 << 10;
 /// Further pieces for one stack: a hostile stack may ask for a new one with every word.
 const MAX_FURTHER: u32 = 64;
+/// Further pieces that are kept at once. Go's stack and C's take turns, and each turn also reads what Go knows of the
+/// goroutine.
+const SIDES: usize = 4;
 
 /// Bytes of a task's stack that have been read at this stop.
 #[derive(Clone, Copy, Default)]
@@ -34,9 +37,12 @@ impl<'a> Stretch<'a> {
 /// Buffers for one unwinder; `begin` starts a new stack.
 pub(crate) struct Window {
     main: Chunk,
-    /// What lies outside `main`: the far end of a deep stack, or the other stack that a signal handler ran on.
-    side: Chunk,
+    /// What lies outside `main`, the piece used last first: the far end of a deep stack, or the other stack that a signal
+    /// handler ran on.
+    sides: [Chunk; SIDES],
     further: u32,
+    /// Whether one more piece was asked for than are read.
+    spent: bool,
     /// How much to read first, grown when stacks turn out deeper and shrunk when that was long ago.
     want: usize,
     since_grown: u32,
@@ -69,7 +75,8 @@ impl Chunk {
 impl Window {
     pub(crate) fn new() -> Self {
         let chunk = || Chunk { base: 0, len: 0, bytes: Vec::new() };
-        Self { main: chunk(), side: chunk(), further: 0, want: SMALLEST, since_grown: 0 }
+        let sides = std::array::from_fn(|_| chunk());
+        Self { main: chunk(), sides, further: 0, spent: false, want: SMALLEST, since_grown: 0 }
     }
 
     /// Forgets the last stack and reads the first piece of one that begins at `sp`.
@@ -85,7 +92,8 @@ impl Window {
             }
         }
         self.further = 0;
-        self.side.len = 0;
+        self.spent = false;
+        self.sides.iter_mut().for_each(|side| side.len = 0);
         let want = self.want;
         self.main.fill(mem, sp, want);
     }
@@ -116,15 +124,29 @@ impl Window {
 
     #[cold]
     fn elsewhere<const N: usize>(&mut self, mem: &dyn ReadMemory, addr: u64) -> Option<[u8; N]> {
-        if let Some(b) = self.side.word(addr) {
+        let held = self.sides.iter().enumerate().find_map(|(i, side)| Some((i, side.word(addr)?)));
+        if let Some((i, b)) = held {
+            if let Some(used) = self.sides.get_mut(..=i) {
+                used.rotate_right(1);
+            }
             return Some(b);
         }
         if self.further >= MAX_FURTHER {
+            self.spent = true;
             return None;
         }
         self.further += 1;
-        self.side.fill(mem, addr, FURTHER);
-        self.side.word(addr)
+        // What could not be read stays the last, and is the first to go.
+        let last = self.sides.last_mut()?;
+        last.fill(mem, addr, FURTHER);
+        let b = last.word(addr)?;
+        self.sides.rotate_right(1);
+        Some(b)
+    }
+
+    /// Whether more was asked for since [`Window::begin`] than is read of one stack.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.spent
     }
 }
 
@@ -162,8 +184,29 @@ mod tests {
         w.begin(&mem, 0x1000);
         for n in 0..10_000u64 {
             w.word(&mem, n << 32);
+            assert_eq!(w.is_spent(), n >= u64::from(MAX_FURTHER), "{n}");
         }
-        assert!(mem.0.get() <= MAX_FURTHER + 1);
+        assert_eq!(mem.0.get(), MAX_FURTHER + 1);
+        w.begin(&mem, 0x1000);
+        assert!(!w.is_spent());
+    }
+
+    #[test]
+    fn stacks_that_take_turns_are_read_once() {
+        let (mem, mut w) = (Count(Cell::new(0)), Window::new());
+        w.begin(&mem, 0x1000);
+        for turn in 0..1000u64 {
+            for piece in 1..=SIDES as u64 {
+                assert!(w.word(&mem, (piece << 32) + turn * 8).is_some());
+            }
+        }
+        assert_eq!(mem.0.get(), 1 + SIDES as u32);
+        // The piece that was used longest ago makes room.
+        w.word(&mem, 9 << 32);
+        w.word(&mem, 2 << 32);
+        assert_eq!(mem.0.get(), 2 + SIDES as u32);
+        w.word(&mem, 1 << 32);
+        assert_eq!(mem.0.get(), 3 + SIDES as u32);
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Command for Info {
     fn about(&self) -> &'static About {
         &About {
             names: &["info"],
-            usage: "info fds|procs|threads|breaks|findings",
+            usage: "info fds [full] [if CONDITION]|procs|threads|breaks|findings",
             group: Group::Look,
             summary: "lists of what there is",
             help: "fds       the open descriptors of the task at the break, or of that which thread or proc chose;\n\

@@ -3,10 +3,13 @@
  *   listing   lists /proc/self/fd, then closes what it has read there: the listing's own number is among it
  *   mark      FD_CLOEXEC for a range, of which only the first number ever was open
  *   half      one end of a pipe is closed, then a range that begins with it and goes on with the other end
+ *   up, down  a range of which only the first, or the last number ever was open, and that was closed; then it ends,
+ *             executes a program, opens, has a thread, has marked instead of closed, or closes once more
  *   queue     no loop over numbers: one connection is queued twice, and one place closes it twice */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -42,6 +45,35 @@ static void half(void)
         close(fd);
 }
 
+static void *waits(void *unused)
+{
+    pause();
+    return unused;
+}
+
+static void range(int down, const char *then)
+{
+    int marks = strstr(then, "mark") != NULL;
+    pthread_t thread;
+    if (strstr(then, "thread") != NULL)
+        pthread_create(&thread, NULL, waits, NULL);
+    int first = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    close(first);
+    for (int i = 0; i < 50; i++) {
+        int fd = down ? first + 49 - i : first + i;
+        if (marks)
+            fcntl(fd, F_SETFD, FD_CLOEXEC);
+        else
+            close(fd);
+    }
+    if (strcmp(then, "exec") == 0)
+        execl("/bin/true", "true", (char *)NULL);
+    if (strcmp(then, "open") == 0)
+        open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (strcmp(then, "again") == 0)
+        close(first);
+}
+
 struct connection {
     int fd;
 };
@@ -69,6 +101,8 @@ int main(int argc, char **argv)
         mark();
     else if (strcmp(mode, "half") == 0)
         half();
+    else if (strcmp(mode, "up") == 0 || strcmp(mode, "down") == 0)
+        range(strcmp(mode, "down") == 0, argc > 2 ? argv[2] : "");
     else
         queue();
     return 0;
