@@ -35,15 +35,21 @@ impl Rule for ProgramHeldOpen {
 
 /// What keeps the file of a program busy that was not executed.
 fn refused(seen: &Seen<'_>, effect: &Effect) -> Option<Finding> {
-    let Effect::NotExecuted { file, since, .. } = effect else { return None };
+    let Effect::NotExecuted { file, writers, since, .. } = effect else { return None };
     let call = seen.event.kind.call()?;
     if file.is_empty() {
         return None;
     }
     let world = seen.world;
-    // Who had it open while the call was made, may have closed it before that was told.
-    let held = |l: &&Life| l.end.as_ref().is_none_or(|e| e.moment.at >= *since);
-    let mut holders: Vec<&Life> = world.lives().filter(held).filter(|l| is_writer(world, l, file)).collect();
+    let proven = writers.iter().flatten().filter_map(|(tid, fd)| world.open_life(*tid, *fd));
+    let mut holders: Vec<&Life> = proven.collect();
+    let proven = !holders.is_empty();
+    if !proven {
+        // Who had it open while the call was made, may have closed it before anybody could ask; what is left is the path.
+        // Who has a file of that path open still, was asked, and has another.
+        let held = |l: &&Life| l.end.as_ref().map_or(writers.is_none(), |e| e.moment.at >= *since);
+        holders = world.lives().filter(held).filter(|l| is_writer(world, l, file)).collect();
+    }
     // Whoever opened it first; then who has it still, and longest.
     holders.sort_by_key(|l| (l.origin != Origin::Opened, l.end.is_some(), l.id));
     let holder = *holders.first()?;
@@ -71,6 +77,10 @@ fn refused(seen: &Seen<'_>, effect: &Effect) -> Option<Finding> {
     };
     let copied = first.id != holder.id;
     let mut evidence = vec!["execve refuses a file that is open for writing".to_string()];
+    evidence.push(match proven {
+        true => "the kernel says that this very file is open there (device and inode)".to_string(),
+        false => "only the path says that it was this file".to_string(),
+    });
     match (copied, first.end.is_some()) {
         (true, true) => {
             evidence.push("who opened it has closed it: what is left is a copy that a fork made".to_string())
@@ -83,8 +93,8 @@ fn refused(seen: &Seen<'_>, effect: &Effect) -> Option<Finding> {
     Some(Finding {
         name: ABOUT.name,
         severity: ABOUT.severity,
-        // One that has ended since may have ended before the kernel looked.
-        confidence: if holder.end.is_some() { Confidence::Likely } else { Confidence::Certain },
+        // One that has ended since may have ended before the kernel looked, and its path may be another file's.
+        confidence: if proven { Confidence::Certain } else { Confidence::Likely },
         fd: holder.fd,
         tid,
         pid,
@@ -113,11 +123,7 @@ fn refused(seen: &Seen<'_>, effect: &Effect) -> Option<Finding> {
 /// Whether a life is one of the file at `path`, open for writing.
 fn is_writer(world: &World, life: &Life, path: &[u8]) -> bool {
     let Some(file) = world.file(life.file).map(|f| &f.file) else { return false };
-    let access = file.flags & libc::O_ACCMODE as u32;
-    file.kind == FileKind::Path
-        && file.path == path
-        && matches!(access as i32, libc::O_WRONLY | libc::O_RDWR)
-        && file.flags & libc::O_PATH as u32 == 0
+    file.kind == FileKind::Path && file.path == path && file.is_writable()
 }
 
 /// The process of a life's table; of one that is gone, that which ended it.
@@ -131,6 +137,7 @@ fn owner(world: &World, life: &Life) -> Option<Pid> {
 mod tests {
     use super::super::testing::*;
     use super::*;
+    use crate::base::Fd;
     use crate::event::{Call, CallInfo, Site};
 
     fn own(found: Vec<Finding>) -> Vec<Finding> {
@@ -138,11 +145,27 @@ mod tests {
     }
 
     impl Script {
-        fn not_executed(&mut self, tid: i32, errno: i32, file: &str, since: u64) -> Vec<Finding> {
+        /// An execve that failed, and what is told of it in the end.
+        fn not_executed(
+            &mut self,
+            tid: i32,
+            errno: i32,
+            file: &str,
+            writers: Option<&[(i32, i32)]>,
+            since: u64,
+        ) -> Vec<Finding> {
             let info = CallInfo { name: "execve", args: [64, 0, 0, 0, 0, 0], ret: Some(-i64::from(errno)) };
-            let path = b"./p".to_vec();
-            let effects = vec![Effect::NotExecuted { path, file: file.as_bytes().to_vec(), since }];
-            own(self.event(Tid(tid), EventKind::Call(Call { info, effects, site: Site::default() })))
+            let (path, file) = (b"./p".to_vec(), file.as_bytes().to_vec());
+            let writers = writers.map(|w| w.iter().map(|(tid, fd)| (Tid(*tid), Fd(*fd))).collect());
+            let effects = vec![Effect::NotExecuted { path, file, inode: None, writers, since }];
+            let mut found = self.event(Tid(tid), EventKind::Call(Call { info, effects, site: Site::default() }));
+            found.extend(self.rest());
+            own(found)
+        }
+
+        /// The same with ETXTBSY, the kernel having been asked who writes.
+        fn busy(&mut self, tid: i32, writers: &[(i32, i32)]) -> Vec<Finding> {
+            self.not_executed(tid, libc::ETXTBSY, "/tmp/p", Some(writers), self.next())
         }
     }
 
@@ -164,7 +187,7 @@ mod tests {
     #[test]
     fn a_copy_that_a_fork_made_is_named_with_who_closed_the_original() {
         let mut s = copied();
-        let found = s.not_executed(201, libc::ETXTBSY, "/tmp/p", s.next());
+        let found = s.busy(201, &[(200, 3)]);
         let [f] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((f.severity, f.confidence, f.pid.0, f.fd.0), (Severity::Error, Confidence::Certain, 201, 3));
         assert_eq!(roles(f), [(Role::Opened, 100), (Role::Closed, 100), (Role::Used, 101), (Role::Used, 201)], "{f:?}");
@@ -176,13 +199,13 @@ mod tests {
         let mut s = Script::with_stdio();
         s.open(MAIN, 3, "/tmp/p");
         s.fork(MAIN, 201);
-        let found = s.not_executed(201, libc::ETXTBSY, "/tmp/p", s.next());
+        let found = s.busy(201, &[(201, 3), (100, 3)]);
         let [f] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!(roles(f), [(Role::Opened, 100), (Role::Used, 201)]);
         assert!(f.title.contains("process 100 (job) has the file open"), "{}", f.title);
         // Its own copy alone.
         s.close(MAIN, 3);
-        let found = s.not_executed(201, libc::ETXTBSY, "/tmp/p", s.next());
+        let found = s.busy(201, &[(201, 3)]);
         assert!(found[0].title.contains("it has the file open for writing itself"), "{}", found[0].title);
     }
 
@@ -191,18 +214,39 @@ mod tests {
         let mut s = copied();
         let since = s.next();
         s.exec(200);
-        let found = s.not_executed(201, libc::ETXTBSY, "/tmp/p", since);
-        assert_eq!(found.first().map(|f| f.confidence), Some(Confidence::Likely), "{found:?}");
-        assert!(s.not_executed(201, libc::ETXTBSY, "/tmp/p", s.next()).is_empty(), "who has it is not known");
+        for asked in [Some(&[][..]), None] {
+            let found = s.not_executed(201, libc::ETXTBSY, "/tmp/p", asked, since);
+            assert_eq!(found.first().map(|f| f.confidence), Some(Confidence::Likely), "{found:?}");
+        }
+        assert!(s.busy(201, &[]).is_empty(), "who has it is not known");
+    }
+
+    #[test]
+    fn the_file_counts_and_not_its_name() {
+        let mut s = Script::with_stdio();
+        s.open(MAIN, 3, "/tmp/p");
+        s.fork(MAIN, 200);
+        s.close(MAIN, 3);
+        // Another file, which gets the name of the first.
+        s.open(MAIN, 4, "/tmp/p.new");
+        s.fork(MAIN, 201);
+        let found = s.busy(201, &[(100, 4)]);
+        let [f] = found.as_slice() else { panic!("{found:?}") };
+        assert_eq!((f.confidence, f.fd.0), (Confidence::Certain, 4));
+        assert!(f.title.contains("process 100 (job) has the file open") && f.title.contains("/tmp/p "), "{}", f.title);
+        assert!(s.busy(201, &[]).is_empty(), "who has a file of this name open still, was asked");
+        // A log from before the kernel was asked has the names alone.
+        let found = s.not_executed(201, libc::ETXTBSY, "/tmp/p", None, s.next());
+        assert_eq!(found.first().map(|f| (f.confidence, f.fd.0)), Some((Confidence::Likely, 3)), "{found:?}");
     }
 
     #[test]
     fn other_errors_other_files_and_readers_are_none() {
         let mut s = copied();
-        assert!(s.not_executed(201, libc::ENOENT, "", s.next()).is_empty());
-        assert!(s.not_executed(201, libc::ETXTBSY, "/tmp/q", s.next()).is_empty());
+        assert!(s.not_executed(201, libc::ENOENT, "", None, s.next()).is_empty());
+        assert!(s.not_executed(201, libc::ETXTBSY, "/tmp/q", None, s.next()).is_empty());
         s.close(200, 3);
         s.open_with(MAIN, 3, "/tmp/p", libc::O_RDONLY);
-        assert!(s.not_executed(201, libc::ETXTBSY, "/tmp/p", s.next()).is_empty());
+        assert!(s.not_executed(201, libc::ETXTBSY, "/tmp/p", None, s.next()).is_empty());
     }
 }
