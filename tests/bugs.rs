@@ -204,6 +204,9 @@ fn a_program_that_a_forked_child_holds_open_names_who_has_it_every_time() {
     }
     let told = here("retry");
     assert_eq!((told.one_error()["count"].as_u64(), told.findings.len()), (Some(20), 1), "{}", told.text);
+    let told = here("repaired-retry");
+    let severities: Vec<&str> = told.findings.iter().filter_map(|f| f["severity"].as_str()).collect();
+    assert_eq!(severities, ["note"], "{}", told.text);
     for mode in ["repaired-race", "repaired-own", "search"] {
         let told = here(mode);
         assert!(told.findings.is_empty(), "{mode}: {}", told.text);

@@ -1,10 +1,12 @@
 //! `program-held-open`: a program cannot be executed because somebody has its file open for writing.
 
 use super::meant::chain;
-use super::{About, Confidence, Finding, Role, Rule, Seen, Severity, Step, called, closed, object, opened, root};
+use super::{
+    About, Confidence, Finding, Role, Rule, Seen, Severity, Step, called, closed, object, opened, root, severity,
+};
 use crate::base::text::escape;
 use crate::base::{Pid, Tid};
-use crate::event::{Effect, EventKind, FileKind};
+use crate::event::{Effect, EventKind, FileKind, Program};
 use crate::model::{Life, Origin, World};
 
 /// The rule.
@@ -12,8 +14,29 @@ use crate::model::{Life, Origin, World};
 /// execve(2) refuses a file that is open for writing (ETXTBSY), and does not say by whom. Mostly it is nobody who means it:
 /// whoever wrote the program has closed it, but a child that was forked meanwhile has a copy of the descriptor until it
 /// executes a program of its own.
+///
+/// Some try again after a while, and succeed. So a finding waits until who starts the program has ended, or nothing more is
+/// seen: if that process or a descendant of it has executed the file by then, it is no more than a note.
 #[derive(Default)]
-pub(super) struct ProgramHeldOpen;
+pub(super) struct ProgramHeldOpen {
+    waiting: Vec<Waiting>,
+}
+
+/// So many findings wait at once; the oldest is told then.
+const MOST: usize = 1024;
+
+/// So many generations are looked at.
+const GENERATIONS: usize = 64;
+
+/// What may yet be executed.
+struct Waiting {
+    /// Who starts the program: of a child that was forked for that its parent.
+    by: Pid,
+    /// The path as called, and the file.
+    path: Vec<u8>,
+    file: Vec<u8>,
+    found: Finding,
+}
 
 static ABOUT: About = About {
     name: "program-held-open",
@@ -28,9 +51,62 @@ impl Rule for ProgramHeldOpen {
     }
 
     fn check(&mut self, seen: &Seen<'_>) -> Vec<Finding> {
-        let EventKind::Call(call) = &seen.event.kind else { return Vec::new() };
-        call.effects.iter().filter_map(|e| refused(seen, e)).collect()
+        let world = seen.world;
+        match &seen.event.kind {
+            EventKind::Call(call) => call.effects.iter().filter_map(|e| self.wait(seen, e)).collect(),
+            EventKind::Exec { program, .. } if !self.waiting.is_empty() => {
+                let Some(pid) = world.task(seen.event.tid).map(|t| t.pid) else { return Vec::new() };
+                let parent = |p: &Pid| world.process(*p).and_then(|p| p.parent);
+                let line: Vec<Pid> = std::iter::successors(Some(pid), parent).take(GENERATIONS).collect();
+                let done = self.waiting.extract_if(.., |w| line.contains(&w.by) && w.is(program));
+                done.map(|w| succeeded(w.found)).collect()
+            }
+            EventKind::Exit { .. } => {
+                let gone = |w: &mut Waiting| world.process(w.by).is_none_or(|p| p.tasks == 0);
+                self.waiting.extract_if(.., gone).map(|w| w.found).collect()
+            }
+            _ => Vec::new(),
+        }
     }
+
+    fn rest(&mut self) -> Vec<Finding> {
+        self.waiting.drain(..).map(|w| w.found).collect()
+    }
+}
+
+impl ProgramHeldOpen {
+    /// Lets a finding wait; one that has waited too long.
+    fn wait(&mut self, seen: &Seen<'_>, effect: &Effect) -> Option<Finding> {
+        let found = refused(seen, effect)?;
+        let Effect::NotExecuted { path, file, .. } = effect else { return None };
+        // A subshell is a fork, too.
+        let mut by = found.pid;
+        for _ in 0..GENERATIONS {
+            match seen.world.process(by).filter(|p| p.window.is_some()).and_then(|p| p.parent) {
+                Some(parent) if seen.world.process(parent).is_some_and(|p| p.tasks > 0) => by = parent,
+                _ => break,
+            }
+        }
+        self.waiting.push(Waiting { by, path: path.clone(), file: file.clone(), found });
+        (self.waiting.len() > MOST).then(|| self.waiting.remove(0).found)
+    }
+}
+
+impl Waiting {
+    /// Whether this is what was to be executed: of a script the interpreter is, and the arguments begin with its own, of
+    /// which there is one at most, and the script (execve(2), "Interpreter scripts").
+    fn is(&self, program: &Program) -> bool {
+        let mut first = program.argv.iter().skip(1).take(2);
+        program.exe == self.file || !self.path.is_empty() && first.any(|a| *a == self.path)
+    }
+}
+
+/// What turned out well.
+fn succeeded(mut found: Finding) -> Finding {
+    found.confidence = Confidence::Possible;
+    found.severity = severity(&ABOUT, found.confidence);
+    found.evidence.push("the same file was executed later: somebody tried again".to_string());
+    found
 }
 
 /// What keeps the file of a program busy that was not executed.
@@ -219,6 +295,39 @@ mod tests {
             assert_eq!(found.first().map(|f| f.confidence), Some(Confidence::Likely), "{found:?}");
         }
         assert!(s.busy(201, &[]).is_empty(), "who has it is not known");
+    }
+
+    #[test]
+    fn what_is_executed_later_is_a_note_and_what_is_not_an_error_at_the_end_of_who_starts_it() {
+        let refuse = |s: &mut Script, tid: i32| {
+            let info = CallInfo { name: "execve", args: [64, 0, 0, 0, 0, 0], ret: Some(-i64::from(libc::ETXTBSY)) };
+            let (path, file, since) = (b"./p".to_vec(), b"/tmp/p".to_vec(), s.next());
+            let writers = Some(vec![(Tid(200), Fd(3))]);
+            let effects = vec![Effect::NotExecuted { path, file, inode: None, writers, since }];
+            own(s.event(Tid(tid), EventKind::Call(Call { info, effects, site: Site::default() })))
+        };
+        // By the program's name, and a script by its interpreter's argument.
+        for argv in [&["/tmp/p"][..], &["/bin/sh", "./p"], &["/bin/sh", "-e", "./p"]] {
+            let mut s = copied();
+            assert!(refuse(&mut s, 201).is_empty(), "it may yet be executed");
+            assert!(own(s.exit(201)).is_empty(), "who starts it goes on");
+            s.fork(MAIN, 202);
+            assert!(own(s.exec_as(202, &["/bin/other"], &[])).is_empty());
+            s.fork(MAIN, 203);
+            let found = own(s.exec_as(203, argv, &[]));
+            assert_eq!(found.first().map(|f| (f.severity, f.confidence)), Some((Severity::Note, Confidence::Possible)));
+            assert!(own(s.rest()).is_empty());
+        }
+        // Somebody else's success is none of it.
+        let mut s = copied();
+        s.fork(MAIN, 204);
+        s.exec_as(204, &["/bin/make"], &[]);
+        s.fork(Tid(204), 205);
+        assert!(refuse(&mut s, 205).is_empty());
+        assert!(own(s.exec_as(201, &["/tmp/p"], &[])).is_empty());
+        assert!(own(s.exit(205)).is_empty());
+        let found = own(s.exit(204));
+        assert_eq!(found.first().map(|f| f.severity), Some(Severity::Error), "{found:?}");
     }
 
     #[test]

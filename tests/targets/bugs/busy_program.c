@@ -7,6 +7,7 @@
  *   linked:              it is executed by another name than it was written
  *   at:                  execveat by a descriptor of the folder, the writer not closed
  *   retry:               the same twenty times
+ *   repaired-retry:      it is tried again after it was closed, and runs
  *   search:              names that are not there, and one that is no program: ordinary, and nobody's mistake
  */
 #define _GNU_SOURCE
@@ -135,6 +136,11 @@ int main(int argc, char **argv) {
         int out = written();
         for (int i = 0; i < 20; i++) must_be_busy(executed(mode));
         close(out);
+    } else if (strcmp(mode, "repaired-retry") == 0) {
+        int out = written();
+        for (int i = 0; i < 3; i++) must_be_busy(executed(mode));
+        close(out);
+        must(executed(mode) == 0, "it should run");
     } else if (strcmp(mode, "repaired-own") == 0) {
         close(written());
         must(executed("own") == 0, "it should run");
