@@ -8,7 +8,7 @@ mod stack_support;
 
 use divan::{Bencher, black_box};
 use fdwatch::base::{AddressSpace, Arch, Fd, Pid, RawCall, ReadMemory, Regs, Tid};
-use fdwatch::event::{Call, CallInfo, Effect, Event, EventKind, Found, NewFile, Program, Site, Start};
+use fdwatch::event::{Call, CallInfo, Effect, Event, EventKind, Found, Inode, NewFile, Program, Site, Start};
 use fdwatch::model::World;
 use fdwatch::stack::{SpaceId, Stacks};
 use fdwatch::syscall::{Made, ReadTask, Table};
@@ -38,7 +38,7 @@ impl ReadTask for Paper {
         None
     }
 
-    fn leads_to(&self, _: Option<Fd>, _: &[u8]) -> Option<Vec<u8>> {
+    fn leads_to(&self, _: Option<Fd>, _: &[u8]) -> Option<(Vec<u8>, Option<Inode>)> {
         None
     }
 

@@ -195,8 +195,18 @@ fn a_program_that_a_forked_child_holds_open_names_who_has_it_every_time() {
         assert_eq!((&error["name"], &error["confidence"]), (&"program-held-open".into(), &"certain".into()));
         assert_eq!(story(error), steps(&[("opened", 0), ("used", 1)]), "{mode}: {}", told.text);
     }
+    for mode in ["renamed", "linked"] {
+        let told = here(mode);
+        let error = told.one_error();
+        assert_eq!((&error["name"], &error["confidence"]), (&"program-held-open".into(), &"certain".into()));
+        let object = error["object"]["path"].as_str();
+        assert!(object.is_some_and(|p| p.ends_with("/program.new")), "{mode}: {}", told.text);
+    }
     let told = here("retry");
     assert_eq!((told.one_error()["count"].as_u64(), told.findings.len()), (Some(20), 1), "{}", told.text);
+    let told = here("repaired-retry");
+    let severities: Vec<&str> = told.findings.iter().filter_map(|f| f["severity"].as_str()).collect();
+    assert_eq!(severities, ["note"], "{}", told.text);
     for mode in ["repaired-race", "repaired-own", "search"] {
         let told = here(mode);
         assert!(told.findings.is_empty(), "{mode}: {}", told.text);

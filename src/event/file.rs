@@ -161,6 +161,12 @@ impl NewFile {
         self.path.starts_with(text.as_bytes())
     }
 
+    /// Whether it was opened to be written, too (open(2)).
+    pub fn is_writable(&self) -> bool {
+        let access = (self.flags as i32) & libc::O_ACCMODE;
+        matches!(access, libc::O_WRONLY | libc::O_RDWR) && self.flags as i32 & libc::O_PATH == 0
+    }
+
     /// Whether `/proc` may show it as `shown`, now or later: what is another file under the same name is told by its flags,
     /// and by a text of another kind than the call's.
     pub fn may_show_as(&self, shown: &NewFile) -> bool {

@@ -338,6 +338,16 @@ pub enum Escape {
     Holds(Arc<str>),
 }
 
+/// A file, whatever its names are (statx(2), `stx_dev_major`, `stx_dev_minor` and `stx_ino`): as long as somebody has it
+/// open, no other has these numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Inode {
+    /// The device of its file system, major and minor number.
+    pub dev: (u32, u32),
+    /// Its number there.
+    pub ino: u64,
+}
+
 /// What a call does to a descriptor table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -420,6 +430,12 @@ pub enum Effect {
         /// empty.
         #[serde(default, with = "wire::bytes", skip_serializing_if = "wire::is_default")]
         file: Vec<u8>,
+        /// Which file that is, as the kernel tells files apart.
+        #[serde(default, skip_serializing_if = "wire::is_default")]
+        inode: Option<Inode>,
+        /// The known descriptors that had this very file open for writing after the call; `None` where nobody could ask.
+        #[serde(default, skip_serializing_if = "wire::is_default")]
+        writers: Option<Vec<(Tid, Fd)>>,
         /// When the call was entered, in nanoseconds since fdwatch started watching.
         since: u64,
     },

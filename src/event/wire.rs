@@ -157,8 +157,14 @@ mod tests {
             Effect::Unshare,
             Effect::Refused { fd: Fd(1), to: None, close: true },
             Effect::Vain { fd: Fd(1) },
-            Effect::NotExecuted { path: b"./\xff".to_vec(), file: b"/x".to_vec(), since: u64::MAX },
-            Effect::NotExecuted { path: vec![], file: vec![], since: 0 },
+            Effect::NotExecuted {
+                path: b"./\xff".to_vec(),
+                file: b"/x".to_vec(),
+                inode: Some(Inode { dev: (u32::MAX, 1), ino: u64::MAX }),
+                writers: Some(vec![(Tid(1), Fd(i32::MAX))]),
+                since: u64::MAX,
+            },
+            Effect::NotExecuted { path: vec![], file: vec![], inode: None, writers: Some(vec![]), since: 0 },
             Effect::Altered { how: Alteration::Return(i64::MIN), fds: vec![Fd(1), Fd(2)], path: b"/\xc3\x28".to_vec() },
             Effect::Altered { how: Alteration::Keep, fds: vec![], path: vec![] },
             Effect::Altered { how: Alteration::Quarantine, fds: vec![Fd(3)], path: vec![] },
@@ -211,6 +217,14 @@ mod tests {
         };
         assert!(of("/tmp/größe".as_bytes()).contains(r#""path":"/tmp/größe""#));
         assert!(of(b"/\xff").contains(r#""path":[47,255]"#));
+    }
+
+    #[test]
+    fn an_exec_that_failed_is_read_from_a_log_that_does_not_tell_who_writes() {
+        let old: Effect = serde_json::from_str(r#"{"not_executed":{"path":"./x","file":"/x","since":7}}"#).unwrap();
+        let told =
+            Effect::NotExecuted { path: b"./x".to_vec(), file: b"/x".to_vec(), inode: None, writers: None, since: 7 };
+        assert_eq!(old, told);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::{procfs, sys};
 use crate::base::{AddressSpace, Fd, Pid, ReadMemory, Root, Tid};
+use crate::event::Inode;
 use crate::syscall::ReadTask;
 use std::fs::File;
 use std::io;
@@ -50,7 +51,7 @@ impl ReadTask for Memory {
         procfs::flags(self.0, fd)
     }
 
-    fn leads_to(&self, dir: Option<Fd>, path: &[u8]) -> Option<Vec<u8>> {
+    fn leads_to(&self, dir: Option<Fd>, path: &[u8]) -> Option<(Vec<u8>, Option<Inode>)> {
         procfs::leads_to(self.0, dir, path)
     }
 

@@ -3,7 +3,7 @@
 use super::known::Known;
 use super::sys;
 use crate::base::{Fd, Pid, Root, Tid};
-use crate::event::{NewFile, Present, Program, may_name, may_promise};
+use crate::event::{Inode, NewFile, Present, Program, may_name, may_promise};
 use nix::sched::CpuSet;
 use std::cmp::Ordering;
 use std::fs::{self, File};
@@ -82,9 +82,9 @@ pub fn link(tid: Tid, fd: Fd) -> Option<Vec<u8>> {
     read_link(format!("/proc/{tid}/fd/{fd}")).ok()
 }
 
-/// The file that `path` leads a task to, beginning at its descriptor `dir`, or where it is, unless it is absolute. In a task
+/// The file that `path` leads a task to, and which one it is, beginning at its descriptor `dir`, or where it is, unless it is absolute. In a task
 /// with another root directory an absolute symbolic link on the way is followed in ours, and may lead nowhere.
-pub fn leads_to(tid: Tid, dir: Option<Fd>, path: &[u8]) -> Option<Vec<u8>> {
+pub fn leads_to(tid: Tid, dir: Option<Fd>, path: &[u8]) -> Option<(Vec<u8>, Option<Inode>)> {
     #[cfg(test)]
     super::fault::proc().ok()?;
     let full = match (path.first(), dir) {
@@ -101,7 +101,15 @@ pub fn leads_to(tid: Tid, dir: Option<Fd>, path: &[u8]) -> Option<Vec<u8>> {
     };
     // O_PATH opens nothing of the file itself (open(2)).
     let file = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(full).ok()?;
-    read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()
+    let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Some((read_link(&own).ok()?, sys::inode(own.as_ref()).ok()))
+}
+
+/// Which file a task has open at `fd`.
+pub fn inode(tid: Tid, fd: Fd) -> Option<Inode> {
+    #[cfg(test)]
+    super::fault::proc().ok()?;
+    sys::inode(format!("/proc/{tid}/fd/{fd}").as_ref()).ok()
 }
 
 /// The folder in which a task is.

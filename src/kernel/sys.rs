@@ -3,10 +3,13 @@
 
 use super::stop::RawStatus;
 use crate::base::{Arch, RawCall, Regs};
+use crate::event::Inode;
 use libc::{c_int, c_long, c_void, pid_t};
+use nix::NixPath;
 use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 
@@ -705,6 +708,22 @@ pub(super) fn pidfd_open(tid: i32, flags: c_int) -> Result<OwnedFd, Errno> {
 /// A copy of our own of that task's descriptor `fd`, close-on-exec (pidfd_getfd(2)).
 pub(super) fn pidfd_getfd(task: &OwnedFd, fd: i32) -> Result<OwnedFd, Errno> {
     new_descriptor(libc::SYS_pidfd_getfd, task.as_raw_fd(), fd, 0)
+}
+
+/// Which file `path` leads to (statx(2)). A file system is not asked for news of it (AT_STATX_DONT_SYNC): who serves it may
+/// be a process that we let stand.
+pub(super) fn inode(path: &Path) -> Result<Inode, Errno> {
+    // SAFETY: a struct of numbers, of which zero is one.
+    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: a path that nix ends with a NUL, and a buffer of the type that the call fills.
+    let done = path.with_nix_path(|p| unsafe {
+        libc::statx(libc::AT_FDCWD, p.as_ptr(), libc::AT_STATX_DONT_SYNC, libc::STATX_INO, &raw mut stat)
+    })?;
+    Errno::result(done)?;
+    if stat.stx_mask & libc::STATX_INO == 0 {
+        return Err(Errno::ENODATA);
+    }
+    Ok(Inode { dev: (stat.stx_dev_major, stat.stx_dev_minor), ino: stat.stx_ino })
 }
 
 // linux/kcmp.h

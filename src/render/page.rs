@@ -28,8 +28,8 @@ pub fn page(name: &str, style: Style) -> Result<String, String> {
 fn silence(name: &str) -> String {
     format!(
         "\nSilence\n  Where it is harmless, an entry in a file for --suppressions says so, and why;\n  \
-         --gen-suppressions writes it. FUNCTION is on the stack of any step.\n\n    suppress {name}\n      \
-         reason  why it does no harm here\n      stack   FUNCTION\n\n  --baseline FILE lets all pass that was found \
+         --gen-suppressions writes it. FUNCTION is on the stack of any step.\n\nsuppress {name}\n  \
+         reason  why it does no harm here\n  stack   FUNCTION\n\n  --baseline FILE lets all pass that was found \
          before.\n"
     )
 }
@@ -76,10 +76,13 @@ mod tests {
             for part in ["\nWhy it bites\n", "\nExample\n", "\nFix\n", "\nSilence\n"] {
                 assert!(page.contains(part), "{}: {part}", rule.about().name);
             }
-            // The entry that it shows is one.
-            let entry: String =
-                page.lines().skip_while(|l| !l.starts_with("    suppress ")).take(3).collect::<Vec<_>>().join("\n");
-            let entry: String = entry.lines().map(|l| l.strip_prefix("    ").unwrap_or(l).to_string() + "\n").collect();
+            // The entry that it shows is one, as it stands there.
+            let entry: String = page
+                .lines()
+                .skip_while(|l| !l.starts_with("suppress "))
+                .take(3)
+                .map(|l| l.to_string() + "\n")
+                .collect();
             let mut known = crate::policy::suppression::Suppressions::none();
             known.add("page", &entry).unwrap_or_else(|e| panic!("{}: {e:?}: {entry}", rule.about().name));
         }

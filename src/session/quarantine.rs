@@ -9,7 +9,7 @@
 use super::frontend::Frontend;
 use super::{Session, TaskState};
 use crate::base::{Arch, Fd, RawCall, ReadMemory, Regs, TableId, Tid};
-use crate::event::Effect;
+use crate::event::{Effect, Inode};
 use crate::kernel::errand::{Errand, empty_text, is_object, seccomp_filters};
 use crate::kernel::{Entering, Error, Resume, Stopped, procfs};
 use crate::syscall::{Arg, ReadTask, Row, Table, makers};
@@ -132,7 +132,7 @@ impl<T: ReadTask> ReadTask for Without<'_, T> {
         if self.held.contains(&fd) { None } else { self.task.flags(fd) }
     }
 
-    fn leads_to(&self, dir: Option<Fd>, path: &[u8]) -> Option<Vec<u8>> {
+    fn leads_to(&self, dir: Option<Fd>, path: &[u8]) -> Option<(Vec<u8>, Option<Inode>)> {
         self.task.leads_to(dir, path)
     }
 

@@ -38,6 +38,27 @@ impl Session {
         self.limits.rings += effects.iter().filter(is_ring).count() as u64;
     }
 
+    /// Fills in of a program that is busy which of the known descriptors have this very file open for writing: a path does
+    /// not say it, which may have become another file's, or be one of several. A table is asked once.
+    pub(super) fn find_writers(&self, effects: &mut [Effect]) {
+        for effect in effects {
+            let Effect::NotExecuted { inode: Some(inode), writers, .. } = effect else { continue };
+            let mut asked = FxHashSet::default();
+            let tasks = self.world.tasks().filter(|(_, t)| asked.insert(t.table));
+            let open = tasks.flat_map(|(tid, t)| {
+                let table = self.world.table(t.table);
+                table.into_iter().flat_map(FdTable::open).map(move |(fd, life)| (tid, fd, life))
+            });
+            let writes = |life| {
+                let file = self.world.life(life).and_then(|l| self.world.file(l.file));
+                file.is_some_and(|f| f.file.is_writable())
+            };
+            let held = open.filter(|(.., life)| writes(*life));
+            let same = held.filter(|(tid, fd, _)| procfs::inode(*tid, *fd) == Some(*inode));
+            *writers = Some(same.map(|(tid, fd, _)| (tid, fd)).collect());
+        }
+    }
+
     /// Whether another thread may have replaced one of these descriptors in the middle of what was read of it: link and
     /// flags are two readings, and the target's memory is a third.
     pub(super) fn may_be_torn(&self, tid: Tid, effects: &[Effect]) -> bool {

@@ -546,6 +546,7 @@ impl Session {
                 *since = state.entered_at;
             }
         }
+        self.find_writers(&mut effects);
         self.find_senders(tid, &mut effects);
         // That asked the kernel about its descriptors once more.
         let received = effects.iter().any(|e| matches!(e, Effect::Receive { .. }));

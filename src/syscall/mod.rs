@@ -25,7 +25,7 @@ pub use ioctl::request_name;
 pub use guard::{InTheWay, in_the_way};
 
 use crate::base::{Arch, Fd, Pid, RawCall, ReadMemory};
-use crate::event::{Effect, FileKind, NewFile};
+use crate::event::{Effect, FileKind, Inode, NewFile};
 
 /// When a call must be looked at.
 #[derive(Clone, Copy)]
@@ -149,8 +149,9 @@ pub trait ReadTask: ReadMemory {
     fn flags(&self, fd: Fd) -> Option<u32>;
 
     /// The file that `path` leads the task to, as `/proc` names it; a relative path begins at the descriptor `dir`, without
-    /// one in the current folder (path_resolution(7)), and an empty one is `dir` itself. `None` where that cannot be known.
-    fn leads_to(&self, dir: Option<Fd>, path: &[u8]) -> Option<Vec<u8>>;
+    /// one in the current folder (path_resolution(7)), and an empty one is `dir` itself. With it which file that is, as far
+    /// as the kernel says it. `None` where that cannot be known.
+    fn leads_to(&self, dir: Option<Fd>, path: &[u8]) -> Option<(Vec<u8>, Option<Inode>)>;
 
     /// The process that the pidfd `fd` refers to (proc_pid_fdinfo(5), "Pid"), in our own pid namespace; `None` when it is
     /// no pidfd, or the process is gone.
@@ -236,7 +237,7 @@ impl ReadTask for Unread {
         None
     }
 
-    fn leads_to(&self, _: Option<Fd>, _: &[u8]) -> Option<Vec<u8>> {
+    fn leads_to(&self, _: Option<Fd>, _: &[u8]) -> Option<(Vec<u8>, Option<Inode>)> {
         None
     }
 
@@ -414,9 +415,9 @@ pub(crate) mod testing {
             self.flags.iter().find(|l| l.0 == fd.0).map(|l| l.1)
         }
 
-        fn leads_to(&self, dir: Option<Fd>, path: &[u8]) -> Option<Vec<u8>> {
+        fn leads_to(&self, dir: Option<Fd>, path: &[u8]) -> Option<(Vec<u8>, Option<Inode>)> {
             let known = self.paths.iter().find(|p| p.0 == dir.map(|d| d.0) && p.1.as_bytes() == path);
-            known.map(|p| p.2.as_bytes().to_vec())
+            known.map(|p| (p.2.as_bytes().to_vec(), Some(Inode { dev: (8, 1), ino: p.2.len() as u64 })))
         }
 
         fn pidfd(&self, fd: Fd) -> Option<Pid> {

@@ -60,11 +60,9 @@ fn executes(m: &Made<'_>, dir: Option<Fd>, path: usize) -> Vec<Effect> {
         return Vec::new();
     }
     let path = m.task.c_string(m.addr(path), PATH_MAX).unwrap_or_default();
-    let file = match m.failed_with(libc::ETXTBSY) {
-        true => m.task.leads_to(dir, &path).unwrap_or_default(),
-        false => Vec::new(),
-    };
-    vec![Effect::NotExecuted { path, file, since: 0 }]
+    let file = if m.failed_with(libc::ETXTBSY) { m.task.leads_to(dir, &path) } else { None };
+    let (file, inode) = file.unwrap_or_default();
+    vec![Effect::NotExecuted { path, file, inode, writers: None, since: 0 }]
 }
 
 fn execveat(m: &Made<'_>) -> Vec<Effect> {
@@ -101,6 +99,7 @@ mod tests {
     use super::super::testing::{Paper, decode, need_as};
     use super::*;
     use crate::base::Arch;
+    use crate::event::Inode;
 
     #[test]
     fn a_pidfd_tells_whose_number_was_taken() {
@@ -131,8 +130,11 @@ mod tests {
             ..Paper::default()
         };
         let (execve, execveat) = ("execve", "execveat");
-        let told =
-            |path: &[u8], file: &[u8]| vec![Effect::NotExecuted { path: path.to_vec(), file: file.to_vec(), since: 0 }];
+        let told = |path: &[u8], file: &[u8]| {
+            let inode = (!file.is_empty()).then_some(Inode { dev: (8, 1), ino: file.len() as u64 });
+            let (path, file) = (path.to_vec(), file.to_vec());
+            vec![Effect::NotExecuted { path, file, inode, writers: None, since: 0 }]
+        };
         let busy = Some(-i64::from(libc::ETXTBSY));
         assert_eq!(decode(execve, [64, 0, 0, 0, 0, 0], busy, &task), told(b"./x", b"/tmp/x"));
         assert_eq!(decode(execve, [64, 0, 0, 0, 0, 0], Some(-2), &task), told(b"./x", b""), "ENOENT");

@@ -3,8 +3,11 @@
  *
  *   race, repaired-race: the same, with the fork kept out between open and close
  *   own, repaired-own:   who wrote it has not closed it; it has
+ *   renamed:             who wrote it under another name has not closed it; who has what had the name before, is innocent
+ *   linked:              it is executed by another name than it was written
  *   at:                  execveat by a descriptor of the folder, the writer not closed
  *   retry:               the same twenty times
+ *   repaired-retry:      it is tried again after it was closed, and runs
  *   search:              names that are not there, and one that is no program: ordinary, and nobody's mistake
  */
 #define _GNU_SOURCE
@@ -53,16 +56,18 @@ static void *spawner(void *unused) {
 }
 
 /* Copies true(1) to ./program; the writer is left open. */
-static int written(void) {
+static int written_as(const char *name) {
     char buf[65536];
     ssize_t n;
     int in = open("/bin/true", O_RDONLY | O_CLOEXEC);
-    int out = open("program", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+    int out = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
     must(in >= 0 && out >= 0, "open");
     while ((n = read(in, buf, sizeof buf)) > 0) must(write(out, buf, n) == n, "write");
     close(in);
     return out;
 }
+
+static int written(void) { return written_as("program"); }
 
 /* The errno of the execve, 0 if the program ran. */
 static int executed(const char *how) {
@@ -116,10 +121,26 @@ int main(int argc, char **argv) {
         int out = written();
         must_be_busy(executed(mode));
         close(out);
+    } else if (strcmp(mode, "renamed") == 0) {
+        unlink("program");
+        written();
+        written_as("program.new");
+        must(rename("program.new", "program") == 0, "rename");
+        must_be_busy(executed(mode));
+    } else if (strcmp(mode, "linked") == 0) {
+        unlink("program");
+        written_as("program.new");
+        must(link("program.new", "program") == 0, "link");
+        must_be_busy(executed(mode));
     } else if (strcmp(mode, "retry") == 0) {
         int out = written();
         for (int i = 0; i < 20; i++) must_be_busy(executed(mode));
         close(out);
+    } else if (strcmp(mode, "repaired-retry") == 0) {
+        int out = written();
+        for (int i = 0; i < 3; i++) must_be_busy(executed(mode));
+        close(out);
+        must(executed(mode) == 0, "it should run");
     } else if (strcmp(mode, "repaired-own") == 0) {
         close(written());
         must(executed("own") == 0, "it should run");
