@@ -90,6 +90,7 @@ fn looking(s: &mut Story) {
     s.ask(&mut p, "l", &["    19      os.dup2(fd, 40)\n"]);
     s.ask(&mut p, "info fds", &["\n40 ", "/data", "\n41 "]);
     let procs = s.ask(&mut p, "info procs", &["tty_story.py"]);
+    s.ask(&mut p, "info children", &["forked", "tty_story.py"]);
     s.ask(&mut p, "info threads", &["python"]);
     s.ask(&mut p, "info breaks", &["1   catch close if fd == 40\n"]);
     s.ask(&mut p, "info findings", &["nothing was found"]);

@@ -9,7 +9,7 @@ use crate::base::text::escape;
 use crate::base::{Fd, Pid, Tid};
 use crate::event::Program;
 use crate::finding::{Copies, Finding, Role};
-use crate::model::{Altered, Life, Origin, What, World};
+use crate::model::{Altered, Life, Origin, Process, What, World};
 
 /// A place of this many columns has room in a list.
 const PLACE: usize = 28;
@@ -196,7 +196,19 @@ const ENDED: usize = 20;
 
 /// The processes, the living first.
 pub fn procs(world: &World, at: Pid, style: Style) -> String {
-    let mut all: Vec<_> = world.processes().collect();
+    processes(world, at, style, |_| true)
+}
+
+/// The processes that `of` has made, the living and the ended.
+pub fn children(world: &World, of: Pid, style: Style) -> String {
+    if !world.processes().any(|(_, p)| p.parent == Some(of)) {
+        return format!("process {of} has made none\n");
+    }
+    processes(world, of, style, |p| p.parent == Some(of))
+}
+
+fn processes(world: &World, at: Pid, style: Style, which: impl Fn(&Process) -> bool) -> String {
+    let mut all: Vec<_> = world.processes().filter(|(_, p)| which(p)).collect();
     all.sort_by_key(|(pid, p)| (p.tasks == 0, *pid));
     let living = all.iter().filter(|(pid, p)| p.tasks > 0 || *pid == at).count();
     // Of those that have ended the last are of interest: a shell's script makes hundreds.

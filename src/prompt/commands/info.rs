@@ -14,7 +14,7 @@ use crate::render::{Names, history, holders, live, table};
 
 pub(super) struct Info;
 
-const LISTS: &[&str] = &["fds", "procs", "threads", "breaks", "findings"];
+const LISTS: &[&str] = &["fds", "procs", "children", "threads", "breaks", "findings"];
 
 /// What `info` is asked for.
 struct Asked {
@@ -144,12 +144,13 @@ impl Command for Info {
     fn about(&self) -> &'static About {
         &About {
             names: &["info"],
-            usage: "info fds [full] [if CONDITION]|procs|threads|breaks|findings",
+            usage: "info fds [full] [if CONDITION]|procs|children|threads|breaks|findings",
             group: Group::Look,
             summary: "lists of what there is",
             help: "fds       the open descriptors of the task at the break, or of that which thread or proc chose;\n\
                    \x20         with full also flags, offset, peer, and who else holds them; with if CONDITION only some\n\
                    procs     the processes, the living and the ended\n\
+                   children  those that the process at the break has made, or that which thread or proc chose\n\
                    threads   the tasks that stand still\n\
                    breaks    what was set by catch, how often it was hit, and what breaks besides\n\
                    findings  what was found so far",
@@ -184,6 +185,7 @@ impl Command for Info {
         let s = &mut *at.scene;
         let text = match asked.list {
             "procs" => table::procs(s.world, pid, s.style),
+            "children" => table::children(s.world, pid, s.style),
             "threads" => table::threads(s.world, s.tids, tid, s.style),
             "breaks" => super::catch::list(s.policy),
             _ => table::findings(s.findings, s.names, s.style),
