@@ -1,20 +1,19 @@
 //! `fdwatch attach`.
 
 use super::common::{
-    check_transcript, debuginfod, fetch, injections, options, policy, prepare, record, recording, script, style_of,
-    transcript, verdict, write_report,
+    check_transcript, debuginfod, equip, injections, policy, prepare, recording, script, style_of, transcript, verdict,
+    write_report,
 };
 use super::sifting::Sifting;
+use crate::FAILED;
 use anyhow::{Result, bail};
 use fdwatch::base::Pid;
-use fdwatch::cli::{self, Breaks, Uses};
+use fdwatch::cli::{self, Breaks};
 use fdwatch::kernel::{self, Requests};
 use fdwatch::prompt::{Prompt, Terminal, check_script};
 use fdwatch::session::{Interactive, Quiet, Session};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
-
-use crate::FAILED;
 
 pub(crate) fn attach(args: cli::Attach) -> Result<ExitCode> {
     let script = script(&args.commands, &args.scripts)?;
@@ -63,14 +62,7 @@ pub(crate) fn attach(args: cli::Attach) -> Result<ExitCode> {
     }
     let _ = std::io::stderr().write_all(prepared.as_bytes());
     let mut session = Session::attach(attached, policy);
-    fetch(&mut session, debuginfod);
-    session.obey(options(&args.common));
-    if args.common.uses == Uses::All {
-        session.watch_uses();
-    }
-    record(&mut session, recording, &[]);
-    session.suppress(sifting.suppressions.clone());
-    sifting.baseline.iter().for_each(|(known, _)| session.know(known.clone()));
+    equip(&mut session, &args.common, &sifting, debuginfod, recording, &[]);
     let (outcome, failed) = match asks {
         true => {
             let mut frontend = Interactive::attached(prompt, terminal, style);

@@ -1,11 +1,9 @@
 //! `fdwatch audit`.
 
-use super::common::{
-    debuginfod, end_as, fetch, injections, options, prepare, record, recording, start, verdict, write_report,
-};
+use super::common::{debuginfod, end_as, equip, injections, prepare, recording, start, verdict, write_report};
 use super::sifting::Sifting;
 use anyhow::Result;
-use fdwatch::cli::{self, Uses};
+use fdwatch::cli;
 use fdwatch::kernel::Caught;
 use fdwatch::policy::Policy;
 use fdwatch::session::{Quiet, Session};
@@ -19,17 +17,7 @@ pub(crate) fn audit(args: cli::Audit) -> Result<ExitCode> {
     let policy = Policy { injections: injections(&args.common)?, ..Policy::default() };
     let launched = start(&args.argv, &args.common, false, &Caught::new())?;
     let mut session = Session::new(launched, policy, args.common.no_seccomp);
-    fetch(&mut session, debuginfod);
-    session.obey(options(&args.common));
-    let uses = args.common.uses == Uses::All;
-    match args.common.quarantine {
-        Some(most) => session.quarantine(usize::from(most), uses),
-        None if uses => session.watch_uses(),
-        None => {}
-    }
-    record(&mut session, recording, &args.argv);
-    session.suppress(sifting.suppressions.clone());
-    sifting.baseline.iter().for_each(|(known, _)| session.know(known.clone()));
+    equip(&mut session, &args.common, &sifting, debuginfod, recording, &args.argv);
     let outcome = session.run(&mut Quiet)?;
     let report = write_report(&mut session, &outcome, &args.argv, &args.common, &sifting)?;
     Ok(verdict(&report, &args.common.sift, &args.verdict).unwrap_or_else(|| end_as(outcome.status)))

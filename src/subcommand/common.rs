@@ -99,11 +99,6 @@ pub(crate) fn policy(fds: &[i32], paths: &[glob::Pattern], breaks: Breaks, stops
     })
 }
 
-/// What the user wants of the rules.
-pub(crate) fn options(common: &Common) -> Options {
-    Options { allow_inherit: common.allow_inherit.clone(), leaks_at_exit: common.leaks_at_exit }
-}
-
 /// What is wrong with a setting that is a script or alters calls.
 pub(crate) fn judge(key: &str, values: &[&str]) -> Result<(), String> {
     match key {
@@ -165,10 +160,30 @@ pub(crate) fn debuginfod(common: &Common) -> Result<Option<Debuginfod>> {
     Debuginfod::new().map(Some).context("--debuginfod: DEBUGINFOD_URLS does not name a server to ask")
 }
 
-pub(crate) fn fetch(session: &mut Session, debuginfod: Option<Debuginfod>) {
+/// Gives a session what the command line asks for, before it runs.
+pub(crate) fn equip(
+    session: &mut Session,
+    common: &Common,
+    sifting: &Sifting,
+    debuginfod: Option<Debuginfod>,
+    recording: Option<Recording>,
+    argv: &[std::ffi::OsString],
+) {
     if let Some(mut debuginfod) = debuginfod {
         session.fetch_debug_files(Box::new(move |id| debuginfod.find(id)));
     }
+    session.obey(Options { allow_inherit: common.allow_inherit.clone(), leaks_at_exit: common.leaks_at_exit });
+    let uses = common.uses == Uses::All;
+    match common.quarantine {
+        Some(most) => session.quarantine(usize::from(most), uses),
+        None if uses => session.watch_uses(),
+        None => {}
+    }
+    if let Some(to) = recording {
+        session.record(to, bytes(argv));
+    }
+    session.suppress(sifting.suppressions.clone());
+    sifting.baseline.iter().for_each(|(known, _)| session.know(known.clone()));
 }
 
 pub(crate) fn start(
@@ -208,13 +223,7 @@ pub(crate) fn is_same_file(a: &Path, b: &Path) -> bool {
     }
 }
 
-pub(crate) fn record(session: &mut Session, to: Option<Recording>, argv: &[std::ffi::OsString]) {
-    if let Some(to) = to {
-        session.record(to, bytes(argv));
-    }
-}
-
-pub(crate) fn bytes(argv: &[std::ffi::OsString]) -> Vec<Vec<u8>> {
+fn bytes(argv: &[std::ffi::OsString]) -> Vec<Vec<u8>> {
     argv.iter().map(|a| a.as_encoded_bytes().to_vec()).collect()
 }
 

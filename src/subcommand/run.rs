@@ -1,15 +1,15 @@
 //! `fdwatch run`.
 
 use super::common::{
-    check_transcript, debuginfod, end_as, fetch, injections, options, policy, prepare, record, recording, script,
-    shown, start, style_of, transcript, write_report,
+    check_transcript, debuginfod, end_as, equip, injections, policy, prepare, recording, script, shown, start,
+    style_of, transcript, write_report,
 };
 use super::reports::side;
 use super::sifting::Sifting;
 use crate::FAILED;
 use anyhow::{Context, Result, bail};
 use fdwatch::base::Pid;
-use fdwatch::cli::{self, Uses};
+use fdwatch::cli;
 use fdwatch::identity::Rehearsal;
 use fdwatch::kernel::Caught;
 use fdwatch::policy::Policy;
@@ -78,17 +78,7 @@ pub(crate) fn run(args: cli::Run) -> Result<ExitCode> {
     };
     let begin = |launched, policy, debug_files, to_record| {
         let mut session = Session::new(launched, policy, args.common.no_seccomp);
-        fetch(&mut session, debug_files);
-        session.obey(options(&args.common));
-        let uses = args.common.uses == Uses::All;
-        match args.common.quarantine {
-            Some(most) => session.quarantine(usize::from(most), uses),
-            None if uses => session.watch_uses(),
-            None => {}
-        }
-        record(&mut session, to_record, &args.argv);
-        session.suppress(sifting.suppressions.clone());
-        sifting.baseline.iter().for_each(|(known, _)| session.know(known.clone()));
+        equip(&mut session, &args.common, &sifting, debug_files, to_record, &args.argv);
         session
     };
     let mut session = begin(launched, policy.clone(), debug_files.take(), to_record.take());
