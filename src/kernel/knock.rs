@@ -38,7 +38,8 @@ pub fn knock(pid: i32) -> Result<i32, String> {
 /// Whether a process can be stopped now: one that job control has stopped, or that waits where nothing interrupts it, would
 /// answer who knows when. The first process is stopped in its place.
 fn may_stop(pid: i32) -> bool {
-    // At a stop of fdwatch's own, which looks the same, it is for a moment only.
+    // At a stop of fdwatch's own, which looks the same, it is for a moment only; the kernel tells nobody but its tracer when
+    // that is over.
     (0..LOOKS).any(|n| {
         if n > 0 {
             std::thread::sleep(BETWEEN);

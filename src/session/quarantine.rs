@@ -344,14 +344,14 @@ impl Session {
     /// fail, but what has no place is lost (unix(7), MSG_CTRUNC). To be called at the entry of a call.
     pub(super) fn makes_room(&mut self, task: &Stopped, row: &Row, call: &RawCall) -> Result<bool, Error> {
         let tid = task.tid();
+        if call.arch != Arch::X86_64 || self.kept(tid).is_none_or(|k| k.base.is_none()) {
+            return Ok(false);
+        }
         let messages = match row.name {
             "recvmsg" => 1,
             "recvmmsg" => call.args.get(2).copied().unwrap_or(1),
             _ => return Ok(false),
         };
-        if call.arch != Arch::X86_64 || self.kept(tid).is_none_or(|k| k.base.is_none()) {
-            return Ok(false);
-        }
         let open = procfs::open_numbers(tid).map_or(0, |open| open.len() as u64);
         let free = procfs::most_fds(tid).map_or(u64::MAX, |most| most.saturating_sub(open));
         if free >= messages.saturating_mul(SCM_MAX_FD) {

@@ -1,7 +1,7 @@
 //! `fdwatch attach`.
 
 use super::common::{
-    check_transcript, debuginfod, equip, injections, policy, prepare, recording, script, style_of, transcript, verdict,
+    check_transcript, debuginfod, equip, policy, prepare, recording, script, style_of, transcript, verdict,
     write_report,
 };
 use super::sifting::Sifting;
@@ -42,8 +42,7 @@ pub(crate) fn attach(args: cli::Attach) -> Result<ExitCode> {
     let debuginfod = debuginfod(&args.common)?;
     let sifting = Sifting::new(&args.common.sift, &args.common.out)?;
     let style = style_of(terminal.as_ref(), &args.common.out);
-    let mut policy = policy(&args.fds, &args.paths, args.breaks, &args.stops)?;
-    policy.injections = injections(&args.common)?;
+    let mut policy = policy(&args.fds, &args.paths, args.breaks, &args.stops, &args.common)?;
     let transcript = transcript(args.transcript.as_deref())?;
     let mut prompt = Prompt::new(script, terminal.is_some(), style).with_transcript(transcript);
     let prepared = prompt.prepare(&mut policy).map_err(anyhow::Error::msg)?;

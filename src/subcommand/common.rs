@@ -78,7 +78,13 @@ pub(crate) fn style_of(terminal: Option<&Terminal>, out: &Output) -> Style {
     }
 }
 
-pub(crate) fn policy(fds: &[i32], paths: &[glob::Pattern], breaks: Breaks, stops: &cli::Stops) -> Result<Policy> {
+pub(crate) fn policy(
+    fds: &[i32],
+    paths: &[glob::Pattern],
+    breaks: Breaks,
+    stops: &cli::Stops,
+    common: &Common,
+) -> Result<Policy> {
     let wants = |kind| !stops.no_break.contains(&kind);
     let expected = stops.expect_child.iter().map(|text| Expected::new(text)).collect::<Result<_, _>>();
     Ok(Policy {
@@ -95,7 +101,7 @@ pub(crate) fn policy(fds: &[i32], paths: &[glob::Pattern], breaks: Breaks, stops
         child_side: wants(cli::Kind::ChildSide),
         findings: wants(cli::Kind::Findings),
         catches: Catches::default(),
-        injections: Vec::new(),
+        injections: injections(common)?,
     })
 }
 

@@ -1,8 +1,8 @@
 //! `fdwatch run`.
 
 use super::common::{
-    check_transcript, debuginfod, end_as, equip, injections, policy, prepare, recording, script, shown, start,
-    style_of, transcript, write_report,
+    check_transcript, debuginfod, end_as, equip, policy, prepare, recording, script, shown, start, style_of,
+    transcript, write_report,
 };
 use super::reports::side;
 use super::sifting::Sifting;
@@ -56,8 +56,7 @@ pub(crate) fn run(args: cli::Run) -> Result<ExitCode> {
     prepare(&args.common.out)?;
     let mut to_record = recording(&args.common)?;
     let style = style_of(terminal.as_ref(), &args.common.out);
-    let mut policy = policy(&args.fds, &args.paths, args.breaks, &args.stops)?;
-    policy.injections = injections(&args.common)?;
+    let mut policy = policy(&args.fds, &args.paths, args.breaks, &args.stops, &args.common)?;
     let transcript = transcript(args.transcript.as_deref())?;
     let mut prompt = Prompt::new(script, terminal.is_some(), style).with_transcript(transcript);
     let prepared = prompt.prepare(&mut policy).map_err(anyhow::Error::msg)?;
